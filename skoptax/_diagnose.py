@@ -1,0 +1,142 @@
+"""What is wrong with a loss, in the user's words.
+
+JAX's errors speak of tracers; these functions turn them into what to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .exceptions import DifferentiationError, ModelError, SkoptaxError
+
+_REVERSE_MODE = "Reverse-mode differentiation does not work"
+_FORWARD_MODE = "can't apply forward-mode differentiation (jvp) to a custom_vjp"
+
+
+@contextmanager
+def explained(role: str) -> Iterator[None]:
+    """Turn JAX's tracing errors into errors about the user's function.
+
+    Parameters
+    ----------
+    role : str
+        What the function is to the user, as the subject of a sentence: "The
+        model", "The loss".
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    ModelError
+        If the function leaves JAX.
+    DifferentiationError
+        If it cannot be differentiated in the mode that was asked for.
+    """
+    try:
+        yield
+    except SkoptaxError:
+        raise
+    except jax.errors.TracerArrayConversionError as error:
+        raise ModelError(
+            f"{role} gives a parameter or an input to code outside of JAX, such as a "
+            "function of NumPy or SciPy, which would see a tracer instead of an "
+            "array. Use the function's twin in jax.numpy or jax.scipy."
+        ) from error
+    except jax.errors.ConcretizationTypeError as error:
+        raise ModelError(
+            f"{role} needs the number behind a parameter or an input: it calls "
+            "float(), int(), bool() or .item() on it, or uses it in 'if', 'while' or "
+            "'range'. JAX traces the function without numbers. Drop the conversion; "
+            "use jnp.where or jax.lax.cond in place of 'if', jax.lax.fori_loop or "
+            "jax.lax.while_loop in place of a loop. What must be a plain number "
+            "belongs into a default argument or an int."
+        ) from error
+    except (jax.errors.NonConcreteBooleanIndexError, IndexError) as error:
+        if not isinstance(error, jax.errors.JAXIndexError):
+            raise
+        raise ModelError(
+            f"{role} selects entries by a condition on traced values, so the result's "
+            "shape would depend on numbers. Use jnp.where(condition, x, 0) instead."
+        ) from error
+    except (ValueError, TypeError) as error:
+        text = str(error)
+        if _REVERSE_MODE in text:
+            raise DifferentiationError(
+                f"{role} holds a loop of unknown length (jax.lax.while_loop, or "
+                "fori_loop with traced ends), which reverse-mode differentiation "
+                'cannot go through. Use mode="fwd".'
+            ) from error
+        if _FORWARD_MODE in text:
+            raise DifferentiationError(
+                f"{role} holds a jax.custom_vjp function, which has a reverse rule "
+                'only. Use mode="rev".'
+            ) from error
+        raise
+
+
+def check_scalar(value: Any, role: str) -> None:
+    """Refuse a loss that is not one real number.
+
+    Parameters
+    ----------
+    value : ShapeDtypeStruct
+        What the loss returns, abstractly.
+    role : str
+        What the function is to the user.
+
+    Raises
+    ------
+    ModelError
+        If it is an array, an integer or complex.
+    """
+    if value.shape != ():
+        raise ModelError(
+            f"{role} must return a scalar. Got an array of shape {value.shape} "
+            "instead. Reduce it with jnp.mean or jnp.sum; a loss that returns "
+            "(scalar, aux) needs has_aux=True."
+        )
+    if not jnp.issubdtype(value.dtype, jnp.floating):
+        raise ModelError(
+            f"{role} must return a real floating-point number. Got {value.dtype} "
+            "instead."
+        )
+
+
+def depends_on_parameters(objective: Callable[[Any], Any], internal: Any) -> bool:
+    """Tell whether any derivative of ``objective`` is more than a structural zero.
+
+    Parameters
+    ----------
+    objective : callable
+        From free values to a scalar.
+    internal : pytree
+        Free values.
+
+    Returns
+    -------
+    bool
+        False if no tangent of an input reaches the output's tangent: the
+        parameters are not used, or only through integers, `stop_gradient` or
+        rounding. True where that cannot be told.
+    """
+
+    def tangent(x: Any, dx: Any) -> Any:
+        return jax.jvp(objective, (x,), (dx,))[1]
+
+    try:
+        jaxpr = jax.make_jaxpr(tangent)(internal, internal).jaxpr
+    except TypeError:  # a custom_vjp function has no forward rule
+        return True
+    needed = {v for v in jaxpr.outvars if not hasattr(v, "val")}
+    for equation in reversed(jaxpr.eqns):
+        if needed.intersection(equation.outvars):
+            needed.update(v for v in equation.invars if not hasattr(v, "val"))
+    half = len(jaxpr.invars) // 2
+    return bool(needed.intersection(jaxpr.invars[half:]))

@@ -1,0 +1,347 @@
+"""One optimisation in progress: the host's side of the loop.
+
+`Run` packs the state, finds the compiled program, enters it again and again
+until a step is reached, and reads what the user sees off its results.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from ._diagnose import check_scalar, depends_on_parameters, explained
+from ._loop import (
+    CONVERGED,
+    HISTORY_ROWS,
+    NO_IMPROVEMENT,
+    NON_FINITE,
+    RUNNING,
+    STALLED,
+    Block,
+    Control,
+    make_block,
+)
+from ._packing import Numbers, build_state, internal_start, pack, user_values
+from ._parameter import Parameter, is_parameter
+from ._programs import PROGRAMS, Program
+from ._typing import Array, PyTree
+from ._validation import shorten
+from .exceptions import InvalidParameterError, ModelError, NonFiniteError
+
+STATUS_NAMES = {
+    CONVERGED: "converged",
+    NON_FINITE: "non_finite",
+    NO_IMPROVEMENT: "no_improvement",
+    STALLED: "stalled",
+}
+# Columns of the history that a parameter's name must not take.
+RESERVED_COLUMNS = frozenset(
+    {"loss", "grad_norm", "learning_rate", "val_loss", "step", "epoch", "time"}
+)
+# Larger inputs go to the device once, not with every block.
+_SMALL = 10_000
+
+
+class Run:
+    """An optimisation between its start and its end.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(state, *data) -> scalar`` or ``(scalar, aux)``.
+    optimizer : OptimizerSpec or FinishedOptimizer
+        What makes the steps.
+    state : pytree
+        Where to start.
+    data : tuple, default=()
+        Further arguments of the loss; arrays.
+    mode : {"rev", "fwd"}
+        The differentiation mode.
+    has_aux : bool
+        Whether the loss returns auxiliary data.
+    tol : float, default=0.0
+        Ends the run when the scaled gradient is this small; 0 is off.
+    patience : int, default=0
+        Ends the run after so many steps without a new best loss; 0 is off.
+    owner : str
+        Named in errors about the state.
+    role : str
+        Named in errors about the loss, as the subject of a sentence.
+    """
+
+    def __init__(
+        self,
+        loss: Any,
+        optimizer: Any,
+        state: PyTree,
+        data: tuple[Any, ...] = (),
+        *,
+        mode: str,
+        has_aux: bool,
+        tol: float = 0.0,
+        patience: int = 0,
+        owner: str = "OptaxOptimizer",
+        role: str = "The loss",
+    ) -> None:
+        self._loss = loss
+        self._optimizer = optimizer
+        self._data = jax.tree.map(_to_device, data)
+        self._mode = mode
+        self.has_aux = has_aux
+        self.tol = tol
+        self.patience = patience
+        self._owner = owner
+        self._role = role
+        self._carry: Any = None
+        self._report: Any = None
+        self._replaced = True
+        self._rows: list[tuple[int, Any]] = []
+        self._first_row = 0
+        self.step = 0
+        self.status = RUNNING
+        self._bind(state)
+
+    # Finding the program.
+
+    def _bind(self, state: PyTree) -> None:
+        """Pack a state and find the program of its structure."""
+        self._state = state
+        self._structure, numbers = pack(state, self._owner)
+        self._numbers: Numbers = jax.tree.map(_to_device, numbers)
+        self._leaves = jax.tree.leaves(state, is_leaf=is_parameter)
+        content = (
+            self._loss,
+            self._structure.content(),
+            self._optimizer.content(),
+            self._mode,
+            self.has_aux,
+        )
+        self._program = PROGRAMS.get(content, self._inputs(), self._build)
+
+    def _inputs(self) -> tuple[Any, ...]:
+        return self._numbers, self._data, self._optimizer.numbers
+
+    def _build(self, digest: bytes | None) -> Program:
+        # The cache keeps the program for the life of the process: it must not
+        # hold on to the state or the data, only to their structure.
+        block: Block = make_block(
+            self._loss, self._structure, self._optimizer, self._mode, self.has_aux
+        )
+        with explained(self._role):
+            blank = block.blank(*self._inputs())
+        check_scalar(blank.value, self._role)
+        return Program(block.run, digest, about=blank)
+
+    # Going on.
+
+    def advance_to(self, stop_at: int) -> None:
+        """Run until step ``stop_at``, or until the loop ends by itself.
+
+        Parameters
+        ----------
+        stop_at : int
+            A number of steps, counted from the start of the run.
+
+        Raises
+        ------
+        NonFiniteError
+            If the loss or its gradient is not finite at the start.
+        ModelError
+            If no parameter has any influence on the loss.
+        """
+        while self._replaced or (self.status == RUNNING and self.step < stop_at):
+            last_row = self._first_row + HISTORY_ROWS - 1
+            limit = min(
+                stop_at, self.step + self._program.steps_per_block(), last_row
+            )
+            is_start = self._carry is None
+            control = Control(
+                is_start=np.bool_(is_start),
+                is_replaced=np.bool_(self._replaced),
+                stop_at=np.int32(limit),
+                first_row=np.int32(self._first_row),
+                tol=float(self.tol),
+                patience=np.int32(self.patience),
+            )
+            carry = self._program.about if is_start else self._carry
+            began, before = time.perf_counter(), self.step
+            with explained(self._role):
+                self._carry, self._report = self._program(
+                    *self._inputs(), control, carry
+                )
+            step, status = jax.device_get((self._carry.step, self._carry.status))
+            self.step, self.status = int(step), int(status)
+            self._program.record_speed(time.perf_counter() - began, self.step - before)
+            self._replaced = False
+            if is_start:
+                self._check_start()
+            if self.step >= last_row:
+                self._collect_rows()
+                self._first_row = self.step + 1
+
+    def replace(self, state: PyTree) -> None:
+        """Put other values into the run; they are evaluated before the next step.
+
+        Parameters
+        ----------
+        state : pytree
+            Of the same structure.
+        """
+        before = self._structure
+        self._bind(state)
+        after = self._structure
+        if before.treedef != after.treedef or before.indices("free") != after.indices(
+            "free"
+        ):
+            raise InvalidParameterError(
+                "A callback must return states of the structure it received: the same "
+                "pytrees, with the same parameters free."
+            )
+        self._replaced = True
+        self._first_row = min(self._first_row, self.step)
+
+    def _check_start(self) -> None:
+        loss, norm = jax.device_get((self._carry.start_value, self._carry.start_norm))
+        if self.status == NON_FINITE and self.step == 0:
+            what = "loss" if not np.isfinite(loss) else "gradient of the loss"
+            number = loss if not np.isfinite(loss) else norm
+            starts = ", ".join(
+                f"{leaf.name}={shorten(np.asarray(self._numbers['values'][i]).tolist())}"
+                for i, leaf in enumerate(self._structure.leaves)
+                if leaf.kind == "free"
+            )
+            raise NonFiniteError(
+                f"The {what} is {number} at the start values {shorten(starts, 200)}. "
+                "Choose a start where the model and its derivatives are finite, for "
+                "every row of the data."
+            )
+        if norm == 0 and not self._has_influence():
+            names = [x.name for x in self._structure.leaves if x.kind == "free"]
+            raise ModelError(
+                f"{self._role} has no gradient with respect to any free parameter "
+                f"({', '.join(map(repr, names))}): it does not use them, or only "
+                "through integers, comparisons, rounding or jax.lax.stop_gradient."
+            )
+
+    def _has_influence(self) -> bool:
+        structure, numbers = self._structure, self._numbers
+        def objective(internal: Any) -> Any:
+            values = user_values(structure, numbers, internal)
+            result = self._loss(build_state(structure, numbers, values), *self._data)
+            return result[0] if self.has_aux else result
+
+        return depends_on_parameters(objective, internal_start(structure, numbers))
+
+    # Reading results.
+
+    @property
+    def value(self) -> Array:
+        """The loss at the current state."""
+        return self._carry.value
+
+    @property
+    def aux(self) -> PyTree:
+        """The auxiliary data at the current state; ``None`` if there are none."""
+        return self._carry.aux if self.has_aux else None
+
+    def gradient(self) -> PyTree:
+        """Return the gradient, in the structure of the free part of the state."""
+        leaves = self._structure.treedef.flatten_up_to(self._carry.gradient)
+        return self._with_values(dict(enumerate(leaves)), "free")
+
+    def split_state(self) -> tuple[PyTree, PyTree]:
+        """Return the free and the static part of the current state."""
+        values = self._report.values
+        static = {
+            i: leaf
+            for i, leaf in enumerate(self._leaves)
+            if self._structure.leaves[i].kind != "free"
+        }
+        static |= self._replaced_leaves(values, "tied")
+        return self._with_values(values, "free"), self._structure.tree(static)
+
+    def selected_state(self) -> PyTree:
+        """Return the state that the run ends with: the last finite one."""
+        values = self._report.selected_values
+        leaves = dict(enumerate(self._leaves))
+        return self._structure.tree(
+            leaves | self._replaced_leaves(values, "free", "tied")
+        )
+
+    @property
+    def selected_step(self) -> int:
+        """The step of the selected state."""
+        return int(self._carry.selected[2])
+
+    @property
+    def selected_value(self) -> Array:
+        """The loss of the selected state."""
+        return self._carry.selected[1]
+
+    @property
+    def optimality(self) -> float:
+        """The scaled gradient at the current state."""
+        return float(self._carry.optimality)
+
+    def _replaced_leaves(self, values: dict[int, Any], *kinds: str) -> dict[int, Any]:
+        found: dict[int, Any] = {}
+        for i in self._structure.indices(*kinds):
+            original: Parameter = self._leaves[i]
+            found[i] = original.with_fields(value=values[i])
+        return found
+
+    def _with_values(self, values: dict[int, Any], *kinds: str) -> PyTree:
+        return self._structure.tree(self._replaced_leaves(values, *kinds))
+
+    # The history.
+
+    def _collect_rows(self) -> None:
+        count = self.step - self._first_row + 1
+        if count > 0:
+            block = jax.device_get(self._carry.history)
+            # A copy: a view would keep the whole block alive.
+            self._rows.append(
+                (self._first_row, jax.tree.map(lambda x: x[:count].copy(), block))
+            )
+
+    def history(self) -> pd.DataFrame:
+        """Return one row per step, from the start on."""
+        self._collect_rows()
+        blocks, self._rows = self._rows, []
+        rows = jax.tree.map(
+            lambda x: np.empty(self.step + 1, dtype=x.dtype), blocks[-1][1]
+        )
+        for first, block in blocks:
+            jax.tree.map(
+                lambda all_rows, new, at=first: all_rows.__setitem__(
+                    slice(at, at + len(new)), new
+                ),
+                rows,
+                block,
+            )
+        order = ("loss", "grad_norm", "learning_rate")
+        columns = {name: rows[name] for name in order if name in rows}
+        for name, column in self._parameter_columns(rows["values"]).items():
+            columns[name] = column
+        index = pd.RangeIndex(self.step + 1, name="step")
+        return pd.DataFrame(columns, index=index)
+
+    def _parameter_columns(self, values: dict[int, Any]) -> dict[str, Any]:
+        columns = {}
+        for i, leaf in enumerate(self._structure.leaves):
+            name = f"params__{leaf.name}" if leaf.name in RESERVED_COLUMNS else leaf.name
+            if i in values:
+                columns[name] = values[i]
+            elif leaf.kind == "fixed" and np.ndim(self._numbers["static"][i]) == 0:
+                columns[name] = float(self._numbers["static"][i])
+        return columns
+
+
+def _to_device(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray) and leaf.size > _SMALL:
+        return jax.device_put(leaf)
+    return leaf

@@ -1,0 +1,406 @@
+"""Content keys: equal for objects that trace to equal programs, else different.
+
+A compiled program may be shared between two functions only if nothing that the
+trace can see differs. The fingerprint therefore walks the structure of an
+object: a function's bytecode, constants, defaults, closure cells, attributes and
+every global it refers to, by content; an instance's class and attributes; the
+elements of containers; the bytes of arrays. Only what lives in an installed
+package, in the standard library or in this package goes by reference.
+
+What cannot be walked raises `NotWalkable`; its program is not shared. A walk
+cannot see what a function reaches through `globals()`, `getattr` with a computed
+name, or a file.
+"""
+
+from __future__ import annotations
+
+import builtins
+import enum
+import functools
+import hashlib
+import os
+import struct
+import sys
+import sysconfig
+import types
+import weakref
+from typing import Any
+
+import jax
+import numpy as np
+
+
+class NotWalkable(Exception):
+    """An object's content cannot be read, so it has no fingerprint."""
+
+
+_OWN_PACKAGE = __name__.partition(".")[0]
+_INSTALLED = tuple(
+    os.path.join(os.path.realpath(path), "")
+    for path in {
+        sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+)
+# Written by the interpreter or by class machinery; says nothing about behaviour.
+_CLASS_NOISE = frozenset(
+    "__module__ __qualname__ __doc__ __dict__ __weakref__ __firstlineno__ "
+    "__static_attributes__ __annotations__ __annotate__ __annotate_func__ "
+    "__annotations_cache__ _abc_impl __abstractmethods__ __orig_bases__ "
+    "__parameters__ __match_args__".split()
+)
+_FUNCTION_NOISE = frozenset({"__wrapped__", "__doc__", "__name__", "__qualname__"})
+_DESCRIPTORS = (
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+_JITTED = type(jax.jit(lambda: None))
+
+_array_digests: dict[int, tuple[weakref.ref, bytes]] = {}
+_code_digests: dict[int, tuple[types.CodeType, bytes]] = {}
+
+
+def fingerprint(*objects: Any) -> bytes:
+    """Return a digest of the content of ``objects``.
+
+    Parameters
+    ----------
+    *objects : object
+        Functions, instances, containers, arrays, numbers.
+
+    Returns
+    -------
+    bytes
+        16 bytes, equal in every process for equal contents.
+
+    Raises
+    ------
+    NotWalkable
+        If something reachable has no readable content, such as a lock, an open
+        file or a generator.
+    """
+    return _Walk().digest(objects)
+
+
+def is_installed(module_name: str | None) -> bool:
+    """Tell whether a module belongs to an installed package or to Python itself."""
+    if module_name is None:
+        return False
+    file = _module_file(module_name) or _module_file(module_name.partition(".")[0])
+    return _is_installed(module_name, file)
+
+
+def _module_file(module_name: str) -> str | None:
+    return getattr(sys.modules.get(module_name), "__file__", None)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_installed(module_name: str, file: str | None) -> bool:
+    top = module_name.partition(".")[0]
+    if top == _OWN_PACKAGE or module_name in sys.builtin_module_names:
+        return True
+    if module_name == "__main__":
+        return False
+    if file is None:
+        # Frozen standard-library modules have no file; a module that a user
+        # makes with types.ModuleType has none either. (Modules inside of a C
+        # extension have none, but their top-level package has.)
+        return top in sys.stdlib_module_names
+    return os.path.realpath(file).startswith(_INSTALLED)
+
+
+def _hash(tag: str, *parts: bytes) -> bytes:
+    state = hashlib.blake2b(tag.encode(), digest_size=16)
+    for part in parts:
+        # Lengths keep ("ab", "c") apart from ("a", "bc").
+        state.update(struct.pack("<q", len(part)))
+        state.update(part)
+    return state.digest()
+
+
+def _is_importable(obj: Any, module: str | None, qualname: str) -> bool:
+    found: Any = sys.modules.get(module or "")
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found is obj
+
+
+def _names_used(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names_used(constant)
+    return names
+
+
+_names_used = functools.lru_cache(maxsize=4096)(_names_used)
+
+
+class _Walk:
+    """One traversal: digests of finished objects, and the path that leads here."""
+
+    def __init__(self) -> None:
+        self._done: dict[int, bytes] = {}
+        self._path: dict[int, int] = {}
+        # Keeps temporaries alive, so that an id is not used twice in one walk.
+        self._alive: list[Any] = []
+
+    def digest(self, obj: Any) -> bytes:
+        plain = self._plain(obj)
+        if plain is not None:
+            return plain
+        key = id(obj)
+        if key in self._done:
+            return self._done[key]
+        if key in self._path:
+            return _hash("cycle", struct.pack("<q", self._path[key]))
+        if len(self._path) > 300:
+            raise NotWalkable("the object is nested too deeply")
+        self._path[key] = len(self._path)
+        self._alive.append(obj)
+        try:
+            result = self._structured(obj)
+        finally:
+            del self._path[key]
+        self._done[key] = result
+        return result
+
+    def _all(self, tag: str, *objects: Any) -> bytes:
+        return _hash(tag, *[self.digest(o) for o in objects])
+
+    def _plain(self, obj: Any) -> bytes | None:
+        kind = type(obj)
+        if obj is None or kind in (bool, int, str, type(Ellipsis), type(NotImplemented)):
+            return _hash(kind.__name__, repr(obj).encode("utf-8", "surrogatepass"))
+        if kind is float:
+            return _hash("float", struct.pack("<d", obj))
+        if kind is complex:
+            return _hash("complex", struct.pack("<dd", obj.real, obj.imag))
+        if kind in (bytes, bytearray):
+            return _hash(kind.__name__, bytes(obj))
+        return None
+
+    def _structured(self, obj: Any) -> bytes:
+        kind = type(obj)
+        if kind in (tuple, list):
+            return self._all(kind.__name__, *obj)
+        if kind is dict:
+            # The order of a dict is visible to a trace that iterates over it.
+            return self._all("dict", *obj.keys(), *obj.values())
+        if kind in (set, frozenset):
+            return _hash(kind.__name__, *sorted(self.digest(o) for o in obj))
+        if kind in (slice, range):
+            return self._all(kind.__name__, obj.start, obj.stop, obj.step)
+        if isinstance(obj, (np.ndarray, np.generic, jax.Array)):
+            return self._array(obj)
+        if isinstance(obj, np.dtype):
+            return _hash("dtype", obj.str.encode(), repr(obj).encode())
+        if isinstance(obj, types.FunctionType):
+            return self._function(obj)
+        if isinstance(obj, types.CodeType):
+            return self._code(obj)
+        if isinstance(obj, types.ModuleType):
+            return self._module(obj, frozenset())
+        if isinstance(obj, type):
+            return self._class(obj)
+        return self._object(obj)
+
+    def _array(self, obj: Any) -> bytes:
+        if isinstance(obj, jax.core.Tracer):
+            raise NotWalkable("a JAX tracer has no content of its own")
+        immutable = isinstance(obj, jax.Array)
+        if immutable:
+            known = _array_digests.get(id(obj))
+            if known is not None and known[0]() is obj:
+                return known[1]
+        if immutable and jax.dtypes.issubdtype(obj.dtype, jax.dtypes.prng_key):
+            content = np.asarray(jax.random.key_data(obj))
+        else:
+            content = np.asarray(obj)
+        if content.dtype.hasobject:
+            body = self._all("objects", *content.ravel().tolist())
+        else:
+            body = np.ascontiguousarray(content).tobytes()
+        # A weakly typed array promotes differently from a strong one.
+        weak = str(getattr(obj, "weak_type", False))
+        about = f"{type(obj).__name__} {content.shape} {obj.dtype} {weak}"
+        result = _hash("array", about.encode(), body)
+        if immutable:
+            key = id(obj)
+            reference = weakref.ref(obj, lambda _: _array_digests.pop(key, None))
+            _array_digests[key] = (reference, result)
+        return result
+
+    def _function(self, function: types.FunctionType) -> bytes:
+        module, qualname = function.__module__, function.__qualname__
+        installed = is_installed(module)
+        if installed and _is_importable(function, module, qualname):
+            return _hash("reference", module.encode(), qualname.encode())
+        cells = []
+        for cell in function.__closure__ or ():
+            try:
+                cells.append(("cell", cell.cell_contents))
+            except ValueError:  # not assigned yet
+                cells.append(("empty",))
+        attributes = {
+            k: v for k, v in vars(function).items() if k not in _FUNCTION_NOISE
+        }
+        own = self._all(
+            "function",
+            function.__code__,
+            function.__defaults__,
+            function.__kwdefaults__,
+            cells,
+            attributes,
+        )
+        if installed:
+            # A closure made by an installed package: its globals are that
+            # package's, and go by reference with it.
+            return _hash("installed", module.encode(), qualname.encode(), own)
+        return _hash("global", own, self._globals(function))
+
+    def _globals(self, function: types.FunctionType) -> bytes:
+        names = _names_used(function.__code__)
+        parts = []
+        for name in sorted(names):
+            if name in function.__globals__:
+                value = function.__globals__[name]
+                if isinstance(value, types.ModuleType):
+                    content = self._module(value, frozenset(names))
+                else:
+                    content = self.digest(value)
+                parts.append(_hash("name", name.encode(), content))
+            elif hasattr(builtins, name):
+                parts.append(_hash("builtin", name.encode()))
+        return _hash("globals", *parts)
+
+    def _module(self, module: types.ModuleType, names: frozenset[str]) -> bytes:
+        """Digest a module: an installed one by name, another one's used names."""
+        parts = [module.__name__.encode()]
+        if not is_installed(module.__name__):
+            key = id(module)
+            if key in self._path:
+                return _hash("module cycle", *parts)
+            self._path[key] = len(self._path)
+            try:
+                # Without the names that the code uses, all of it counts.
+                used = sorted(names & set(vars(module)) if names else vars(module))
+                for name in used:
+                    if name.startswith("__"):
+                        continue
+                    value = vars(module)[name]
+                    if isinstance(value, types.ModuleType):
+                        content = self._module(value, names)
+                    else:
+                        content = self.digest(value)
+                    parts.append(_hash("name", name.encode(), content))
+            finally:
+                del self._path[key]
+        return _hash("module", *parts)
+
+    def _code(self, code: types.CodeType) -> bytes:
+        known = _code_digests.get(id(code))
+        if known is not None:
+            return known[1]
+        signature = (
+            code.co_argcount,
+            code.co_posonlyargcount,
+            code.co_kwonlyargcount,
+            code.co_flags,
+            code.co_names,
+            code.co_varnames,
+            code.co_freevars,
+            code.co_cellvars,
+            code.co_exceptiontable,
+        )
+        result = self._all("code", code.co_code, code.co_consts, signature)
+        if len(_code_digests) >= 4096:
+            _code_digests.clear()
+        # Code is immutable; the reference kept beside the digest pins the id.
+        _code_digests[id(code)] = (code, result)
+        return result
+
+    def _class(self, cls: type) -> bytes:
+        module, qualname = cls.__module__, cls.__qualname__
+        if is_installed(module) and _is_importable(cls, module, qualname):
+            return _hash("reference", module.encode(), qualname.encode())
+        if not cls.__flags__ & (1 << 9):  # not a heap type: made by C code
+            return _hash("C type", module.encode(), qualname.encode())
+        members = []
+        for name, value in sorted(vars(cls).items()):
+            if name in _CLASS_NOISE or isinstance(value, _DESCRIPTORS):
+                continue
+            members.append((name, value))
+        # A class has no closure of its own; its name keeps look-alikes apart.
+        return self._all("class", qualname, cls.__bases__, type(cls), members)
+
+    def _object(self, obj: Any) -> bytes:
+        cls = type(obj)
+        if isinstance(obj, types.MethodType):
+            return self._all("method", obj.__func__, obj.__self__)
+        if isinstance(obj, types.BuiltinFunctionType):
+            owner = obj.__self__
+            if owner is not None and not isinstance(owner, types.ModuleType):
+                return self._all("builtin method", obj.__name__, owner)
+            return self._all("builtin", obj.__module__, obj.__qualname__)
+        if isinstance(obj, _DESCRIPTORS):
+            return self._all("descriptor", obj.__objclass__, obj.__name__)
+        if isinstance(obj, functools.partial):
+            extra = vars(obj)
+            return self._all("partial", cls, obj.func, obj.args, obj.keywords, extra)
+        if isinstance(obj, (staticmethod, classmethod)):
+            return self._all("wrapped", cls, obj.__func__)
+        if isinstance(obj, property):
+            return self._all("property", cls, obj.fget, obj.fset, obj.fdel)
+        if isinstance(obj, _JITTED):
+            return self._all("jit", obj.__wrapped__)
+        if isinstance(obj, enum.Enum):
+            return self._all("enum", cls, obj.name, obj.value)
+        if isinstance(obj, np.ufunc):
+            return self._all("ufunc", obj.__name__)
+        if isinstance(obj, types.MappingProxyType):
+            return self._all("mapping", dict(obj))
+        if isinstance(obj, (tuple, list, dict, set, frozenset)):
+            return self._container_subclass(obj)
+        return self._instance(obj)
+
+    def _container_subclass(self, obj: Any) -> bytes:
+        for base in (tuple, list, dict, set, frozenset):
+            if isinstance(obj, base):
+                return self._all("subclass", type(obj), base(obj), self._state(obj))
+        raise NotWalkable(f"{type(obj).__name__} is not a container")
+
+    def _state(self, obj: Any) -> list[tuple[str, Any]]:
+        """Return the attributes that an instance holds, in ``__dict__`` or slots."""
+        state = sorted(getattr(obj, "__dict__", {}).items())
+        for cls in type(obj).__mro__:
+            slots = cls.__dict__.get("__slots__", ())
+            for name in (slots,) if isinstance(slots, str) else slots:
+                if name.startswith("__") and not name.endswith("__"):
+                    name = f"_{cls.__name__.lstrip('_')}{name}"
+                if name not in ("__dict__", "__weakref__") and hasattr(obj, name):
+                    state.append((name, getattr(obj, name)))
+        return state
+
+    def _instance(self, obj: Any) -> bytes:
+        cls = type(obj)
+        hidden = [
+            c for c in cls.__mro__ if c is not object and not c.__flags__ & (1 << 9)
+        ]
+        python_made = not hidden and (
+            hasattr(obj, "__dict__")
+            or any("__slots__" in c.__dict__ for c in cls.__mro__)
+        )
+        if python_made:
+            return self._all("instance", cls, self._state(obj))
+        # State may live in C: ask for it as pickle would.
+        try:
+            reduced = obj.__reduce_ex__(4)
+        except Exception as error:
+            raise NotWalkable(f"{cls.__name__}: {error}") from error
+        if isinstance(reduced, str):
+            return self._all("reduced", cls, reduced)
+        parts = [list(p) if hasattr(p, "__next__") else p for p in reduced]
+        return self._all("reduced", cls, *parts)

@@ -1,0 +1,386 @@
+"""The optimisation loop as one pure function, a block of steps at a time.
+
+`make_block` returns a function of arrays alone. It runs any number of steps
+inside one `lax.while_loop` and hands back everything it needs to go on, so that
+one compiled program serves every `max_steps`, every chunk size, with a callback
+and without.
+
+Inside, step k means the state after k updates. The loop evaluates loss and
+gradient once at the start and once after each update, and the next update uses
+that gradient. The first evaluation goes through the same code as all others: a
+state that is *pending* is evaluated without being updated before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from ._packing import (
+    Structure,
+    active_gradient,
+    build_state,
+    hold_fixed_entries,
+    internal_bounds,
+    internal_start,
+    project,
+    user_values,
+)
+from ._typing import Array, PyTree
+
+HISTORY_ROWS = 1024
+
+# Why the loop ended by itself; 0 while it goes on.
+RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
+# A deterministic optimiser that stays where it is for this many steps is stuck;
+# one such step alone may be a failed line search that resets its memory.
+STALLED_STEPS = 3
+
+
+class Control(NamedTuple):
+    """What the host decides before each block; all of it is traced."""
+
+    is_start: Any  # begin with a new optimiser state
+    is_replaced: Any  # the values are new: evaluate them before the next update
+    stop_at: Any  # the step at which to come back
+    first_row: Any  # the step that the first row of the history block belongs to
+    tol: Any  # 0 is off
+    patience: Any  # steps without a new best loss, 0 is off
+
+
+class Carry(NamedTuple):
+    """All that one block hands to the next."""
+
+    internal: PyTree  # free values, in the optimiser's space
+    opt_state: PyTree
+    value: Array
+    aux: PyTree
+    gradient: PyTree
+    step: Array
+    pending: Array
+    status: Array
+    optimality: Array  # scaled gradient, to be compared with tol
+    start_value: Array  # the loss at step 0
+    start_norm: Array  # the gradient's norm there
+    still: Array  # steps in a row that moved nothing
+    best_value: Array
+    best_step: Array
+    selected: PyTree  # (internal, value, step) of the state to be returned
+    history: PyTree
+
+
+class Report(NamedTuple):
+    """What the host reads off a block's end, in the user's units."""
+
+    values: dict[int, Array]
+    selected_values: dict[int, Array]
+
+
+class Block(NamedTuple):
+    """The loop for one structure."""
+
+    run: Callable[..., tuple[Carry, Report]]
+    blank: Callable[..., Carry]
+
+
+def make_block(
+    loss: Callable[..., Any],
+    structure: Structure,
+    optimizer: Any,
+    mode: str,
+    has_aux: bool,
+) -> Block:
+    """Build the loop for one loss, one optimiser and one structure of the state.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(state, *data) -> scalar`` or ``(scalar, aux)``.
+    structure : Structure
+        Of the packed state.
+    optimizer : OptimizerSpec
+        Builds the Optax transformation inside of the trace.
+    mode : {"rev", "fwd"}
+        The differentiation mode.
+    has_aux : bool
+        Whether the loss returns auxiliary data.
+
+    Returns
+    -------
+    Block
+        ``run(numbers, data, hyper, control, carry)``, to be compiled, and
+        ``blank(numbers, data, hyper)``, which makes a carry to start from.
+    """
+
+    def objective(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any]:
+        values = user_values(structure, numbers, internal)
+        result = loss(build_state(structure, numbers, values), *data)
+        value, aux = result if has_aux else (result, ())
+        return jnp.asarray(value), aux
+
+    def evaluate(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any, Any]:
+        (value, aux), gradient = value_and_grad(objective, mode)(internal, numbers, data)
+        zeros = jax.tree.map(jnp.zeros_like, gradient)
+        return value, aux, hold_fixed_entries(structure, numbers, gradient, zeros)
+
+    def scalars(values: dict[int, Any]) -> dict[int, Any]:
+        return {i: values[i] for i in shown if jnp.ndim(values[i]) == 0}
+
+    shown = structure.indices("free", "tied")
+
+    def row_of(
+        numbers: Any, hyper: Any, internal: Any, value: Any, norm: Any, state: Any, k: Any
+    ) -> dict[str, Any]:
+        row = {"loss": value, "grad_norm": norm}
+        rate = optimizer.learning_rate(hyper, state, k)
+        if rate is not None:
+            row["learning_rate"] = rate
+        row["values"] = scalars(user_values(structure, numbers, internal))
+        return row
+
+    def blank(numbers: Any, data: Any, hyper: Any) -> Carry:
+        internal = jax.eval_shape(lambda n: internal_start(structure, n), numbers)
+        value, aux = jax.eval_shape(objective, internal, numbers, data)
+        opt_state = jax.eval_shape(
+            lambda h, i: optimizer.build(h).init(i), hyper, internal
+        )
+        row = jax.eval_shape(
+            row_of, numbers, hyper, internal, value, value, opt_state, 0
+        )
+        history = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((HISTORY_ROWS, *x.shape), x.dtype), row
+        )
+        # NumPy arrays: an eager JAX operation would compile a program of its own.
+        count = np.zeros((), dtype=np.int32)
+        flag = np.zeros((), dtype=bool)
+        zero = _zeros(value)
+        infinite = np.asarray(np.inf, dtype=value.dtype)
+        start = _zeros(internal)
+        return Carry(
+            internal=start,
+            opt_state=_zeros(opt_state),
+            value=infinite,
+            aux=_zeros(aux),
+            gradient=start,
+            step=count,
+            pending=flag,
+            status=count,
+            optimality=infinite,
+            start_value=zero,
+            start_norm=zero,
+            still=count,
+            best_value=infinite,
+            best_step=count,
+            selected=(start, zero, count),
+            history=_zeros(history),
+        )
+
+    def enter(numbers: Any, hyper: Any, control: Control, carry: Carry) -> Carry:
+        """Put the host's decisions into what the previous block left."""
+        start = internal_start(structure, numbers)
+        internal = _where(control.is_replaced, start, carry.internal)
+        fresh = optimizer.build(hyper).init(start)
+        return carry._replace(
+            internal=internal,
+            opt_state=_where(control.is_start, fresh, carry.opt_state),
+            pending=jnp.asarray(control.is_replaced),
+            # A replaced state has another chance.
+            status=jnp.where(control.is_replaced, RUNNING, carry.status),
+        )
+
+    def run(
+        numbers: Any, data: Any, hyper: Any, control: Control, carry: Carry
+    ) -> tuple[Carry, Report]:
+        lower, upper = internal_bounds(structure, numbers)
+        transformation = optax.with_extra_args_support(optimizer.build(hyper))
+
+        def take_step(carry: Carry) -> tuple[PyTree, PyTree]:
+            def value_fn(internal: PyTree) -> Any:
+                held = hold_fixed_entries(structure, numbers, internal, carry.internal)
+                return objective(held, numbers, data)[0]
+
+            gradient = active_gradient(carry.internal, carry.gradient, lower, upper)
+            updates, opt_state = transformation.update(
+                gradient,
+                carry.opt_state,
+                carry.internal,
+                value=carry.value,
+                grad=gradient,
+                value_fn=value_fn if mode == "rev" else differentiable_forward(value_fn),
+            )
+            moved = project(optax.apply_updates(carry.internal, updates), lower, upper)
+            return hold_fixed_entries(structure, numbers, moved, carry.internal), opt_state
+
+        def body(carry: Carry) -> Carry:
+            advance = ~carry.pending
+            moved, opt_state = take_step(carry)
+            internal = _where(advance, moved, carry.internal)
+            opt_state = _where(advance, opt_state, carry.opt_state)
+            value, aux, gradient = evaluate(internal, numbers, data)
+            step = carry.step + advance
+            projected = active_gradient(internal, gradient, lower, upper)
+            norm = optax.global_norm(projected).astype(value.dtype)
+            row = row_of(numbers, hyper, internal, value, norm, opt_state, step - 1)
+            history = jax.tree.map(
+                lambda rows, new: rows.at[step - control.first_row].set(
+                    jnp.asarray(new, rows.dtype)
+                ),
+                carry.history,
+                row,
+            )
+            finite = jnp.isfinite(value) & jnp.isfinite(norm)
+            start_value = jnp.where(step == 0, value, carry.start_value)
+            optimality = scaled_gradient(internal, projected, value, start_value)
+            moves = _differ(internal, carry.internal) | carry.pending
+            still = jnp.where(moves, 0, carry.still + 1)
+            better = finite & (value < carry.best_value)
+            best_step = jnp.where(better, step, carry.best_step)
+            waits = (control.patience > 0) & (step - best_step >= control.patience)
+            status = jnp.select(
+                [
+                    ~finite,
+                    (control.tol > 0) & (optimality <= control.tol),
+                    (control.tol > 0) & (still >= STALLED_STEPS),
+                    waits,
+                ],
+                [NON_FINITE, CONVERGED, STALLED, NO_IMPROVEMENT],
+                RUNNING,
+            )
+            return Carry(
+                internal=internal,
+                opt_state=opt_state,
+                value=value,
+                aux=aux,
+                gradient=gradient,
+                step=step,
+                pending=jnp.zeros_like(carry.pending),
+                status=status.astype(carry.status.dtype),
+                optimality=optimality.astype(value.dtype),
+                start_value=start_value,
+                start_norm=jnp.where(step == 0, norm, carry.start_norm),
+                still=still,
+                best_value=jnp.where(better, value, carry.best_value),
+                best_step=best_step,
+                selected=_where(finite, (internal, value, step), carry.selected),
+                history=history,
+            )
+
+        def goes_on(carry: Carry) -> Any:
+            return carry.pending | (
+                (carry.status == RUNNING) & (carry.step < control.stop_at)
+            )
+
+        begin = enter(numbers, hyper, control, carry)
+        end = jax.lax.while_loop(goes_on, lambda c: _like(body(c), c), begin)
+
+        def shown_values(internal: PyTree) -> dict[int, Any]:
+            values = user_values(structure, numbers, internal)
+            return {i: values[i] for i in shown}
+
+        return end, Report(shown_values(end.internal), shown_values(end.selected[0]))
+
+    return Block(run, blank)
+
+
+def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., Any]:
+    """Return ``f -> ((value, aux), gradient)`` with respect to its first argument.
+
+    Parameters
+    ----------
+    objective : callable
+        Returns ``(scalar, aux)``.
+    mode : {"rev", "fwd"}
+        Reverse mode costs a small multiple of one evaluation whatever the number
+        of parameters; forward mode costs one each, and goes through loops that
+        reverse mode cannot.
+
+    Returns
+    -------
+    callable
+        With the objective's arguments.
+    """
+    if mode == "rev":
+        return jax.value_and_grad(objective, has_aux=True)
+
+    def with_value(*arguments: Any) -> tuple[Any, Any]:
+        value, aux = objective(*arguments)
+        return value, (value, aux)
+
+    def forward(*arguments: Any) -> tuple[Any, Any]:
+        gradient, result = jax.jacfwd(with_value, has_aux=True)(*arguments)
+        return result, gradient
+
+    return forward
+
+
+def differentiable_forward(value_fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return ``value_fn`` with a reverse rule made of forward derivatives.
+
+    Optax's line searches call `jax.value_and_grad` on it.
+    """
+
+    @jax.custom_vjp
+    def wrapped(x: Any) -> Any:
+        return value_fn(x)
+
+    def forward(x: Any) -> tuple[Any, Any]:
+        (value, _), gradient = value_and_grad(lambda y: (value_fn(y), ()), "fwd")(x)
+        return value, gradient
+
+    def backward(gradient: Any, cotangent: Any) -> tuple[Any]:
+        return (jax.tree.map(lambda g: g * cotangent, gradient),)
+
+    wrapped.defvjp(forward, backward)
+    return wrapped
+
+
+def scaled_gradient(internal: Any, gradient: Any, value: Any, start_value: Any) -> Any:
+    r"""Return :math:`\max_i |g_i| \max(|x_i|, 1) / |f|`, relative to the loss.
+
+    This is the relative gradient of Dennis and Schnabel [1]_, which does not
+    depend on the units of the loss. A loss that has shrunk to rounding error of
+    the start's loss counts as that.
+
+    References
+    ----------
+    .. [1] J. E. Dennis and R. B. Schnabel, *Numerical Methods for Unconstrained
+       Optimization and Nonlinear Equations*, 1983, section 7.2.
+    """
+    tiny = jnp.finfo(value.dtype).tiny
+    floor = jnp.maximum(jnp.finfo(value.dtype).eps * jnp.abs(start_value), tiny)
+    size = jnp.maximum(jnp.abs(value), floor)
+    largest = [
+        jnp.max(jnp.abs(g) * jnp.maximum(jnp.abs(x), 1.0), initial=0.0)
+        for x, g in zip(jax.tree.leaves(internal), jax.tree.leaves(gradient), strict=True)
+    ]
+    return jnp.max(jnp.stack([x.astype(value.dtype) for x in largest])) / size
+
+
+def _zeros(shapes: PyTree) -> PyTree:
+    def zero(leaf: Any) -> Any:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
+            return jnp.broadcast_to(jax.random.key(0), leaf.shape)
+        return np.zeros(leaf.shape, leaf.dtype)
+
+    return jax.tree.map(zero, shapes)
+
+
+def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(
+        lambda n, o: jnp.where(condition, jnp.asarray(n).astype(o.dtype), o), new, old
+    )
+
+
+def _like(new: PyTree, old: PyTree) -> PyTree:
+    """Cast leaves to the types the loop began with: a loop's types are fixed."""
+    return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)
+
+
+def _differ(new: PyTree, old: PyTree) -> Any:
+    pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+    return jnp.any(jnp.stack([jnp.any(n != o) for n, o in pairs]))

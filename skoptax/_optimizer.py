@@ -1,0 +1,342 @@
+"""`OptaxOptimizer`: any Optax optimiser on any pytree."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from ._driver import STATUS_NAMES, Run
+from ._packing import wants_float64
+from ._parameter import combine_state, is_parameter
+from ._typing import Mode, PyTree, StepCallback
+from ._validation import check_choice, check_integer, invalid, shorten
+from .callbacks._base import named_steps, resolve_callbacks
+from .exceptions import InvalidParameterError
+from .optimizers._spec import OptimizerSpec, resolve_optimizer
+
+OWNER = "OptaxOptimizer"
+
+
+class OptaxOptimizer:
+    """Optimise the free parameters of any pytree with any Optax optimiser.
+
+    The loop is compiled once for each structure of loss, optimiser and state, for
+    the life of the process; numbers (values, data, bounds) are arguments of the
+    compiled program.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(state) -> scalar``, or ``(scalar, aux)`` with ``has_aux=True``, in
+        JAX. In `state`, each :class:`Parameter` acts as its value in the user's
+        units. The loss is minimised as it is: a parameter's prior takes part only
+        if the loss asks it to.
+    optimizer : optax.GradientTransformation or OptimizerSpec
+        A finished Optax optimiser such as ``optax.adam(0.01)``, line searches,
+        schedules and chains included, or a spec of :mod:`skoptax.optimizers`,
+        whose numbers are traced.
+    callback : callable, default=None
+        ``callback(step, diff_state, static_state, fitting_data, aux_data,
+        loss_value, grads) -> (stop, diff_state, static_state)``, called after
+        each step; see :mod:`skoptax.callbacks` and the notes.
+    has_aux : bool, default=False
+        Whether the loss returns auxiliary data too.
+
+    See Also
+    --------
+    skoptax.OptaxEstimator : The same as a scikit-learn estimator.
+
+    Notes
+    -----
+    The state is split into free parameters, which are optimised, and all else,
+    which comes back unchanged. Static floats and arrays are arguments of the
+    compiled program; static integers, booleans, strings and callables are
+    constants in it, so that a loss may say ``range(state["n"])``.
+
+    All that one call of the callback gets belongs together: the state after that
+    step, and the loss, the auxiliary data and the gradient at that state. ``step``
+    counts from 0. ``diff_state`` is the state with ``None`` in place of all that
+    is not free, and its parameters read in the user's units; ``static_state`` is
+    the reverse; ``grads`` has the structure of ``diff_state``, with respect to
+    what the optimiser steps in. A state that the callback replaces is evaluated
+    anew; the optimiser keeps its own state.
+
+    A run ends early when the loss or its gradient is not finite: the last finite
+    state is returned, and the status says so.
+
+    The precision is that of the leaves: with a NumPy array of double precision
+    among them, the whole run is in double precision, whatever JAX's setting.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import optax
+    >>> from skoptax import OptaxOptimizer, Parameter
+    >>> def loss(state):
+    ...     prediction = state["weight"] * state["input"] + state["bias"]
+    ...     return jnp.mean((prediction - 2.5) ** 2)
+    >>> state = {
+    ...     "weight": Parameter("weight", 1.0),
+    ...     "bias": Parameter("bias", 0.0),
+    ...     "input": 1.5,
+    ... }
+    >>> optimizer = OptaxOptimizer(loss, optax.adam(0.01))
+    >>> final_state, fitting_data = optimizer.run(state, max_steps=1000)
+    >>> print(f"{final_state['weight'] * 1.5 + final_state['bias']:.4f}")
+    2.5000
+    >>> fitting_data["status"], fitting_data["n_steps"]
+    ('max_steps', 1000)
+    """
+
+    def __init__(
+        self,
+        loss: Any,
+        optimizer: optax.GradientTransformation | OptimizerSpec,
+        callback: StepCallback | None = None,
+        has_aux: bool = False,
+    ) -> None:
+        self.loss = loss
+        self.optimizer = optimizer
+        self.callback = callback
+        self.has_aux = has_aux
+
+    def run(
+        self,
+        state: PyTree,
+        max_steps: int = 1,
+        mode: Mode = "rev",
+        *,
+        chunk_size: int | None = None,
+    ) -> tuple[PyTree, dict[str, Any]]:
+        """Run the optimisation.
+
+        Parameters
+        ----------
+        state : pytree
+            Free and static leaves; see the class's notes.
+        max_steps : int, default=1
+            The largest number of steps, 0 or more.
+        mode : {"rev", "fwd"}, default="rev"
+            Reverse-mode differentiation for many parameters, forward mode for few,
+            and for losses with loops of unknown length.
+        chunk_size : int, default=None
+            How many steps to run between calls of the callback; ``None`` is 1.
+            Steps that a callback's ``every`` names are always followed by a call.
+
+        Returns
+        -------
+        final_state : pytree
+            The state with its free and tied parameters' values updated; all other
+            leaves are the very objects that were given.
+        fitting_data : dict
+            ``history`` (DataFrame indexed by ``step``: loss, gradient norm,
+            learning rate where there is one, scalar parameters), ``n_steps``,
+            ``status``, ``message``, ``aux`` (with ``has_aux``, at the last state),
+            and what callbacks put there.
+
+        Raises
+        ------
+        InvalidParameterError
+            If an argument or a parameter's spec is not usable, or nothing is free.
+        ModelError
+            If the loss cannot be traced, or is not a scalar.
+        NonFiniteError
+            If the loss or its gradient is not finite at the start.
+        DifferentiationError
+            If the loss cannot be differentiated in this mode.
+        """
+        if not callable(self.loss):
+            raise invalid("loss", OWNER, "a function of the state", self.loss)
+        check_choice("mode", OWNER, mode, ("rev", "fwd"))
+        max_steps = check_integer("max_steps", OWNER, max_steps, 0)
+        if chunk_size is not None:
+            chunk_size = check_integer("chunk_size", OWNER, chunk_size, 1)
+        if isinstance(self.optimizer, str) or (
+            callable(self.optimizer) and not hasattr(self.optimizer, "update")
+        ):
+            raise invalid(
+                "optimizer",
+                OWNER,
+                "a finished optimiser such as optax.adam(0.01), or a spec of "
+                "skoptax.optimizers",
+                self.optimizer,
+            )
+        optimizer = resolve_optimizer(self.optimizer, None, None, OWNER)
+        callback = resolve_callbacks(self.callback, OWNER)
+        with precision(wants_float64(state)):
+            run = Run(
+                self.loss, optimizer, state, mode=mode, has_aux=bool(self.has_aux)
+            )
+            return finish(run, *drive(run, max_steps, callback, chunk_size))
+
+
+def precision(double: bool) -> AbstractContextManager[None]:
+    """Return a context in which arrays may be of double precision, if need be."""
+    if double and not jax.config.jax_enable_x64:
+        return jax.enable_x64(True)
+    return nullcontext()
+
+
+def drive(
+    run: Run, max_steps: int, callback: StepCallback | None, chunk_size: int | None
+) -> tuple[dict[str, Any], str | None]:
+    """Take a run to its end, with a callback between its chunks.
+
+    Parameters
+    ----------
+    run : Run
+        At its start.
+    max_steps : int
+        Where it ends at the latest.
+    callback : callable or None
+        The step callback.
+    chunk_size : int or None
+        Steps between its calls.
+
+    Returns
+    -------
+    fitting_data : dict
+        What the callback put there.
+    message : str or None
+        Why a callback ended the run; ``None`` if none did.
+    """
+    fitting_data: dict[str, Any] = {}
+    if callback is None:
+        run.advance_to(max_steps)
+        return fitting_data, None
+    _call_hook(callback, "on_run_start", fitting_data)
+    try:
+        while run.step < max_steps:
+            run.advance_to(_next_call(run.step, max_steps, callback, chunk_size))
+            stop, replaced = _call(callback, run, fitting_data)
+            if stop:
+                # Evaluates the state if it was replaced.
+                run.advance_to(run.step)
+                message = getattr(callback, "message", None)
+                default = f"A callback stopped the run after {run.step} steps."
+                return fitting_data, message or default
+            if run.status and not replaced:
+                break
+        run.advance_to(run.step)
+    finally:
+        _call_hook(callback, "on_run_end", fitting_data)
+    return fitting_data, None
+
+
+def _next_call(
+    step: int, max_steps: int, callback: StepCallback, chunk_size: int | None
+) -> int:
+    """Return the number of steps after which the callback is due again.
+
+    Chunks end after ``chunk_size``, 2 ``chunk_size``, ... steps; an ``every`` of k
+    names the steps numbered 0, k, 2 k, ..., so the ends of 1, k + 1, ... steps.
+    """
+    chunk = chunk_size or 1
+    ends = [max_steps, (step // chunk + 1) * chunk]
+    ends += [-(-step // every) * every + 1 for every in named_steps(callback) if every]
+    return min(ends)
+
+
+def _call(
+    callback: StepCallback, run: Run, fitting_data: dict[str, Any]
+) -> tuple[bool, bool]:
+    """Call the callback; return whether to stop, and whether it replaced a state."""
+    before = run.split_state()
+    outcome = callback(
+        run.step - 1, *before, fitting_data, run.aux, run.value, run.gradient()
+    )
+    if not isinstance(outcome, tuple) or len(outcome) != 3:
+        raise InvalidParameterError(
+            "A callback must return (stop, diff_state, static_state). Got "
+            f"{shorten(outcome)} instead. A subclass of skoptax.callbacks.Callback may "
+            "return None or True from its on_step."
+        )
+    stop, *after = outcome
+    replaced = not _same_leaves(before, tuple(after))
+    if replaced:
+        try:
+            state = combine_state(*after)
+        except ValueError as error:
+            raise InvalidParameterError(
+                "A callback must return diff_state and static_state in the structure "
+                f"in which it received them. {error}"
+            ) from error
+        run.replace(state)
+    return bool(np.all(np.asarray(stop))), replaced
+
+
+def _same_leaves(before: Any, after: Any) -> bool:
+    """Tell whether two pytrees hold the very same objects."""
+    old, old_tree = jax.tree.flatten(before, is_leaf=is_parameter)
+    new, new_tree = jax.tree.flatten(after, is_leaf=is_parameter)
+    return old_tree == new_tree and all(
+        a is b for a, b in zip(old, new, strict=True)
+    )
+
+
+def _call_hook(callback: StepCallback, name: str, fitting_data: dict[str, Any]) -> None:
+    hook = getattr(callback, name, None)
+    if hook is not None:
+        hook(fitting_data)
+
+
+def finish(
+    run: Run, fitting_data: dict[str, Any], message: str | None
+) -> tuple[PyTree, dict[str, Any]]:
+    """Gather what a run returns.
+
+    Parameters
+    ----------
+    run : Run
+        At its end.
+    fitting_data : dict
+        From the callbacks; is added to.
+    message : str or None
+        Why a callback ended the run.
+
+    Returns
+    -------
+    tuple
+        Final state and fitting data, as `OptaxOptimizer.run` documents them.
+    """
+    status = STATUS_NAMES.get(run.status, "max_steps")
+    if message is not None and status != "non_finite":
+        status = "callback"
+    elif message is None or status == "non_finite":
+        message = _message(status, run)
+    fitting_data["history"] = run.history()
+    fitting_data["n_steps"] = run.step
+    fitting_data["status"] = status
+    fitting_data["message"] = message
+    if run.has_aux:
+        fitting_data["aux"] = run.aux
+    return run.selected_state(), fitting_data
+
+
+def _message(status: str, run: Run) -> str:
+    step = run.step
+    return {
+        "max_steps": f"Stopped after {step} steps, the largest number allowed.",
+        "converged": (
+            f"Converged after {step} steps: the scaled gradient is "
+            f"{run.optimality:.2g}, the tolerance {run.tol:.2g}."
+        ),
+        "stalled": (
+            f"Stopped after {step} steps: the optimiser moves no more, but the scaled "
+            f"gradient is {run.optimality:.2g}, above the tolerance {run.tol:.2g}."
+        ),
+        "no_improvement": (
+            f"Stopped after {step} steps: the loss has not improved for "
+            f"{run.patience} of them."
+        ),
+        "non_finite": (
+            f"Stopped after {step} steps, where the loss or its gradient is not "
+            f"finite; the result is that of step {run.selected_step}. Try a smaller "
+            "learning rate, bounds that keep the model finite, or a start closer to "
+            "the answer."
+        ),
+    }[status]

@@ -1,0 +1,488 @@
+"""From a state to what a compiled program takes, and back inside of it.
+
+A state is packed before the jit. Its *structure* (which leaf is free, fixed,
+tied or constant, and how it is transformed) becomes part of the program's key;
+its *numbers* (values, bounds, scales, fixed values, data, prior hyperparameters)
+become arrays that the program receives. The functions below `pack` run inside of
+the program.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._component import Component, join_numbers, split_numbers
+from ._parameter import Parameter, is_free, is_parameter, leaf_names, path_name
+from ._transforms import Identity, Pair, Transform, check_range, resolve_transform
+from ._typing import PyTree
+from ._validation import did_you_mean, invalid, is_number, shorten
+from .exceptions import InvalidParameterError
+
+Numbers = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """What the trace sees of one leaf of a state: everything but its numbers."""
+
+    kind: Literal["free", "fixed", "tied", "array", "constant"]
+    name: str
+    parameter_name: str | None = None
+    transform: Transform = Identity()
+    masked: bool = False
+    tie: Any = None
+    prior: Any = None
+    constant: Any = None
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The part of a state that is known at trace time."""
+
+    treedef: Any
+    leaves: tuple[Leaf, ...]
+    # (position of a tied leaf, its arguments' names and positions), in an order
+    # in which each can be computed.
+    ties: tuple[tuple[int, tuple[tuple[str, int], ...]], ...]
+
+    def content(self) -> tuple[Any, ...]:
+        """Return what a content key must hold of it."""
+        return (_treedef_content(self.treedef), self.leaves, self.ties)
+
+    def indices(self, *kinds: str) -> list[int]:
+        """Return the positions of the leaves of these kinds."""
+        return [i for i, leaf in enumerate(self.leaves) if leaf.kind in kinds]
+
+    def tree(self, values: dict[int, Any]) -> PyTree:
+        """Build a pytree of the state's structure, ``None`` where nothing is given."""
+        return jax.tree.unflatten(
+            self.treedef, [values.get(i) for i in range(len(self.leaves))]
+        )
+
+
+def _treedef_content(treedef: Any) -> Any:
+    node = treedef.node_data()
+    return None if node is None else (node, [*map(_treedef_content, treedef.children())])
+
+
+def wants_float64(state: PyTree) -> bool:
+    """Tell whether a leaf of the state is of double precision."""
+
+    def is_double(leaf: Any) -> bool:
+        value = leaf.value if is_parameter(leaf) else leaf
+        if isinstance(value, (list, tuple)):
+            return False
+        return getattr(value, "dtype", None) in (np.float64, np.complex128)
+
+    return any(map(is_double, jax.tree.leaves(state, is_leaf=is_parameter)))
+
+
+def pack(state: PyTree, owner: str) -> tuple[Structure, Numbers]:
+    """Split a state into its structure and its numbers.
+
+    Parameters
+    ----------
+    state : pytree
+        Any pytree with `Parameter` leaves.
+    owner : str
+        Named in errors.
+
+    Returns
+    -------
+    structure : Structure
+        Compared by content; part of the program's key.
+    numbers : dict
+        Arrays, to be passed to the program: ``values``, ``lower``, ``upper``,
+        ``scale`` and ``mask`` of the free parameters, ``static`` of all else,
+        ``priors``; each a dict by leaf position.
+
+    Raises
+    ------
+    InvalidParameterError
+        If nothing is free, or a spec contradicts itself.
+    """
+    flat, treedef = jax.tree_util.tree_flatten_with_path(state, is_leaf=is_parameter)
+    names = leaf_names(flat)
+    if not any(is_free(leaf) for _, leaf in flat):
+        raise InvalidParameterError(
+            f"{owner} has nothing to optimise: the state has no free Parameter. Wrap "
+            "the values to be optimised, as in "
+            "{'weight': Parameter(value=1.0)}, or set free=True."
+        )
+    leaves = []
+    numbers: Numbers = {
+        key: {}
+        for key in ("values", "lower", "upper", "scale", "mask", "static", "priors")
+    }
+    for index, (name, (_, leaf)) in enumerate(zip(names, flat, strict=True)):
+        if is_parameter(leaf):
+            leaves.append(_pack_parameter(leaf, name, index, numbers))
+        elif _is_argument(leaf):
+            numbers["static"][index] = leaf
+            leaves.append(Leaf("array", name))
+        else:
+            leaves.append(Leaf("constant", name, constant=leaf))
+    ordered = _order_ties(leaves, [path_name(path) for path, _ in flat])
+    return Structure(treedef, tuple(leaves), ordered), numbers
+
+
+def _is_argument(leaf: Any) -> bool:
+    """Tell whether a static leaf travels as an argument: floats and arrays do."""
+    if isinstance(leaf, (float, complex, np.floating, np.complexfloating)):
+        return True
+    return isinstance(leaf, jax.Array) or (
+        isinstance(leaf, np.ndarray) and leaf.dtype.kind in "biufcV"
+    )
+
+
+def _pack_parameter(
+    parameter: Parameter, name: str, index: int, numbers: Numbers
+) -> Leaf:
+    owner = f"parameter {name!r}"
+    prior = parameter.prior
+    if isinstance(prior, Component):
+        numbers["priors"][index], prior = split_numbers(prior)
+    if parameter.tie is not None:
+        if not callable(parameter.tie):
+            raise invalid("tie", owner, "a function of other parameters", parameter.tie)
+        return Leaf("tied", name, parameter.name, tie=parameter.tie, prior=prior)
+    if not is_free(parameter):
+        value = parameter._array()
+        is_int = is_number(value) and not hasattr(value, "dtype")
+        numbers["static"][index] = float(value) if is_int else value
+        return Leaf("fixed", name, parameter.name, prior=prior)
+
+    value = start_value(parameter, owner)
+    transform = resolve_transform(parameter.transform, owner)
+    lower, upper = checked_bounds(parameter, value, owner)
+    if not isinstance(transform, Identity):
+        check_range(transform, lower, upper, np.asarray(value), owner)
+    free = np.asarray(parameter.free)
+    if free.dtype != bool or (free.ndim and free.shape != np.shape(value)):
+        raise invalid(
+            "free",
+            owner,
+            f"a bool or an array of bool of shape {np.shape(value)}",
+            parameter.free,
+        )
+    numbers["values"][index] = value
+    numbers["lower"][index] = lower
+    numbers["upper"][index] = upper
+    numbers["scale"][index] = _scale(parameter, value, transform, owner)
+    if free.ndim:
+        numbers["mask"][index] = free
+    return Leaf(
+        "free", name, parameter.name, transform, masked=bool(free.ndim), prior=prior
+    )
+
+
+def start_value(parameter: Parameter, owner: str) -> Any:
+    """Return a free parameter's start value as a floating-point array.
+
+    Parameters
+    ----------
+    parameter : Parameter
+        Its value is read.
+    owner : str
+        Named in errors.
+
+    Returns
+    -------
+    ndarray or jax.Array
+        Of the value's own data type if that is a floating-point type, else of
+        JAX's default one.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the value is not real and finite.
+    """
+    value = parameter._array()
+    if isinstance(value, jax.core.Tracer):
+        raise InvalidParameterError(
+            f"The start value of {owner} is a JAX tracer: run the optimiser outside "
+            "of jit, grad and vmap."
+        )
+    if not isinstance(value, jax.Array):
+        value = np.asarray(value)
+    if not (
+        jnp.issubdtype(value.dtype, jnp.floating)
+        or jnp.issubdtype(value.dtype, jnp.integer)
+    ):
+        raise invalid("value", owner, "a real number or an array of them", value)
+    default = jnp.result_type(float)
+    if not jnp.issubdtype(value.dtype, jnp.floating) or is_number(parameter.value):
+        # A plain Python number has no precision of its own.
+        keeps = isinstance(parameter.value, np.floating)
+        value = value.astype(value.dtype if keeps else default)
+    if not isinstance(value, jax.Array) and not np.all(np.isfinite(value)):
+        raise invalid("value", owner, "finite", value)
+    return value
+
+
+def checked_bounds(
+    parameter: Parameter, value: Any, owner: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a parameter's bounds as arrays, infinite where there are none.
+
+    Parameters
+    ----------
+    parameter : Parameter
+        Its bounds and its prior's support are read.
+    value : ndarray
+        Its start value.
+    owner : str
+        Named in errors.
+
+    Returns
+    -------
+    lower, upper : ndarray
+        Of the value's data type, each a scalar or of the value's shape.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they are reversed, do not fit the value's shape, or leave the start
+        value outside.
+    """
+    ends = []
+    for side, infinite in (("lower", -np.inf), ("upper", np.inf)):
+        given = getattr(parameter, side)
+        try:
+            end = np.asarray(infinite if given is None else given, dtype=value.dtype)
+            np.broadcast_to(end, value.shape)
+        except (TypeError, ValueError) as error:
+            must = f"a number or an array of shape {value.shape}"
+            raise invalid(side, owner, must, given) from error
+        if np.any(np.isnan(end)):
+            raise invalid(side, owner, "a number, not NaN", given)
+        ends.append(end)
+    lower, upper = ends
+    if np.any(lower > upper):
+        raise InvalidParameterError(
+            f"The 'lower' parameter of {owner} must not exceed its 'upper'. Got "
+            f"lower={shorten(parameter.lower)} and upper={shorten(parameter.upper)} "
+            "instead. Were they swapped?"
+        )
+    if hasattr(parameter.prior, "support"):
+        low, high = parameter.prior.support()
+        lower = np.maximum(lower, np.asarray(low, dtype=value.dtype))
+        upper = np.minimum(upper, np.asarray(high, dtype=value.dtype))
+    if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
+        start = np.asarray(value)
+        if np.any((start < lower) | (start > upper)):
+            raise InvalidParameterError(
+                f"The start value of {owner} must lie within its bounds "
+                f"[{shorten(lower.tolist())}, {shorten(upper.tolist())}]. Got "
+                f"{shorten(start.tolist())} instead. Move the start, or the bounds."
+            )
+    return lower, upper
+
+
+def _scale(
+    parameter: Parameter, value: Any, transform: Transform, owner: str
+) -> np.ndarray:
+    scale = parameter.scale
+    if isinstance(scale, str) and scale == "value":
+        scale = np.abs(np.asarray(transform.from_user(np.asarray(value))))
+        if not np.all(scale > 0):
+            raise invalid(
+                "scale", owner, "'value' only where the start is not 0", parameter.value
+            )
+    try:
+        scale = np.asarray(1.0 if scale is None else scale, dtype=value.dtype)
+        np.broadcast_to(scale, value.shape)
+        usable = bool(np.all(np.isfinite(scale) & (scale > 0)))
+    except (TypeError, ValueError):
+        usable = False
+    if not usable:
+        must = f"positive: 'value', a number or an array of shape {value.shape}"
+        raise invalid("scale", owner, must, parameter.scale)
+    return scale
+
+
+def _order_ties(
+    leaves: Sequence[Leaf], paths: Sequence[str]
+) -> tuple[tuple[int, tuple[tuple[str, int], ...]], ...]:
+    positions = {path: i for i, path in enumerate(paths)}
+    positions |= {leaf.name: i for i, leaf in enumerate(leaves)}
+    positions = {k: i for k, i in positions.items() if leaves[i].kind != "constant"}
+    needs: dict[int, tuple[tuple[str, int], ...]] = {}
+    for index, leaf in enumerate(leaves):
+        if leaf.kind != "tied":
+            continue
+        arguments = tie_arguments(leaf.tie)
+        for argument in arguments:
+            if argument not in positions:
+                raise InvalidParameterError(
+                    f"The tie of parameter {leaf.name!r} refers to {argument!r}, which "
+                    f"is no parameter.{did_you_mean(argument, positions)}"
+                )
+        needs[index] = tuple((a, positions[a]) for a in arguments)
+    ordered: list[int] = []
+    while len(ordered) < len(needs):
+        ready = [
+            i
+            for i, wanted in needs.items()
+            if i not in ordered
+            and all(at not in needs or at in ordered for _, at in wanted)
+        ]
+        if not ready:
+            stuck = sorted(leaves[i].name for i in needs if i not in ordered)
+            raise InvalidParameterError(
+                f"The ties of the parameters {', '.join(map(repr, stuck))} are "
+                "circular: each waits for another. Make one of them free or fixed."
+            )
+        ordered += ready
+    return tuple((i, needs[i]) for i in ordered)
+
+
+def tie_arguments(tie: Any) -> list[str]:
+    """Return the names of the parameters that a tie is a function of."""
+    return list(inspect.signature(tie).parameters)
+
+
+# From here on: inside of the program.
+
+
+def internal_bounds(structure: Structure, numbers: Numbers) -> tuple[PyTree, PyTree]:
+    """Return the bounds in the space the optimiser steps in."""
+    lower, upper = {}, {}
+    for i in structure.indices("free"):
+        transform = structure.leaves[i].transform
+        low, high = numbers["lower"][i], numbers["upper"][i]
+        inner_low = jnp.where(jnp.isfinite(low), transform.from_user(low), -jnp.inf)
+        inner_high = jnp.where(jnp.isfinite(high), transform.from_user(high), jnp.inf)
+        if isinstance(transform, Pair):
+            # Its direction is not known: read it off the slope at the start.
+            start = transform.from_user(numbers["values"][i])
+            _, slope = jax.jvp(transform.to_user, (start,), (jnp.ones_like(start),))
+            rises = slope >= 0
+            swapped_low = jnp.where(
+                jnp.isfinite(high), transform.from_user(high), -jnp.inf
+            )
+            swapped_high = jnp.where(
+                jnp.isfinite(low), transform.from_user(low), jnp.inf
+            )
+            inner_low = jnp.where(rises, inner_low, swapped_low)
+            inner_high = jnp.where(rises, inner_high, swapped_high)
+        lower[i] = inner_low / numbers["scale"][i]
+        upper[i] = inner_high / numbers["scale"][i]
+    return structure.tree(lower), structure.tree(upper)
+
+
+def internal_start(structure: Structure, numbers: Numbers) -> PyTree:
+    """Return the free parameters' values in the space the optimiser steps in."""
+    found = {}
+    for i in structure.indices("free"):
+        value = jnp.asarray(numbers["values"][i])
+        inner = structure.leaves[i].transform.from_user(value) / numbers["scale"][i]
+        found[i] = inner.astype(value.dtype)
+    return structure.tree(found)
+
+
+@jax.custom_jvp
+def clip_keeping_edges(x: Any, lower: Any, upper: Any) -> Any:
+    """Clip, with slope 1 inside and on the bounds, and 0 outside.
+
+    `jnp.clip` has slope 1/2 on a bound, where a projected method often is.
+    """
+    return jnp.clip(x, lower, upper)
+
+
+@clip_keeping_edges.defjvp
+def _clip_jvp(primals: Any, tangents: Any) -> Any:
+    x, lower, upper = primals
+    inside = (x >= lower) & (x <= upper)
+    return jnp.clip(x, lower, upper), jnp.where(inside, tangents[0], 0)
+
+
+def user_values(
+    structure: Structure, numbers: Numbers, internal: PyTree
+) -> dict[int, Any]:
+    """Return the values of all parameters, in the user's units, by position.
+
+    Bounded parameters never leave their bounds: outside, the value is that of the
+    nearest point inside.
+    """
+    lower, upper = internal_bounds(structure, numbers)
+    inner, inner_lower, inner_upper = (
+        structure.treedef.flatten_up_to(tree) for tree in (internal, lower, upper)
+    )
+    found: dict[int, Any] = {}
+    for i, leaf in enumerate(structure.leaves):
+        if leaf.kind in ("fixed", "array"):
+            found[i] = numbers["static"][i]
+        elif leaf.kind == "free":
+            inside = clip_keeping_edges(inner[i], inner_lower[i], inner_upper[i])
+            value = leaf.transform.to_user(inside * numbers["scale"][i])
+            # The map back rounds: put the value exactly on a bound it touches.
+            exact = jnp.clip(value, numbers["lower"][i], numbers["upper"][i])
+            value = value + jax.lax.stop_gradient(exact - value)
+            found[i] = value.astype(inner[i].dtype)
+    for i, arguments in structure.ties:
+        tied = structure.leaves[i].tie(**{name: found[at] for name, at in arguments})
+        found[i] = jnp.asarray(tied)
+    return found
+
+
+def build_state(structure: Structure, numbers: Numbers, values: dict[int, Any]) -> Any:
+    """Return the state that the loss sees: its structure, with traced numbers.
+
+    A `Parameter` in it has its name, value and prior. Its bounds and scale are
+    left out: a loss that read them would make constants of them.
+    """
+    leaves: list[Any] = []
+    for i, leaf in enumerate(structure.leaves):
+        if leaf.kind == "constant":
+            leaves.append(leaf.constant)
+        elif leaf.kind == "array":
+            leaves.append(values[i])
+        else:
+            prior = leaf.prior
+            if i in numbers["priors"]:
+                prior = join_numbers(prior, numbers["priors"][i])
+            free = leaf.kind == "free"
+            leaves.append(Parameter(leaf.parameter_name, values[i], free, prior=prior))
+    return jax.tree.unflatten(structure.treedef, leaves)
+
+
+def hold_fixed_entries(
+    structure: Structure, numbers: Numbers, new: PyTree, old: PyTree
+) -> PyTree:
+    """Return ``new``, with the fixed entries of partly free arrays as in ``old``."""
+    if not numbers["mask"]:
+        return new
+    fresh, held = (structure.treedef.flatten_up_to(tree) for tree in (new, old))
+    for i, mask in numbers["mask"].items():
+        fresh[i] = jnp.where(mask, fresh[i], held[i])
+    return jax.tree.unflatten(structure.treedef, fresh)
+
+
+def active_gradient(
+    internal: PyTree, gradient: PyTree, lower: PyTree, upper: PyTree
+) -> PyTree:
+    """Zero the gradient where following it would leave the box."""
+
+    def project(x: Any, g: Any, low: Any, high: Any) -> Any:
+        outward = ((x <= low) & (g > 0)) | ((x >= high) & (g < 0))
+        return jnp.where(outward, 0, g)
+
+    return jax.tree.map(project, internal, gradient, lower, upper)
+
+
+def project(internal: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
+    """Return the nearest point of the box."""
+    return jax.tree.map(
+        lambda x, low, high: jnp.clip(x, low, high).astype(x.dtype),
+        internal,
+        lower,
+        upper,
+    )

@@ -1,0 +1,514 @@
+"""`Parameter`: what is known about one quantity of a model, as a pytree node.
+
+A state is any pytree. Its `Parameter` leaves carry a value in the user's units
+and the spec that goes with it; the functions at the end of this module name,
+split and join the parameters of a state.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._transforms import Pair
+from ._typing import ArrayLike, PyTree
+from ._validation import did_you_mean, invalid, is_number
+from .exceptions import InvalidParameterError
+
+__all__ = ["Parameter", "combine_state", "named_parameters", "partition_state"]
+
+FIELDS = (
+    "name",
+    "value",
+    "free",
+    "lower",
+    "upper",
+    "scale",
+    "transform",
+    "tie",
+    "prior",
+    "shape",
+)
+
+
+class Parameter:
+    """One quantity of a model: its start value, and what is known about it.
+
+    A `Parameter` is a pytree node whose only child is its value. It takes part
+    in arithmetic and in NumPy's and JAX's functions as its value would.
+    Equality and hash are by identity.
+
+    Parameters
+    ----------
+    name : str, default=None
+        The parameter's name. In a dict of parameters the key is the name, and
+        this one stays ``None``.
+    value : float, array-like or callable, default=0.0
+        The start value in the user's own units, or a function
+        ``(X, y, rng) -> array`` that computes one from the data (in
+        :class:`OptaxEstimator` only; ``rng`` is a `numpy.random.Generator`).
+    free : bool or array-like of bool, default=True
+        Whether the optimiser changes the value; an array frees the entries
+        where it is true.
+    lower, upper : float or array-like, default=None
+        Bounds in the user's units; ``None`` or an infinity is no bound. They
+        hold at every step, and an optimum on a bound is reached exactly.
+    scale : float, array-like or "value", default=None
+        The optimiser steps in units of it (positive; ``"value"`` is the
+        absolute start value; with a transform, units of the transformed
+        value). ``None`` is 1.
+    transform : {"log", "logit"} or (callable, callable), default=None
+        The optimiser steps in the logarithm, the log-odds, or the space of the
+        pair ``(to_user, from_user)`` of JAX functions.
+    tie : callable, default=None
+        A function whose arguments are other parameters' names; the parameter
+        always has the value it returns, and is never free itself.
+    prior : object of :mod:`skoptax.priors` or callable, default=None
+        The prior density of the value in the user's units, or a function
+        ``value -> log density``. Its support limits the bounds.
+    shape : int or tuple, default=None
+        The value's shape: a scalar value is spread over it. May hold the names
+        ``"n_features"`` and ``"n_outputs"``, known once the data are.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        The value's data type.
+    ndim : int
+        The value's number of dimensions.
+
+    See Also
+    --------
+    skoptax.OptaxOptimizer : Optimises the free parameters of any pytree.
+    skoptax.OptaxEstimator : Takes a dict of parameters as its ``params``.
+
+    Examples
+    --------
+    >>> from skoptax import Parameter
+    >>> rate = Parameter("rate", 0.5, lower=0.0)
+    >>> rate * 4
+    2.0
+    >>> print(f"{rate:.3f}")
+    0.500
+    >>> rate
+    Parameter('rate', 0.5, lower=0.0)
+    """
+
+    # NumPy must hand `array * parameter` over to __rmul__ instead of making an
+    # object array of it.
+    __array_ufunc__ = None
+
+    def __init__(
+        self,
+        name: str | None = None,
+        value: ArrayLike | Callable[..., Any] = 0.0,
+        free: bool | ArrayLike = True,
+        *,
+        lower: ArrayLike | None = None,
+        upper: ArrayLike | None = None,
+        scale: ArrayLike | str | None = None,
+        transform: str | tuple[Callable[..., Any], Callable[..., Any]] | None = None,
+        tie: Callable[..., Any] | None = None,
+        prior: Any = None,
+        shape: int | str | tuple[int | str, ...] | None = None,
+    ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise invalid(
+                "name",
+                "Parameter",
+                "a str or None",
+                name,
+                "The value comes second: write Parameter(value=...).",
+            )
+        self.name = name
+        self.value = value
+        self.free = free
+        self.lower = lower
+        self.upper = upper
+        self.scale = scale
+        self.transform = transform
+        self.tie = tie
+        self.prior = prior
+        self._shape = shape
+
+    # The constructor's arguments, as scikit-learn asks for them.
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments as they were given.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether a prior's own hyperparameters are listed too, as
+            ``prior__sd``.
+
+        Returns
+        -------
+        dict
+            Argument name to value.
+        """
+        found = {k: self._shape if k == "shape" else getattr(self, k) for k in FIELDS}
+        if deep and hasattr(self.prior, "get_params"):
+            nested = self.prior.get_params(deep=True)
+            found.update({f"prior__{k}": v for k, v in nested.items()})
+        return found
+
+    def set_params(self, **changes: Any) -> Parameter:
+        """Set constructor arguments, by name, in place.
+
+        Parameters
+        ----------
+        **changes : dict
+            Argument name to its new value.
+
+        Returns
+        -------
+        Parameter
+            This object.
+
+        Raises
+        ------
+        InvalidParameterError
+            If there is no argument of that name.
+        """
+        nested = {}
+        for key, value in changes.items():
+            head, _, tail = key.partition("__")
+            if head not in FIELDS or (tail and head != "prior"):
+                raise InvalidParameterError(
+                    f"Parameter has no field {key!r}; its fields are "
+                    f"{', '.join(FIELDS)}.{did_you_mean(key, FIELDS)}"
+                )
+            if tail:
+                nested[tail] = value
+            else:
+                setattr(self, "_shape" if head == "shape" else head, value)
+        if nested:
+            if not hasattr(self.prior, "set_params"):
+                raise InvalidParameterError(
+                    f"'prior__{next(iter(nested))}' needs a prior of skoptax.priors. "
+                    f"Got {self.prior!r} instead."
+                )
+            self.prior.set_params(**nested)
+        return self
+
+    def with_fields(self, **changes: Any) -> Parameter:
+        """Return a copy in which some constructor arguments differ.
+
+        Parameters
+        ----------
+        **changes : dict
+            Argument name to its new value.
+
+        Returns
+        -------
+        Parameter
+            A new object; this one is unchanged.
+        """
+        copy = object.__new__(Parameter)
+        copy.__dict__.update(self.__dict__)
+        if any(key.startswith("prior__") for key in changes):
+            from sklearn.base import clone
+
+            copy.prior = clone(self.prior, safe=False)
+        return copy.set_params(**changes)
+
+    # The value, as an array.
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The value's shape."""
+        return tuple(np.shape(self._array()))
+
+    @property
+    def ndim(self) -> int:
+        """The value's number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The value's data type."""
+        value = self._array()
+        return np.dtype(value.dtype) if hasattr(value, "dtype") else np.dtype(float)
+
+    def _array(self) -> Any:
+        if callable(self.value):
+            raise InvalidParameterError(
+                f"Parameter {self.name!r} has no value yet: it is computed from the "
+                "data when an OptaxEstimator is fitted."
+            )
+        if isinstance(self.value, (list, tuple)):
+            return np.asarray(self.value)
+        return self.value
+
+    def __jax_array__(self) -> jax.Array:
+        return jnp.asarray(self._array())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = np.asarray(self._array(), dtype=dtype)
+        return array.copy() if copy else array
+
+    def __float__(self) -> float:
+        return float(self._array())
+
+    def __format__(self, spec: str) -> str:
+        value = self._array()
+        if is_number(value):
+            return format(value, spec)
+        array = np.asarray(value)
+        return format(array.item(), spec) if array.ndim == 0 else format(str(array), spec)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError(f"Parameter {self.name!r} is a scalar and has no length.")
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        value = self._array()
+        return value[index] if hasattr(value, "dtype") else np.asarray(value)[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        parts = [] if self.name is None else [repr(self.name)]
+        value = self.value
+        if hasattr(value, "shape") and not isinstance(value, jax.core.Tracer):
+            value = np.asarray(value).tolist()
+        shown = " ".join(repr(value).split())
+        parts.append(shown if self.name is not None else f"value={shown}")
+        if self.free is not True:
+            parts.append(f"free={self.free!r}")
+        for field in FIELDS[3:]:
+            given = self._shape if field == "shape" else getattr(self, field)
+            if given is not None:
+                parts.append(f"{field}={given!r}")
+        return f"Parameter({', '.join(parts)})"
+
+
+def _unwrapped(other: Any) -> Any:
+    return other._array() if isinstance(other, Parameter) else other
+
+
+def _add_operators() -> None:
+    """Give `Parameter` the operators of a number, each acting on its value."""
+
+    def method(name: str, function: Callable[..., Any]) -> None:
+        function.__name__ = name
+        function.__qualname__ = f"Parameter.{name}"
+        setattr(Parameter, name, function)
+
+    def binary(operation: Callable[[Any, Any], Any]) -> tuple[Any, Any]:
+        def forward(self: Parameter, other: Any) -> Any:
+            return operation(self._array(), _unwrapped(other))
+
+        def reflected(self: Parameter, other: Any) -> Any:
+            return operation(_unwrapped(other), self._array())
+
+        return forward, reflected
+
+    def unary(operation: Callable[[Any], Any]) -> Any:
+        def apply(self: Parameter) -> Any:
+            return operation(self._array())
+
+        return apply
+
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
+        forward, reflected = binary(getattr(operator, name))
+        method(f"__{name}__", forward)
+        method(f"__r{name}__", reflected)
+    # Python itself reflects `1 < parameter` to __gt__.
+    for name in ("lt", "le", "gt", "ge"):
+        method(f"__{name}__", binary(getattr(operator, name))[0])
+    for name in ("neg", "pos", "abs"):
+        method(f"__{name}__", unary(getattr(operator, name)))
+
+
+_add_operators()
+
+
+def _frozen(value: Any) -> Any:
+    """Return a hashable stand-in for ``value``, equal for equal contents."""
+    if isinstance(value, (list, tuple)):
+        return (type(value).__name__, *map(_frozen, value))
+    if isinstance(value, (np.ndarray, jax.Array)):
+        array = np.asarray(value)
+        return ("array", array.shape, array.dtype.str, array.tobytes())
+    if isinstance(value, Pair):
+        return ("pair", value.forward, value.backward)
+    if hasattr(value, "get_params"):
+        items = sorted(value.get_params(deep=False).items())
+        return (type(value), *((k, _frozen(v)) for k, v in items))
+    return value
+
+
+class _Spec:
+    """All of a `Parameter` but its value; compared by content, so that equal
+    parameters are equal pytree structures.
+    """
+
+    __slots__ = ("_content", "fields")
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self.fields = fields
+        self._content = tuple((k, _frozen(v)) for k, v in fields.items())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Spec) and self._content == other._content
+
+    def __hash__(self) -> int:
+        return hash(self._content)
+
+    def __repr__(self) -> str:
+        return repr({k: v for k, v in self.fields.items() if v is not None})
+
+
+def _flatten(parameter: Parameter) -> tuple[tuple[tuple[Any, Any]], _Spec]:
+    value = parameter.value
+    if isinstance(value, (list, tuple)):
+        value = np.asarray(value)
+    fields = {k: v for k, v in parameter.__dict__.items() if k != "value"}
+    return ((jax.tree_util.GetAttrKey("value"), value),), _Spec(fields)
+
+
+def _unflatten(spec: _Spec, children: tuple[Any, ...]) -> Parameter:
+    # JAX puts placeholders and tracers here: nothing may be checked.
+    parameter = object.__new__(Parameter)
+    parameter.__dict__.update(spec.fields, value=children[0])
+    return parameter
+
+
+jax.tree_util.register_pytree_with_keys(Parameter, _flatten, _unflatten)
+
+
+def is_parameter(leaf: Any) -> bool:
+    """Tell whether a pytree node is a `Parameter`; for ``is_leaf`` arguments."""
+    return isinstance(leaf, Parameter)
+
+
+def is_free(leaf: Any) -> bool:
+    """Tell whether a leaf is a `Parameter` with at least one free entry."""
+    return is_parameter(leaf) and leaf.tie is None and bool(np.any(leaf.free))
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """Return a pytree path as a dotted name, such as ``layers.0.w``."""
+    parts = []
+    for key in path:
+        for attribute in ("key", "name", "idx"):
+            if hasattr(key, attribute):
+                parts.append(str(getattr(key, attribute)))
+                break
+        else:
+            parts.append(str(key))
+    return ".".join(parts)
+
+
+def leaf_names(leaves: list[tuple[tuple[Any, ...], Any]]) -> list[str]:
+    """Return a unique name for each (path, leaf) of a flattened state.
+
+    A `Parameter` that has a name of its own goes by it, unless another leaf has
+    that name too; anything else goes by its path.
+    """
+    own = [leaf.name if is_parameter(leaf) else None for _, leaf in leaves]
+    paths = [path_name(path) or "value" for path, _ in leaves]
+    names = [n if n is not None else p for n, p in zip(own, paths, strict=True)]
+    return [
+        path if names.count(name) > 1 else name
+        for name, path in zip(names, paths, strict=True)
+    ] if len(set(names)) < len(names) else names
+
+
+def named_parameters(tree: PyTree) -> dict[str, Parameter]:
+    """Return the parameters of a state by name, in the pytree's order.
+
+    Parameters
+    ----------
+    tree : pytree
+        A state, or the ``diff_state``, ``static_state`` or ``grads`` that a
+        callback receives.
+
+    Returns
+    -------
+    dict
+        Name to `Parameter`. The name is the parameter's own or, where it has
+        none or shares it with another, its path, such as ``layers.0.w``.
+
+    Examples
+    --------
+    >>> from skoptax import Parameter, named_parameters
+    >>> state = {"a": Parameter(value=1.0), "b": [Parameter("slope", 2.0), 3.0]}
+    >>> list(named_parameters(state))
+    ['a', 'slope']
+    """
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_parameter)[0]
+    leaves = [(path, leaf) for path, leaf in leaves if is_parameter(leaf)]
+    return {
+        name: leaf
+        for name, (_, leaf) in zip(leaf_names(leaves), leaves, strict=True)
+    }
+
+
+def partition_state(state: PyTree) -> tuple[PyTree, PyTree]:
+    """Split a state into what is optimised and what is not.
+
+    Parameters
+    ----------
+    state : pytree
+        Any pytree with `Parameter` leaves.
+
+    Returns
+    -------
+    diff_state, static_state : pytree
+        Two pytrees of the state's structure: the free parameters, with ``None``
+        in all other places, and the reverse.
+
+    See Also
+    --------
+    combine_state : The inverse.
+
+    Examples
+    --------
+    >>> from skoptax import Parameter, partition_state
+    >>> partition_state({"a": Parameter(value=1.0), "b": 2.0})
+    ({'a': Parameter(value=1.0), 'b': None}, {'a': None, 'b': 2.0})
+    """
+    leaves, treedef = jax.tree.flatten(state, is_leaf=is_parameter)
+    free = [is_free(leaf) for leaf in leaves]
+    diff = [leaf if f else None for leaf, f in zip(leaves, free, strict=True)]
+    static = [None if f else leaf for leaf, f in zip(leaves, free, strict=True)]
+    return jax.tree.unflatten(treedef, diff), jax.tree.unflatten(treedef, static)
+
+
+def combine_state(diff_state: PyTree, static_state: PyTree) -> PyTree:
+    """Join what `partition_state` split.
+
+    Parameters
+    ----------
+    diff_state, static_state : pytree
+        Two pytrees of one structure, each with ``None`` where the other has a
+        leaf.
+
+    Returns
+    -------
+    pytree
+        The whole state.
+
+    Examples
+    --------
+    >>> from skoptax import combine_state
+    >>> combine_state({"a": 1.0, "b": None}, {"a": None, "b": 2.0})
+    {'a': 1.0, 'b': 2.0}
+    """
+
+    def is_leaf(leaf: Any) -> bool:
+        return leaf is None or is_parameter(leaf)
+
+    return jax.tree.map(
+        lambda d, s: s if d is None else d, diff_state, static_state, is_leaf=is_leaf
+    )

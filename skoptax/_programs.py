@@ -1,0 +1,169 @@
+"""The process-wide cache of compiled programs.
+
+A program is found by a content key: what changes the trace is in it, numbers are
+not. Two estimators with equal models, a clone, or a function unpickled anew in a
+worker share one.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.xla_metadata import set_xla_metadata
+
+from ._fingerprint import NotWalkable, fingerprint
+from .exceptions import UncachedWarning
+
+# The share of a second that the host leaves the device alone: short enough for
+# Ctrl-C, long enough for the dispatch not to count.
+SECONDS_PER_BLOCK = 0.2
+# Steps of a first block, whose speed is not known.
+FIRST_STEPS = 8
+
+
+class Program:
+    """One compiled function, and how fast it turned out to run.
+
+    Parameters
+    ----------
+    function : callable
+        A pure function of arrays.
+    digest : bytes or None
+        Its content key, or ``None`` if it has none.
+    about : object, optional
+        Whatever belongs to the program and is not an array.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], digest: bytes | None, about: Any = None
+    ) -> None:
+        self.about = about
+        self.calls = 0
+        self._seconds_per_step: float | None = None
+        label = digest.hex() if digest is not None else f"uncached-{id(self):x}"
+
+        def traced(*arguments: Any) -> Any:
+            # JAX keeps the traces of inner functions (loop bodies, inner jits) by
+            # the function's identity, and would reuse one that has gone stale
+            # after a global changed. The metadata is part of the key it uses.
+            with set_xla_metadata(skoptax=label):
+                return function(*arguments)
+
+        self._run = jax.jit(traced)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the program, compiling it if this is the first call."""
+        result = self._run(*arguments)
+        self.calls += 1
+        return result
+
+    def record_speed(self, seconds: float, steps: int) -> None:
+        """Note how long a block took; a first call, which compiles, is left out."""
+        if self.calls > 1 and steps > 0:
+            self._seconds_per_step = seconds / steps
+
+    def steps_per_block(self) -> int:
+        """Return how many steps fit into one block."""
+        if self._seconds_per_step is None:
+            return FIRST_STEPS if self.calls < 1 else 8 * FIRST_STEPS
+        return max(1, int(SECONDS_PER_BLOCK / max(self._seconds_per_step, 1e-9)))
+
+
+class ProgramCache:
+    """A bounded, thread-safe map from content keys to programs.
+
+    Parameters
+    ----------
+    maxsize : int
+        How many programs are kept; the one not used for longest goes first.
+    """
+
+    def __init__(self, maxsize: int = 256) -> None:
+        self.maxsize = maxsize
+        self._programs: OrderedDict[Hashable, Program] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def get(
+        self,
+        content: tuple[Any, ...],
+        arguments: Any,
+        build: Callable[[bytes | None], Program],
+    ) -> Program:
+        """Return the program of this content for arguments of these shapes.
+
+        Parameters
+        ----------
+        content : tuple
+            Everything that the trace can see: functions, structures, settings.
+        arguments : pytree
+            What the program will be called with; its shapes and types count.
+        build : callable
+            Makes the program, given its digest, where there is none yet.
+
+        Returns
+        -------
+        Program
+            Shared, or made for this call if the content cannot be walked.
+        """
+        try:
+            digest = fingerprint(*content, jax.config.jax_enable_x64)
+        except NotWalkable as reason:
+            warnings.warn(
+                f"The model or the loss cannot be keyed by content ({reason}), so "
+                "this fit compiles its program anew. Keep such objects out of what "
+                "the function refers to, or pass them as numbers.",
+                UncachedWarning,
+                stacklevel=2,
+            )
+            return build(None)
+        key = (digest, abstract(arguments))
+        # One lock for finding and building: two threads never build one twice.
+        # Compilation happens later, at the first call.
+        with self._lock:
+            program = self._programs.get(key)
+            if program is None:
+                program = self._programs[key] = build(digest)
+                while len(self._programs) > self.maxsize:
+                    self._programs.popitem(last=False)
+            self._programs.move_to_end(key)
+        return program
+
+    def __len__(self) -> int:
+        return len(self._programs)
+
+    def clear(self) -> None:
+        """Forget all programs."""
+        with self._lock:
+            self._programs.clear()
+
+
+def abstract(arguments: Any) -> Hashable:
+    """Return the structure of a pytree with its leaves' shapes and types.
+
+    Parameters
+    ----------
+    arguments : pytree
+        Of arrays and Python numbers.
+
+    Returns
+    -------
+    Hashable
+        Equal for arguments that one compiled program can take.
+    """
+    leaves, treedef = jax.tree.flatten(arguments)
+    return treedef, tuple(
+        # A Python number is weakly typed: it does not widen what it meets.
+        (np.shape(leaf), leaf.dtype, getattr(leaf, "weak_type", False))
+        if hasattr(leaf, "dtype")
+        else type(leaf)
+        for leaf in leaves
+    )
+
+
+PROGRAMS = ProgramCache()

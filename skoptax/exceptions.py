@@ -1,0 +1,54 @@
+"""The errors and warnings that skoptax raises.
+
+Each one subclasses the standard or scikit-learn class that a caller would
+already catch, so that ``except ValueError`` or a filter on
+:class:`sklearn.exceptions.ConvergenceWarning` keeps working.
+"""
+
+from __future__ import annotations
+
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+__all__ = [
+    "ConvergenceWarning",
+    "DifferentiationError",
+    "InvalidParameterError",
+    "ModelError",
+    "NonFiniteError",
+    "NonFiniteWarning",
+    "NotFittedError",
+    "SkoptaxError",
+    "UncachedWarning",
+]
+
+
+class SkoptaxError(Exception):
+    """Base of all errors that skoptax raises by itself."""
+
+
+class InvalidParameterError(SkoptaxError, ValueError, TypeError):
+    """An argument, a hyperparameter or a parameter spec is not usable.
+
+    It is a ``ValueError`` and a ``TypeError`` at once, as scikit-learn's own
+    parameter validation has it.
+    """
+
+
+class ModelError(SkoptaxError, ValueError):
+    """The model function does not fit the data or the parameter spec."""
+
+
+class NonFiniteError(SkoptaxError, ValueError):
+    """The loss or its gradient is not finite at the start values."""
+
+
+class DifferentiationError(SkoptaxError, ValueError):
+    """The loss cannot be differentiated in the requested mode."""
+
+
+class NonFiniteWarning(ConvergenceWarning):
+    """The optimisation met a non-finite loss or gradient and stopped there."""
+
+
+class UncachedWarning(UserWarning):
+    """A program could not be keyed by content and is compiled for this run only."""

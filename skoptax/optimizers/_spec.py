@@ -1,0 +1,356 @@
+"""Optimisers as data: a factory and its hyperparameters.
+
+An Optax optimiser is a pair of closures; two built alike are not equal, and none
+can be pickled. A spec can be compared, copied and searched, and its numbers are
+arguments of the compiled program.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from .._validation import did_you_mean, invalid, is_number, shorten
+from ..exceptions import InvalidParameterError
+
+Factory = Callable[..., optax.GradientTransformation]
+
+# The step size where the user gives none and the factory has no default.
+DEFAULT_LEARNING_RATE = 1e-2
+# Their steps have a size of their own, or are all of one size.
+DEFAULT_LEARNING_RATES = {
+    "adadelta": 1.0,
+    "lion": 1e-3,
+    "sign_sgd": 1e-3,
+    "signum": 1e-3,
+    "polyak_sgd": 1.0,
+}
+# A line search chooses the step.
+WITHOUT_LEARNING_RATE = frozenset({"lbfgs"})
+
+
+@dataclass(frozen=True, eq=False)
+class OptimizerSpec:
+    """An optimiser that is built inside of the program.
+
+    Parameters
+    ----------
+    factory : callable
+        Returns an `optax.GradientTransformation`.
+    constants : dict
+        Hyperparameters that are known at trace time; part of the program's key.
+    numbers : dict of str to float
+        Hyperparameters that the program takes as arguments.
+    """
+
+    factory: Factory
+    constants: dict[str, Any] = field(default_factory=dict)
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    def content(self) -> tuple[Any, ...]:
+        """Return what a content key must hold of it."""
+        return ("spec", self.factory, self.constants, sorted(self.numbers))
+
+    def build(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
+        """Build the transformation; ``numbers`` may be tracers."""
+        return self.factory(**self.constants, **numbers)
+
+    def learning_rate(self, numbers: dict[str, Any], state: Any, count: Any) -> Any:
+        """Return the learning rate of update number ``count``, or None.
+
+        Parameters
+        ----------
+        numbers : dict
+            The traced hyperparameters.
+        state : pytree
+            The optimiser's state after that update.
+        count : int
+            The updates made before it; -1 stands for none made at all.
+
+        Returns
+        -------
+        scalar or None
+            What a line search or `optax.inject_hyperparams` left in the state,
+            else the given number or schedule; NaN for ``count=-1``.
+        """
+        rate = _rate_in_state(state)
+        if rate is None:
+            rate = numbers.get("learning_rate", self.constants.get("learning_rate"))
+            if callable(rate):
+                rate = rate(jnp.maximum(count, 0))
+        if rate is None:
+            return None
+        rate = jnp.asarray(rate, dtype=jnp.result_type(float))
+        return jnp.where(count < 0, jnp.nan, rate)
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedOptimizer:
+    """A transformation that was built already; its numbers are constants."""
+
+    transformation: optax.GradientTransformation
+    numbers: dict[str, float] = field(default_factory=dict)
+
+    def content(self) -> tuple[Any, ...]:
+        """Return what a content key must hold of it."""
+        return ("finished", self.transformation)
+
+    def build(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
+        """Return the transformation."""
+        del numbers
+        return self.transformation
+
+    def learning_rate(self, numbers: dict[str, Any], state: Any, count: Any) -> Any:
+        """Return the learning rate that the state holds, or None."""
+        del numbers
+        rate = _rate_in_state(state)
+        return None if rate is None else jnp.where(count < 0, jnp.nan, rate)
+
+
+def _rate_in_state(state: Any) -> Any:
+    found = optax.tree_utils.tree_get_all_with_path(state, "learning_rate")
+    scalars = [value for _, value in found if np.ndim(value) == 0]
+    return scalars[0] if len(scalars) == 1 else None
+
+
+@functools.cache
+def factories() -> dict[str, Factory]:
+    """Return every Optax optimiser by name.
+
+    Returns
+    -------
+    dict
+        Name to factory: what `optax` and, after it, `optax.contrib` export that
+        takes a ``learning_rate``.
+    """
+    found: dict[str, Factory] = {}
+    for namespace in (optax, optax.contrib):
+        for name in dir(namespace):
+            factory = getattr(namespace, name)
+            if name.startswith(("_", "scale_by")) or not inspect.isfunction(factory):
+                continue
+            if "learning_rate" in inspect.signature(factory).parameters:
+                found.setdefault(name, factory)
+    return found
+
+
+def resolve_optimizer(
+    optimizer: Any,
+    learning_rate: Any,
+    hyperparameters: dict[str, Any] | None,
+    owner: str,
+) -> OptimizerSpec | FinishedOptimizer:
+    """Turn what the user wrote into an optimiser that the loop can build.
+
+    Parameters
+    ----------
+    optimizer : str, callable, GradientTransformation or OptimizerSpec
+        A name, a factory, or a finished transformation.
+    learning_rate : float, callable or None
+        The step size or an Optax schedule; ignored by optimisers without one.
+    hyperparameters : dict or None
+        The factory's other arguments.
+    owner : str
+        Named in errors.
+
+    Returns
+    -------
+    OptimizerSpec or FinishedOptimizer
+        Both have ``content``, ``numbers``, ``build`` and ``learning_rate``.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the name or a hyperparameter is unknown, or if a finished
+        transformation comes together with hyperparameters.
+    """
+    given = dict(hyperparameters or {})
+    if isinstance(optimizer, (OptimizerSpec, FinishedOptimizer)) or _is_finished(
+        optimizer
+    ):
+        if learning_rate is not None or given:
+            extra = "learning_rate" if learning_rate is not None else "optimizer_kwargs"
+            raise InvalidParameterError(
+                f"The {extra!r} parameter of {owner} must be None when 'optimizer' is "
+                "a finished GradientTransformation, which has its own. Got "
+                f"{shorten(learning_rate if learning_rate is not None else given)} "
+                "instead. Give the factory and let the estimator build it: "
+                "optimizer=optax.adam, learning_rate=0.01."
+            )
+        return FinishedOptimizer(optimizer) if _is_finished(optimizer) else optimizer
+    factory, name = _find_factory(optimizer, owner)
+    if learning_rate is not None and not callable(learning_rate):
+        if not is_number(learning_rate) or not np.isfinite(learning_rate):
+            raise invalid(
+                "learning_rate",
+                owner,
+                "a finite number, an optax schedule or None",
+                learning_rate,
+            )
+        learning_rate = float(learning_rate)
+    accepted = inspect.signature(factory).parameters
+    if "learning_rate" in given:
+        raise InvalidParameterError(
+            f"The learning rate of {owner} is its 'learning_rate' parameter. Got it in "
+            "optimizer_kwargs instead."
+        )
+    if "learning_rate" in accepted and name not in WITHOUT_LEARNING_RATE:
+        if learning_rate is None and (
+            accepted["learning_rate"].default is inspect.Parameter.empty
+        ):
+            learning_rate = DEFAULT_LEARNING_RATES.get(name, DEFAULT_LEARNING_RATE)
+        if learning_rate is not None:
+            given["learning_rate"] = learning_rate
+    _check_hyperparameters(factory, name, given, accepted, owner)
+    return make_spec(factory, given)
+
+
+def _is_finished(optimizer: Any) -> bool:
+    return isinstance(optimizer, optax.GradientTransformation) or (
+        not isinstance(optimizer, type)
+        and callable(getattr(optimizer, "init", None))
+        and callable(getattr(optimizer, "update", None))
+    )
+
+
+def _find_factory(optimizer: Any, owner: str) -> tuple[Factory, str]:
+    if isinstance(optimizer, str):
+        if optimizer not in factories():
+            raise invalid(
+                "optimizer",
+                owner,
+                "'auto', the name of an optax optimiser, an optax factory or a "
+                "GradientTransformation",
+                optimizer,
+                did_you_mean(optimizer, ["auto", *factories()]),
+            )
+        return factories()[optimizer], optimizer
+    if callable(optimizer):
+        return optimizer, getattr(optimizer, "__name__", type(optimizer).__name__)
+    raise invalid(
+        "optimizer",
+        owner,
+        "'auto', the name of an optax optimiser, an optax factory or a "
+        "GradientTransformation",
+        optimizer,
+    )
+
+
+def _check_hyperparameters(
+    factory: Factory, name: str, given: dict[str, Any], accepted: Any, owner: str
+) -> None:
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
+    for key in given:
+        if key not in accepted and not takes_any:
+            others = [k for k in accepted if k != "learning_rate"]
+            raise InvalidParameterError(
+                f"The optimiser {name!r} of {owner} has no hyperparameter {key!r}; it "
+                f"has {', '.join(others)}.{did_you_mean(key, others)}"
+            )
+    try:
+        transformation = factory(**given)
+    except Exception as error:
+        raise InvalidParameterError(
+            f"The optimiser {name!r} of {owner} refuses its hyperparameters "
+            f"{shorten(given)}: {error}"
+        ) from error
+    if not _is_finished(transformation):
+        raise invalid(
+            "optimizer", owner, "a function that returns an optax optimiser", factory
+        )
+
+
+def make_spec(factory: Factory, hyperparameters: dict[str, Any]) -> OptimizerSpec:
+    """Sort hyperparameters into numbers to trace and constants.
+
+    Parameters
+    ----------
+    factory : callable
+        Returns a transformation.
+    hyperparameters : dict
+        Its arguments.
+
+    Returns
+    -------
+    OptimizerSpec
+        All real numbers are traced, but for those that the factory or its
+        transformation must know at trace time.
+    """
+    numbers = {k: v for k, v in hyperparameters.items() if is_number(v)}
+    constants = {k: v for k, v in hyperparameters.items() if k not in numbers}
+    for key in _untraceable(factory, tuple(sorted(numbers)), numbers, constants):
+        constants[key] = numbers.pop(key)
+    return OptimizerSpec(
+        factory, constants, {k: float(v) for k, v in numbers.items()}
+    )
+
+
+_untraceable_memo: dict[tuple[Any, ...], tuple[str, ...]] = {}
+
+
+def _untraceable(
+    factory: Factory,
+    names: tuple[str, ...],
+    numbers: dict[str, float],
+    constants: dict[str, Any],
+) -> tuple[str, ...]:
+    """Find the hyperparameters that cannot be tracers, by an abstract trial.
+
+    The trial runs the factory's own code on a quadratic that has nothing to do
+    with the user's loss, so that an error of the user's is never taken for it.
+    """
+    try:
+        key = (factory, names, tuple(sorted(constants.items())))
+        if key in _untraceable_memo:
+            return _untraceable_memo[key]
+    except TypeError:  # a constant that cannot be hashed or sorted
+        key = None
+    found: tuple[str, ...] = ()
+    if names and not _traceable(factory, numbers, constants):
+        found = tuple(
+            name
+            for name in names
+            if not _traceable(
+                factory,
+                {name: numbers[name]},
+                constants | {k: v for k, v in numbers.items() if k != name},
+            )
+        )
+        rest = {k: v for k, v in numbers.items() if k not in found}
+        fixed = constants | {k: numbers[k] for k in found}
+        if not _traceable(factory, rest, fixed):
+            # Each can be traced alone, but not together.
+            found = names
+    if key is not None:
+        _untraceable_memo[key] = found
+    return found
+
+
+def _traceable(
+    factory: Factory, numbers: dict[str, float], constants: dict[str, Any]
+) -> bool:
+    def trial(numbers: dict[str, Any], x: Any) -> Any:
+        def value_fn(x: Any) -> Any:
+            return jnp.sum(x**2)
+
+        transformation = optax.with_extra_args_support(factory(**constants, **numbers))
+        state = transformation.init(x)
+        value, gradient = jax.value_and_grad(value_fn)(x)
+        return transformation.update(
+            gradient, state, x, value=value, grad=gradient, value_fn=value_fn
+        )
+
+    try:
+        traced = {k: float(v) for k, v in numbers.items()}
+        jax.eval_shape(trial, traced, jax.ShapeDtypeStruct((2,), jnp.float32))
+    except Exception:  # whatever the factory does with a number it must know
+        return False
+    return True
