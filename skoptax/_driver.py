@@ -67,6 +67,9 @@ class Run:
         Ends the run when the scaled gradient is this small; 0 is off.
     patience : int, default=0
         Ends the run after so many steps without a new best loss; 0 is off.
+    stalled_after : int, default=0
+        The same for an optimiser that descends at every step, so that rounding
+        error must keep it from doing so; 0 is off.
     owner : str
         Named in errors about the state.
     role : str
@@ -84,6 +87,7 @@ class Run:
         has_aux: bool,
         tol: float = 0.0,
         patience: int = 0,
+        stalled_after: int = 0,
         owner: str = "OptaxOptimizer",
         role: str = "The loss",
     ) -> None:
@@ -94,6 +98,7 @@ class Run:
         self.has_aux = has_aux
         self.tol = tol
         self.patience = patience
+        self.stalled_after = stalled_after
         self._owner = owner
         self._role = role
         self._carry: Any = None
@@ -155,9 +160,7 @@ class Run:
         """
         while self._replaced or (self.status == RUNNING and self.step < stop_at):
             last_row = self._first_row + HISTORY_ROWS - 1
-            limit = min(
-                stop_at, self.step + self._program.steps_per_block(), last_row
-            )
+            limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
             is_start = self._carry is None
             control = Control(
                 is_start=np.bool_(is_start),
@@ -166,6 +169,7 @@ class Run:
                 first_row=np.int32(self._first_row),
                 tol=float(self.tol),
                 patience=np.int32(self.patience),
+                stalled_after=np.int32(self.stalled_after),
             )
             carry = self._program.about if is_start else self._carry
             began, before = time.perf_counter(), self.step
@@ -229,6 +233,7 @@ class Run:
 
     def _has_influence(self) -> bool:
         structure, numbers = self._structure, self._numbers
+
         def objective(internal: Any) -> Any:
             values = user_values(structure, numbers, internal)
             result = self._loss(build_state(structure, numbers, values), *self._data)
@@ -283,6 +288,11 @@ class Run:
         return self._carry.selected[1]
 
     @property
+    def start_value(self) -> float:
+        """The loss at the start."""
+        return float(self._carry.start_value)
+
+    @property
     def optimality(self) -> float:
         """The scaled gradient at the current state."""
         return float(self._carry.optimality)
@@ -333,7 +343,9 @@ class Run:
     def _parameter_columns(self, values: dict[int, Any]) -> dict[str, Any]:
         columns = {}
         for i, leaf in enumerate(self._structure.leaves):
-            name = f"params__{leaf.name}" if leaf.name in RESERVED_COLUMNS else leaf.name
+            name = (
+                f"params__{leaf.name}" if leaf.name in RESERVED_COLUMNS else leaf.name
+            )
             if i in values:
                 columns[name] = values[i]
             elif leaf.kind == "fixed" and np.ndim(self._numbers["static"][i]) == 0:

@@ -18,6 +18,7 @@ import builtins
 import enum
 import functools
 import hashlib
+import inspect
 import os
 import struct
 import sys
@@ -38,15 +39,30 @@ _OWN_PACKAGE = __name__.partition(".")[0]
 _INSTALLED = tuple(
     os.path.join(os.path.realpath(path), "")
     for path in {
-        sysconfig.get_path(key) for key in ("stdlib", "platstdlib", "purelib", "platlib")
+        sysconfig.get_path(key)
+        for key in ("stdlib", "platstdlib", "purelib", "platlib")
     }
 )
 # Written by the interpreter or by class machinery; says nothing about behaviour.
 _CLASS_NOISE = frozenset(
-    "__module__ __qualname__ __doc__ __dict__ __weakref__ __firstlineno__ "
-    "__static_attributes__ __annotations__ __annotate__ __annotate_func__ "
-    "__annotations_cache__ _abc_impl __abstractmethods__ __orig_bases__ "
-    "__parameters__ __match_args__".split()
+    {
+        "__module__",
+        "__qualname__",
+        "__doc__",
+        "__dict__",
+        "__weakref__",
+        "__firstlineno__",
+        "__static_attributes__",
+        "__annotations__",
+        "__annotate__",
+        "__annotate_func__",
+        "__annotations_cache__",
+        "_abc_impl",
+        "__abstractmethods__",
+        "__orig_bases__",
+        "__parameters__",
+        "__match_args__",
+    }
 )
 _FUNCTION_NOISE = frozenset({"__wrapped__", "__doc__", "__name__", "__qualname__"})
 _DESCRIPTORS = (
@@ -172,7 +188,13 @@ class _Walk:
 
     def _plain(self, obj: Any) -> bytes | None:
         kind = type(obj)
-        if obj is None or kind in (bool, int, str, type(Ellipsis), type(NotImplemented)):
+        if obj is None or kind in (
+            bool,
+            int,
+            str,
+            type(Ellipsis),
+            type(NotImplemented),
+        ):
             return _hash(kind.__name__, repr(obj).encode("utf-8", "surrogatepass"))
         if kind is float:
             return _hash("float", struct.pack("<d", obj))
@@ -238,7 +260,7 @@ class _Walk:
         installed = is_installed(module)
         if installed and _is_importable(function, module, qualname):
             return _hash("reference", module.encode(), qualname.encode())
-        cells = []
+        cells: list[tuple[Any, ...]] = []
         for cell in function.__closure__ or ():
             try:
                 cells.append(("cell", cell.cell_contents))
@@ -355,7 +377,7 @@ class _Walk:
         if isinstance(obj, property):
             return self._all("property", cls, obj.fget, obj.fset, obj.fdel)
         if isinstance(obj, _JITTED):
-            return self._all("jit", obj.__wrapped__)
+            return self._all("jit", inspect.unwrap(obj))
         if isinstance(obj, enum.Enum):
             return self._all("enum", cls, obj.name, obj.value)
         if isinstance(obj, np.ufunc):

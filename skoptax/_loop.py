@@ -37,9 +37,6 @@ HISTORY_ROWS = 1024
 
 # Why the loop ended by itself; 0 while it goes on.
 RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
-# A deterministic optimiser that stays where it is for this many steps is stuck;
-# one such step alone may be a failed line search that resets its memory.
-STALLED_STEPS = 3
 
 
 class Control(NamedTuple):
@@ -51,6 +48,7 @@ class Control(NamedTuple):
     first_row: Any  # the step that the first row of the history block belongs to
     tol: Any  # 0 is off
     patience: Any  # steps without a new best loss, 0 is off
+    stalled_after: Any  # the same for an optimiser that descends at every step
 
 
 class Carry(NamedTuple):
@@ -67,7 +65,6 @@ class Carry(NamedTuple):
     optimality: Array  # scaled gradient, to be compared with tol
     start_value: Array  # the loss at step 0
     start_norm: Array  # the gradient's norm there
-    still: Array  # steps in a row that moved nothing
     best_value: Array
     best_step: Array
     selected: PyTree  # (internal, value, step) of the state to be returned
@@ -124,7 +121,9 @@ def make_block(
         return jnp.asarray(value), aux
 
     def evaluate(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any, Any]:
-        (value, aux), gradient = value_and_grad(objective, mode)(internal, numbers, data)
+        (value, aux), gradient = value_and_grad(objective, mode)(
+            internal, numbers, data
+        )
         zeros = jax.tree.map(jnp.zeros_like, gradient)
         return value, aux, hold_fixed_entries(structure, numbers, gradient, zeros)
 
@@ -134,7 +133,13 @@ def make_block(
     shown = structure.indices("free", "tied")
 
     def row_of(
-        numbers: Any, hyper: Any, internal: Any, value: Any, norm: Any, state: Any, k: Any
+        numbers: Any,
+        hyper: Any,
+        internal: Any,
+        value: Any,
+        norm: Any,
+        state: Any,
+        k: Any,
     ) -> dict[str, Any]:
         row = {"loss": value, "grad_norm": norm}
         rate = optimizer.learning_rate(hyper, state, k)
@@ -173,7 +178,6 @@ def make_block(
             optimality=infinite,
             start_value=zero,
             start_norm=zero,
-            still=count,
             best_value=infinite,
             best_step=count,
             selected=(start, zero, count),
@@ -211,10 +215,14 @@ def make_block(
                 carry.internal,
                 value=carry.value,
                 grad=gradient,
-                value_fn=value_fn if mode == "rev" else differentiable_forward(value_fn),
+                value_fn=value_fn
+                if mode == "rev"
+                else differentiable_forward(value_fn),
             )
             moved = project(optax.apply_updates(carry.internal, updates), lower, upper)
-            return hold_fixed_entries(structure, numbers, moved, carry.internal), opt_state
+            return hold_fixed_entries(
+                structure, numbers, moved, carry.internal
+            ), opt_state
 
         def body(carry: Carry) -> Carry:
             advance = ~carry.pending
@@ -224,7 +232,7 @@ def make_block(
             value, aux, gradient = evaluate(internal, numbers, data)
             step = carry.step + advance
             projected = active_gradient(internal, gradient, lower, upper)
-            norm = optax.global_norm(projected).astype(value.dtype)
+            norm = optax.tree.norm(projected).astype(value.dtype)
             row = row_of(numbers, hyper, internal, value, norm, opt_state, step - 1)
             history = jax.tree.map(
                 lambda rows, new: rows.at[step - control.first_row].set(
@@ -233,20 +241,23 @@ def make_block(
                 carry.history,
                 row,
             )
-            finite = jnp.isfinite(value) & jnp.isfinite(norm)
+            # Entry by entry: the norm of finite entries may overflow.
+            finite = jnp.isfinite(value) & _all_finite(gradient)
             start_value = jnp.where(step == 0, value, carry.start_value)
-            optimality = scaled_gradient(internal, projected, value, start_value)
-            moves = _differ(internal, carry.internal) | carry.pending
-            still = jnp.where(moves, 0, carry.still + 1)
+            start_norm = jnp.where(step == 0, norm, carry.start_norm)
+            optimality = scaled_gradient(internal, projected, value)
+            converged = (optimality <= control.tol) | vanished(
+                value, norm, start_value, start_norm, control.tol
+            )
             better = finite & (value < carry.best_value)
             best_step = jnp.where(better, step, carry.best_step)
-            waits = (control.patience > 0) & (step - best_step >= control.patience)
+            since_best = step - best_step
             status = jnp.select(
                 [
                     ~finite,
-                    (control.tol > 0) & (optimality <= control.tol),
-                    (control.tol > 0) & (still >= STALLED_STEPS),
-                    waits,
+                    (control.tol > 0) & converged,
+                    (control.stalled_after > 0) & (since_best >= control.stalled_after),
+                    (control.patience > 0) & (since_best >= control.patience),
                 ],
                 [NON_FINITE, CONVERGED, STALLED, NO_IMPROVEMENT],
                 RUNNING,
@@ -262,8 +273,7 @@ def make_block(
                 status=status.astype(carry.status.dtype),
                 optimality=optimality.astype(value.dtype),
                 start_value=start_value,
-                start_norm=jnp.where(step == 0, norm, carry.start_norm),
-                still=still,
+                start_norm=start_norm,
                 best_value=jnp.where(better, value, carry.best_value),
                 best_step=best_step,
                 selected=_where(finite, (internal, value, step), carry.selected),
@@ -339,26 +349,37 @@ def differentiable_forward(value_fn: Callable[[Any], Any]) -> Callable[[Any], An
     return wrapped
 
 
-def scaled_gradient(internal: Any, gradient: Any, value: Any, start_value: Any) -> Any:
-    r"""Return :math:`\max_i |g_i| \max(|x_i|, 1) / |f|`, relative to the loss.
+def scaled_gradient(internal: Any, gradient: Any, value: Any) -> Any:
+    r"""Return :math:`\max_i |g_i| \max(|x_i|, 1) / |f|`.
 
     This is the relative gradient of Dennis and Schnabel [1]_, which does not
-    depend on the units of the loss. A loss that has shrunk to rounding error of
-    the start's loss counts as that.
+    depend on the units of the loss.
 
     References
     ----------
     .. [1] J. E. Dennis and R. B. Schnabel, *Numerical Methods for Unconstrained
        Optimization and Nonlinear Equations*, 1983, section 7.2.
     """
-    tiny = jnp.finfo(value.dtype).tiny
-    floor = jnp.maximum(jnp.finfo(value.dtype).eps * jnp.abs(start_value), tiny)
-    size = jnp.maximum(jnp.abs(value), floor)
+    size = jnp.maximum(jnp.abs(value), jnp.finfo(value.dtype).tiny)
     largest = [
         jnp.max(jnp.abs(g) * jnp.maximum(jnp.abs(x), 1.0), initial=0.0)
-        for x, g in zip(jax.tree.leaves(internal), jax.tree.leaves(gradient), strict=True)
+        for x, g in zip(
+            jax.tree.leaves(internal), jax.tree.leaves(gradient), strict=True
+        )
     ]
     return jnp.max(jnp.stack([x.astype(value.dtype) for x in largest])) / size
+
+
+def vanished(value: Any, norm: Any, start_value: Any, start_norm: Any, tol: Any) -> Any:
+    """Tell whether the loss has gone to zero, where a relative gradient cannot.
+
+    Of a sum of squares that vanishes at the optimum, the residuals fall by the
+    factor ``tol`` while the loss falls by its square. The gradient falls with the
+    residuals; the root of ``tol`` is asked of it, so that a loss which merely
+    passes through zero does not count.
+    """
+    small = (value >= 0) & (value <= tol**2 * jnp.abs(start_value))
+    return small & (norm <= jnp.sqrt(tol) * start_norm)
 
 
 def _zeros(shapes: PyTree) -> PyTree:
@@ -381,6 +402,5 @@ def _like(new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)
 
 
-def _differ(new: PyTree, old: PyTree) -> Any:
-    pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
-    return jnp.any(jnp.stack([jnp.any(n != o) for n, o in pairs]))
+def _all_finite(tree: PyTree) -> Any:
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

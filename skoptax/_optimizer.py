@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 
 from ._driver import STATUS_NAMES, Run
 from ._packing import wants_float64
 from ._parameter import combine_state, is_parameter
 from ._typing import Mode, PyTree, StepCallback
-from ._validation import check_choice, check_integer, invalid, shorten
+from ._validation import check_choice, check_integer, invalid
 from .callbacks._base import named_steps, resolve_callbacks
+from .callbacks._protocol import read_outcome
 from .exceptions import InvalidParameterError
 from .optimizers._spec import OptimizerSpec, resolve_optimizer
 
@@ -176,7 +177,7 @@ class OptaxOptimizer:
 
 def precision(double: bool) -> AbstractContextManager[None]:
     """Return a context in which arrays may be of double precision, if need be."""
-    if double and not jax.config.jax_enable_x64:
+    if double and not jax.config.read("jax_enable_x64"):
         return jax.enable_x64(True)
     return nullcontext()
 
@@ -208,8 +209,8 @@ def drive(
     if callback is None:
         run.advance_to(max_steps)
         return fitting_data, None
-    _call_hook(callback, "on_run_start", fitting_data)
     try:
+        _call_hook(callback, "on_run_start", fitting_data)
         while run.step < max_steps:
             run.advance_to(_next_call(run.step, max_steps, callback, chunk_size))
             stop, replaced = _call(callback, run, fitting_data)
@@ -249,13 +250,7 @@ def _call(
     outcome = callback(
         run.step - 1, *before, fitting_data, run.aux, run.value, run.gradient()
     )
-    if not isinstance(outcome, tuple) or len(outcome) != 3:
-        raise InvalidParameterError(
-            "A callback must return (stop, diff_state, static_state). Got "
-            f"{shorten(outcome)} instead. A subclass of skoptax.callbacks.Callback may "
-            "return None or True from its on_step."
-        )
-    stop, *after = outcome
+    stop, *after = read_outcome(outcome, callback)
     replaced = not _same_leaves(before, tuple(after))
     if replaced:
         try:
@@ -266,16 +261,15 @@ def _call(
                 f"in which it received them. {error}"
             ) from error
         run.replace(state)
-    return bool(np.all(np.asarray(stop))), replaced
+    return stop, replaced
 
 
 def _same_leaves(before: Any, after: Any) -> bool:
     """Tell whether two pytrees hold the very same objects."""
     old, old_tree = jax.tree.flatten(before, is_leaf=is_parameter)
     new, new_tree = jax.tree.flatten(after, is_leaf=is_parameter)
-    return old_tree == new_tree and all(
-        a is b for a, b in zip(old, new, strict=True)
-    )
+    same_tree = bool(operator.eq(old_tree, new_tree))
+    return same_tree and all(a is b for a, b in zip(old, new, strict=True))
 
 
 def _call_hook(callback: StepCallback, name: str, fitting_data: dict[str, Any]) -> None:
@@ -304,10 +298,12 @@ def finish(
         Final state and fitting data, as `OptaxOptimizer.run` documents them.
     """
     status = STATUS_NAMES.get(run.status, "max_steps")
-    if message is not None and status != "non_finite":
-        status = "callback"
-    elif message is None or status == "non_finite":
+    if message is None:
         message = _message(status, run)
+    elif status == "non_finite":
+        message = f"{message} The result is that of step {run.selected_step}."
+    else:
+        status = "callback"
     fitting_data["history"] = run.history()
     fitting_data["n_steps"] = run.step
     fitting_data["status"] = status
@@ -324,10 +320,14 @@ def _message(status: str, run: Run) -> str:
         "converged": (
             f"Converged after {step} steps: the scaled gradient is "
             f"{run.optimality:.2g}, the tolerance {run.tol:.2g}."
+            if run.optimality <= run.tol
+            else f"Converged after {step} steps: the loss has vanished, from "
+            f"{run.start_value:.2g} to {float(run.value):.2g}."
         ),
         "stalled": (
-            f"Stopped after {step} steps: the optimiser moves no more, but the scaled "
-            f"gradient is {run.optimality:.2g}, above the tolerance {run.tol:.2g}."
+            f"Stopped after {step} steps: rounding error keeps the loss from "
+            f"decreasing further. The scaled gradient is {run.optimality:.2g}, above "
+            f"the tolerance {run.tol:.2g}."
         ),
         "no_improvement": (
             f"Stopped after {step} steps: the loss has not improved for "

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import jax
@@ -35,7 +35,7 @@ class Leaf:
     kind: Literal["free", "fixed", "tied", "array", "constant"]
     name: str
     parameter_name: str | None = None
-    transform: Transform = Identity()
+    transform: Transform = field(default_factory=Identity)
     masked: bool = False
     tie: Any = None
     prior: Any = None
@@ -69,7 +69,9 @@ class Structure:
 
 def _treedef_content(treedef: Any) -> Any:
     node = treedef.node_data()
-    return None if node is None else (node, [*map(_treedef_content, treedef.children())])
+    return (
+        None if node is None else (node, [*map(_treedef_content, treedef.children())])
+    )
 
 
 def wants_float64(state: PyTree) -> bool:
@@ -289,15 +291,15 @@ def checked_bounds(
 def _scale(
     parameter: Parameter, value: Any, transform: Transform, owner: str
 ) -> np.ndarray:
-    scale = parameter.scale
-    if isinstance(scale, str) and scale == "value":
-        scale = np.abs(np.asarray(transform.from_user(np.asarray(value))))
-        if not np.all(scale > 0):
+    given = parameter.scale
+    if isinstance(given, str) and given == "value":
+        given = np.abs(np.asarray(transform.from_user(np.asarray(value))))
+        if not np.all(given > 0):
             raise invalid(
                 "scale", owner, "'value' only where the start is not 0", parameter.value
             )
     try:
-        scale = np.asarray(1.0 if scale is None else scale, dtype=value.dtype)
+        scale = np.asarray(1.0 if given is None else given, dtype=value.dtype)
         np.broadcast_to(scale, value.shape)
         usable = bool(np.all(np.isfinite(scale) & (scale > 0)))
     except (TypeError, ValueError):

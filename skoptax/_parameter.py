@@ -8,12 +8,13 @@ split and join the parameters of a state.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.base import clone
 
 from ._transforms import Pair
 from ._typing import ArrayLike, PyTree
@@ -213,8 +214,6 @@ class Parameter:
         copy = object.__new__(Parameter)
         copy.__dict__.update(self.__dict__)
         if any(key.startswith("prior__") for key in changes):
-            from sklearn.base import clone
-
             copy.prior = clone(self.prior, safe=False)
         return copy.set_params(**changes)
 
@@ -261,7 +260,9 @@ class Parameter:
         if is_number(value):
             return format(value, spec)
         array = np.asarray(value)
-        return format(array.item(), spec) if array.ndim == 0 else format(str(array), spec)
+        return (
+            format(array.item(), spec) if array.ndim == 0 else format(str(array), spec)
+        )
 
     def __len__(self) -> int:
         if not self.shape:
@@ -348,8 +349,9 @@ def _frozen(value: Any) -> Any:
 
 
 class _Spec:
-    """All of a `Parameter` but its value; compared by content, so that equal
-    parameters are equal pytree structures.
+    """All of a `Parameter` but its value, compared by content.
+
+    Equal parameters are thus equal pytree structures.
     """
 
     __slots__ = ("_content", "fields")
@@ -376,10 +378,10 @@ def _flatten(parameter: Parameter) -> tuple[tuple[tuple[Any, Any]], _Spec]:
     return ((jax.tree_util.GetAttrKey("value"), value),), _Spec(fields)
 
 
-def _unflatten(spec: _Spec, children: tuple[Any, ...]) -> Parameter:
+def _unflatten(spec: _Spec, children: Iterable[Any]) -> Parameter:
     # JAX puts placeholders and tracers here: nothing may be checked.
     parameter = object.__new__(Parameter)
-    parameter.__dict__.update(spec.fields, value=children[0])
+    parameter.__dict__.update(spec.fields, value=next(iter(children)))
     return parameter
 
 
@@ -418,10 +420,14 @@ def leaf_names(leaves: list[tuple[tuple[Any, ...], Any]]) -> list[str]:
     own = [leaf.name if is_parameter(leaf) else None for _, leaf in leaves]
     paths = [path_name(path) or "value" for path, _ in leaves]
     names = [n if n is not None else p for n, p in zip(own, paths, strict=True)]
-    return [
-        path if names.count(name) > 1 else name
-        for name, path in zip(names, paths, strict=True)
-    ] if len(set(names)) < len(names) else names
+    return (
+        [
+            path if names.count(name) > 1 else name
+            for name, path in zip(names, paths, strict=True)
+        ]
+        if len(set(names)) < len(names)
+        else names
+    )
 
 
 def named_parameters(tree: PyTree) -> dict[str, Parameter]:
@@ -449,8 +455,7 @@ def named_parameters(tree: PyTree) -> dict[str, Parameter]:
     leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_parameter)[0]
     leaves = [(path, leaf) for path, leaf in leaves if is_parameter(leaf)]
     return {
-        name: leaf
-        for name, (_, leaf) in zip(leaf_names(leaves), leaves, strict=True)
+        name: leaf for name, (_, leaf) in zip(leaf_names(leaves), leaves, strict=True)
     }
 
 
@@ -464,9 +469,10 @@ def partition_state(state: PyTree) -> tuple[PyTree, PyTree]:
 
     Returns
     -------
-    diff_state, static_state : pytree
-        Two pytrees of the state's structure: the free parameters, with ``None``
-        in all other places, and the reverse.
+    diff_state : pytree
+        The free parameters, with ``None`` in all other places.
+    static_state : pytree
+        The reverse.
 
     See Also
     --------

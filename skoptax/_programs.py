@@ -112,7 +112,7 @@ class ProgramCache:
             Shared, or made for this call if the content cannot be walked.
         """
         try:
-            digest = fingerprint(*content, jax.config.jax_enable_x64)
+            digest = fingerprint(*content, jax.config.read("jax_enable_x64"))
         except NotWalkable as reason:
             warnings.warn(
                 f"The model or the loss cannot be keyed by content ({reason}), so "

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,10 +56,8 @@ class Logit:
     range = (0.0, 1.0)
 
     def to_user(self, internal: Any) -> Any:
-        """Return ``1 / (1 + exp(-internal))``, without overflow on either side."""
-        # exp of a non-positive number cannot overflow, nor can its derivative.
-        small = jnp.exp(-jnp.abs(internal))
-        return jnp.where(internal >= 0, 1.0 / (1.0 + small), small / (1.0 + small))
+        """Return ``1 / (1 + exp(-internal))``."""
+        return jax.nn.sigmoid(internal)
 
     def from_user(self, value: Any) -> Any:
         """Return ``log(value) - log(1 - value)``."""

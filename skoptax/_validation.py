@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from sklearn.utils.validation import _check_sample_weight
 
 from .exceptions import InvalidParameterError
 
@@ -137,3 +138,40 @@ def check_real(
         interval = f"{left}{minimum}, {maximum}{right}"
         raise invalid(name, owner, f"a finite number in {interval}", value)
     return float(value)
+
+
+def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
+    """Return checked sample weights of X's data type, or ``None``.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,) or None
+        What the user gave; absent weights are not materialised.
+    X : ndarray of shape (n, d)
+        The checked inputs.
+
+    Returns
+    -------
+    ndarray of shape (n,) or None
+        The weights.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, all are zero, or their number is
+        not that of the rows.
+    """
+    if sample_weight is None:
+        return None
+    weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True)
+    if np.any(weights < 0):
+        raise ValueError(
+            "Negative values in sample_weight: a weight must be 0 or more. Got "
+            f"{weights.min()} as the smallest."
+        )
+    if not np.any(weights > 0):
+        raise ValueError(
+            "All values of sample_weight are zero: at least one row must have a "
+            "positive weight."
+        )
+    return weights

@@ -138,9 +138,8 @@ def _log_ratio(y_pred: jax.Array, y_true: jax.Array) -> jax.Array:
     # Both branches get arguments that they admit: a NaN in the branch not taken
     # would reach the gradient.
     close = jnp.log1p(jnp.where(near, relative, 0.0))
-    return jnp.where(
-        near, close, jnp.log(jnp.where(near, 1.0, y_pred)) - jnp.log(y_true)
-    )
+    apart = jnp.log(jnp.where(near, 1.0, y_pred)) - jnp.log(y_true)
+    return jnp.where(near, close, apart)
 
 
 class SquaredError(Loss):

@@ -77,7 +77,7 @@ SECOND = (jax.grad, jax.jacfwd)
 
 
 def derivative(loss, y, p, *modes):
-    """Return the elementwise derivative by the prediction, once if no modes are given."""
+    """Return the elementwise derivative by y_pred, by default the first one."""
 
     def scalar(a, b):
         return loss(b, a)

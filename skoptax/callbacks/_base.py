@@ -15,6 +15,7 @@ from ._protocol import (
     check_every,
     check_members,
     name_of,
+    read_answer,
     read_outcome,
     stop_message,
 )
@@ -179,10 +180,10 @@ class Callback(BaseEstimator):
         self.message = None
         if self.every is not None and step % self.every != 0:
             return False, diff_state, static_state
-        result = self.on_step(
+        answer = self.on_step(
             step, diff_state, static_state, fitting_data, aux_data, loss_value, grads
         )
-        outcome = read_outcome(result, diff_state, static_state, self)
+        outcome = read_answer(answer, diff_state, static_state, self)
         if outcome[0]:
             self._stopped(step)
         return outcome
@@ -255,10 +256,8 @@ class CallbackList(Callback):
         rest = (fitting_data, aux_data, loss_value, grads)
         messages = []
         for callback in self.callbacks:
-            result = callback(step, diff_state, static_state, *rest)
-            stop, diff_state, static_state = read_outcome(
-                result, diff_state, static_state, callback
-            )
+            outcome = callback(step, diff_state, static_state, *rest)
+            stop, diff_state, static_state = read_outcome(outcome, callback)
             if stop:
                 messages.append(stop_message(callback, step))
         self.message = " ".join(messages) or None

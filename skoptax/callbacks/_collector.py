@@ -30,9 +30,9 @@ class Collector(Callback):
     _rows: list[tuple[int, Any]] | None = None
 
     def on_run_start(self, fitting_data: dict[str, Any]) -> None:
+        self._rows = None  # first: whatever raises, no rows of an earlier run remain
         super().on_run_start(fitting_data)
         owner = type(self).__name__
-        self._rows = None
         if not isinstance(self.key, str) or not self.key:
             raise invalid("key", owner, "a non-empty str", self.key)
         if self.key in _RESERVED_KEYS or self.key in fitting_data:

@@ -30,14 +30,14 @@ class Call(NamedTuple):
     grads: Any
 
 
-def read_outcome(
-    result: Any, diff_state: Any, static_state: Any, callback: object
+def read_answer(
+    answer: Any, diff_state: Any, static_state: Any, callback: object
 ) -> Outcome:
-    """Read what a callback returned: None, a truth value, or the three values.
+    """Read what an ``on_step`` returned: None, a truth value, or the three values.
 
     Parameters
     ----------
-    result : object
+    answer : object
         What was returned.
     diff_state, static_state : pytree
         The states that hold if the callback didn't replace them.
@@ -49,16 +49,38 @@ def read_outcome(
     tuple
         ``(stop, diff_state, static_state)``, with a Python bool.
     """
-    if result is None:
+    if answer is None:
         return False, diff_state, static_state
-    if isinstance(result, tuple) and len(result) == 3 and is_truth_value(result[0]):
-        return bool(result[0]), result[1], result[2]
-    if is_truth_value(result):
-        return bool(result), diff_state, static_state
-    raise InvalidParameterError(
-        f"The callback {name_of(callback)} must return None, a bool, or the tuple "
-        f"(stop, diff_state, static_state). Got {shorten(result)} instead."
-    )
+    if is_truth_value(answer):
+        return bool(answer), diff_state, static_state
+    return read_outcome(answer, callback, "None, a bool, or ")
+
+
+def read_outcome(outcome: Any, callback: object, others: str = "") -> Outcome:
+    """Read what a callback as a function returned: the three values.
+
+    Parameters
+    ----------
+    outcome : object
+        What was returned.
+    callback : object
+        Named in the error.
+    others : str, default=""
+        What else was allowed, for the error.
+
+    Returns
+    -------
+    tuple
+        ``(stop, diff_state, static_state)``, with a Python bool.
+    """
+    is_triple = isinstance(outcome, tuple) and len(outcome) == 3
+    if not is_triple or not is_truth_value(outcome[0]):
+        raise InvalidParameterError(
+            f"The callback {name_of(callback)} must return {others}the tuple (stop, "
+            f"diff_state, static_state), stop a bool. Got {shorten(outcome)} instead."
+        )
+    stop, diff_state, static_state = outcome
+    return bool(stop), diff_state, static_state
 
 
 def in_run(callback: object, value: Value | None) -> Value:

@@ -188,8 +188,8 @@ class StopOnNoImprovement(_Stopper):
     ...     callback=StopOnNoImprovement(n_iter_no_change=5),
     ... )
     >>> state, data = optimizer.run({"x": Parameter(value=1.0)}, max_steps=100)
-    >>> data["message"]
-    'The loss has not fallen below 4, its value after step 0, in 5 steps.'
+    >>> data["n_steps"]
+    6
     """
 
     _best_step: int | None = None
@@ -227,12 +227,13 @@ class StopOnNoImprovement(_Stopper):
         n_steps = call.step - best_step
         if n_steps < self.n_iter_no_change:
             return None
+        now = f"The loss is {loss:.6g} after step {call.step}; "
         if best_step < 0:
-            return f"The loss has been no finite number in the first {n_steps} steps."
+            return f"{now}it has been no finite number in {n_steps} steps."
         by = f"more than {self.tol:.6g} " if self.tol else ""
         return (
-            f"The loss has not fallen {by}below {self._best_loss:.6g}, its value after "
-            f"step {best_step}, in {n_steps} steps."
+            f"{now}for {n_steps} steps it has not fallen {by}below "
+            f"{self._best_loss:.6g}, its value after step {best_step}."
         )
 
 
@@ -249,19 +250,23 @@ class StopOnNonFinite(_Stopper):
     The rule: stop at the first step looked at where the loss, or any entry of the
     gradient with respect to any free parameter, is a NaN or an infinity.
 
+    :class:`skoptax.OptaxOptimizer` ends such a run by itself and goes back to the last
+    finite state. This callback adds what exactly is not finite: its ``message`` names
+    the parameter, and goes to the log.
+
     Examples
     --------
     >>> import jax.numpy as jnp
     >>> import optax
     >>> from skoptax import OptaxOptimizer, Parameter
     >>> from skoptax.callbacks import StopOnNonFinite
+    >>> callback = StopOnNonFinite()
     >>> optimizer = OptaxOptimizer(
-    ...     lambda state: jnp.sqrt(state["x"]), optax.sgd(2.0),
-    ...     callback=StopOnNonFinite(),
+    ...     lambda state: jnp.sqrt(state["x"]), optax.sgd(2.0), callback=callback
     ... )
     >>> state, data = optimizer.run({"x": Parameter(value=1.0)}, max_steps=100)
-    >>> float(state["x"])
-    0.0
+    >>> callback.message
+    'The gradient with respect to x is inf in 1 of 1 entries after step 0.'
     """
 
     def _reason(self, call: Call) -> str | None:

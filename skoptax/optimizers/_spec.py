@@ -56,11 +56,28 @@ class OptimizerSpec:
     numbers: dict[str, float] = field(default_factory=dict)
 
     def content(self) -> tuple[Any, ...]:
-        """Return what a content key must hold of it."""
+        """Return what a content key must hold of it.
+
+        Returns
+        -------
+        tuple
+            The factory, the constants, and the numbers' names.
+        """
         return ("spec", self.factory, self.constants, sorted(self.numbers))
 
     def build(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
-        """Build the transformation; ``numbers`` may be tracers."""
+        """Build the transformation.
+
+        Parameters
+        ----------
+        numbers : dict
+            The traced hyperparameters: numbers or tracers.
+
+        Returns
+        -------
+        optax.GradientTransformation
+            With these hyperparameters.
+        """
         return self.factory(**self.constants, **numbers)
 
     def learning_rate(self, numbers: dict[str, Any], state: Any, count: Any) -> Any:
@@ -288,9 +305,7 @@ def make_spec(factory: Factory, hyperparameters: dict[str, Any]) -> OptimizerSpe
     constants = {k: v for k, v in hyperparameters.items() if k not in numbers}
     for key in _untraceable(factory, tuple(sorted(numbers)), numbers, constants):
         constants[key] = numbers.pop(key)
-    return OptimizerSpec(
-        factory, constants, {k: float(v) for k, v in numbers.items()}
-    )
+    return OptimizerSpec(factory, constants, {k: float(v) for k, v in numbers.items()})
 
 
 _untraceable_memo: dict[tuple[Any, ...], tuple[str, ...]] = {}

@@ -1,6 +1,5 @@
 """Hand-made calls, so that a callback can be tested without an optimiser."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -54,9 +53,3 @@ def run(arguments):
         return data, step
 
     return go
-
-
-@pytest.fixture
-def x64():
-    with jax.enable_x64(True):
-        yield

@@ -183,7 +183,7 @@ class TestOutcome:
         with pytest.raises(
             InvalidParameterError,
             match=r"callback Recorder must return None, a bool, or the tuple "
-            r"\(stop, diff_state, static_state\)\. Got ",
+            r"\(stop, diff_state, static_state\), stop a bool\. Got ",
         ):
             callback(*arguments())
 
@@ -204,6 +204,14 @@ class TestOutcome:
         run(callback, [2.0])
         assert callback.message is None
 
+    def test_message_is_of_this_call(self, arguments):
+        # As in a function that asks a callback and does not do what it says.
+        callback = StopAtLoss(1.0)
+        callback.on_run_start({})
+        for loss, stops in [(0.5, True), (2.0, False), (0.5, True)]:
+            assert callback(*arguments(loss=loss))[0] is stops
+            assert (callback.message is not None) is stops
+
 
 class TestCallbackList:
     def test_each_sees_what_the_one_before_returned(self, arguments):
@@ -216,7 +224,7 @@ class TestCallbackList:
         def look(step, diff, static, *rest):
             seen.append((float(diff["rate"]), rest))
             assert static["n"] == step
-            return None
+            return False, diff, static
 
         callback = CallbackList([double, double, look])
         call = arguments(3, 1.5)
@@ -230,6 +238,19 @@ class TestCallbackList:
         after = Recorder()
         run(CallbackList([StopAtLoss(1.0), after]), [2.0, 0.5, 0.1])
         assert after._steps == [0, 1]
+
+    @pytest.mark.parametrize("outcome", [None, True, (False, 1), ("no", 1, 2)])
+    def test_a_function_must_return_the_tuple(self, outcome, arguments):
+        def wrong(*call):
+            return outcome
+
+        callback = CallbackList([wrong])
+        callback.on_run_start({})
+        with pytest.raises(
+            InvalidParameterError,
+            match=r"The callback wrong must return the tuple \(stop, diff_state, ",
+        ):
+            callback(*arguments())
 
     def test_own_every_and_the_members(self, run):
         members = [Recorder(), Recorder(every=4)]
@@ -296,9 +317,7 @@ class TestNamedSteps:
         function.every = 4
         assert named_steps(function) == [4]
         function.every = "4"
-        with pytest.raises(
-            InvalidParameterError, match="'every' parameter of function"
-        ):
+        with pytest.raises(InvalidParameterError, match="'every' parameter of func"):
             named_steps(function)
 
 
@@ -317,13 +336,11 @@ class TestResolveCallbacks:
     def test_what_is_refused(self):
         with pytest.raises(
             InvalidParameterError,
-            match=r"The 'callback' parameter of Owner must be None, a callback: .*, or a "
-            r"list of them\. Got <class .*SaveLoss'> instead\. Instantiate it: Save",
+            match=r"The 'callback' parameter of Owner must be None, a callback: .*, or "
+            r"a list of them\. Got <class .*SaveLoss'> instead\. Instantiate it: Save",
         ):
             resolve_callbacks(SaveLoss, "Owner")
         with pytest.raises(InvalidParameterError, match="'callbacks' parameter of E "):
             resolve_callbacks("early_stopping", "E", "callbacks")
-        with pytest.raises(
-            InvalidParameterError, match=r"'callback\[1\]' parameter of"
-        ):
+        with pytest.raises(InvalidParameterError, match=r"'callback\[1\]' param"):
             resolve_callbacks([plain, [plain]], "Owner")

@@ -1,0 +1,354 @@
+"""`OptaxEstimator`: a parametric model as a scikit-learn regressor."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from ._diagnose import explained
+from ._driver import Run
+from ._nested import get_nested, set_nested
+from ._objective import predictions
+from ._optimizer import drive, finish, precision
+from ._parameter import Parameter, is_parameter
+from ._problem import STALLED_FAR, make_problem, read_dtype, read_settings
+from ._programs import PROGRAMS, Program
+from ._typing import ArrayLike, Mode, StepCallback
+from ._validation import check_weights
+from .exceptions import ConvergenceWarning, NonFiniteWarning
+
+
+class OptaxEstimator(RegressorMixin, BaseEstimator):
+    r"""Fit a parametric model, a JAX function, by an Optax optimiser.
+
+    The minimised objective is
+
+    .. math::
+
+        \frac{\sum_i w_i\, \ell(y_i, f(x_i; \theta)) - \log p(\theta)}
+        {\sum_i w_i} + R(\theta),
+
+    with the per-sample loss :math:`\ell`, the model :math:`f`, the priors' density
+    :math:`p` and the penalty :math:`R`.
+
+    Parameters
+    ----------
+    model : callable, default=None
+        The model, ``model(inputs..., parameters...) -> predictions``, in JAX.
+        Arguments named in `params` get the parameters; an argument called ``X``
+        gets the whole matrix, one called ``params`` all parameters as a pytree;
+        any other argument without a default gets one column, by its name.
+        ``None`` is the linear model ``X @ coef + intercept``.
+    params : dict or list of Parameter, default=None
+        The parameters' names and start values: numbers, arrays, :class:`Parameter`
+        or nested dicts of these. ``None`` takes names and starts from the
+        defaults in the model's signature.
+    inputs : tuple of str, default=None
+        The names of an array's columns in their order, where the model takes
+        columns by name. A DataFrame has names of its own.
+    loss : str, Loss or callable, default="squared_error"
+        The per-sample loss: a name or an object of :mod:`skoptax.losses`, or a
+        function ``(y_true, y_pred) -> loss of each sample`` in JAX.
+    penalty : Penalty or callable, default=None
+        An object of :mod:`skoptax.penalties`, or a function of the parameters.
+    optimizer : str, callable or optax.GradientTransformation, default="auto"
+        The name of an Optax optimiser, a factory such as `optax.adamw`, or a
+        finished transformation (which cannot be pickled). ``"auto"`` is L-BFGS.
+    learning_rate : float or callable, default=None
+        The step size, positive, or an Optax schedule. ``None`` is the factory's
+        default or 0.01. Optimisers that search along a line ignore it.
+    optimizer_kwargs : dict, default=None
+        The optimiser's other hyperparameters; ``optimizer__b1`` sets one.
+    mode : {"rev", "fwd"}, default="rev"
+        Reverse- or forward-mode differentiation.
+    has_aux : bool, default=False
+        Whether the model returns ``(prediction, aux)``; callbacks get ``aux``.
+    max_steps : int, default=1000
+        The largest number of optimiser steps, 0 or more.
+    tol : float, default=None
+        The fit has converged when
+        :math:`\max_i |g_i| \max(|x_i|, 1) \le \mathrm{tol}\, |f|`, for the
+        gradient :math:`g` at :math:`x` (in the space the optimiser steps in) and
+        the objective :math:`f`, or when the objective has fallen to zero, by the
+        square of `tol`. 0 is off. ``None`` is machine epsilon to the power
+        2/3 for L-BFGS, and off for all others.
+    n_iter_no_change : int, default=None
+        Stop after so many steps without a new best objective; ``None`` is off.
+    callbacks : callable, Callback or list of these, default=None
+        Called after each step; see :mod:`skoptax.callbacks`. The fit works on
+        copies.
+    chunk_size : int, default=None
+        Steps between calls of the callbacks; ``None`` is 1.
+    random_state : int, RandomState or None, default=None
+        Seeds start values that are drawn.
+    dtype : {"float32", "float64"} or dtype, default=None
+        The precision of the fit; ``None`` is that of `X`, double precision for
+        integers. JAX's process-wide setting is not touched.
+
+    Attributes
+    ----------
+    params_ : dict
+        Fitted values in the user's units: name to float or ndarray.
+    history_ : pandas.DataFrame
+        The path of the optimisation, indexed by ``step``, from the start (0) on:
+        ``loss``, ``grad_norm``, ``learning_rate`` where there is one (of the
+        update that led to the row), and a column for each scalar parameter.
+    loss_ : float
+        The objective at the fitted values.
+    n_iter_ : int
+        Number of optimiser steps.
+    selected_step_ : int
+        The row of `history_` that `params_` and `loss_` are from: the last finite
+        one.
+    status_ : str
+        ``"converged"``, ``"max_steps"``, ``"stalled"`` (rounding error keeps
+        the loss from decreasing, and the tolerance is not met),
+        ``"no_improvement"``, ``"non_finite"`` or ``"callback"``.
+    message_ : str
+        The same as a sentence with numbers.
+    converged_ : bool
+        Whether the tolerance was met.
+    fitting_data_ : dict
+        What callbacks collected.
+    n_features_in_ : int
+        Number of columns of `X`.
+    feature_names_in_ : ndarray of str
+        Names of the columns, if all of them are strings.
+
+    See Also
+    --------
+    skoptax.OptaxOptimizer : The optimiser alone, for any loss and any pytree.
+
+    Notes
+    -----
+    A sample weight of 2 is the row twice; for rows with known errors it is
+    ``1 / sigma**2``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> from skoptax import OptaxEstimator, Parameter
+    >>> def decay(t, amplitude, rate):
+    ...     return amplitude * jnp.exp(-rate * t)
+    >>> t = np.linspace(0.0, 3.0, 20)
+    >>> y = 2.5 * np.exp(-1.3 * t)
+    >>> estimator = OptaxEstimator(
+    ...     decay, {"amplitude": 1.0, "rate": Parameter(value=0.5, lower=0.0)}
+    ... )
+    >>> estimator.fit(t[:, None], y).params_
+    {'amplitude': 2.5..., 'rate': 1.3...}
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any] | None = None,
+        params: dict[str, Any] | Sequence[Parameter] | None = None,
+        *,
+        inputs: Sequence[str] | None = None,
+        loss: Any = "squared_error",
+        penalty: Any = None,
+        optimizer: Any = "auto",
+        learning_rate: Any = None,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        mode: Mode = "rev",
+        has_aux: bool = False,
+        max_steps: int = 1000,
+        tol: float | None = None,
+        n_iter_no_change: int | None = None,
+        callbacks: StepCallback | Sequence[StepCallback] | None = None,
+        chunk_size: int | None = None,
+        random_state: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        self.model = model
+        self.params = params
+        self.inputs = inputs
+        self.loss = loss
+        self.penalty = penalty
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.optimizer_kwargs = optimizer_kwargs
+        self.mode = mode
+        self.has_aux = has_aux
+        self.max_steps = max_steps
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.callbacks = callbacks
+        self.chunk_size = chunk_size
+        self.random_state = random_state
+        self.dtype = dtype
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's arguments, with nested names.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to add ``params__rate``, ``params__rate__lower``,
+            ``optimizer__b1``, ``loss__delta`` and their like.
+
+        Returns
+        -------
+        dict
+            Name to value.
+        """
+        shallow = super().get_params(deep=False)
+        return get_nested(shallow) if deep else shallow
+
+    def set_params(self, **params: Any) -> OptaxEstimator:
+        """Set arguments by their names, nested ones included.
+
+        Parameters
+        ----------
+        **params : dict
+            Such as ``learning_rate=0.1``, ``params__rate__lower=0.0`` or
+            ``optimizer__b1=0.8``. Specs that other estimators share are not
+            changed: this one gets a copy.
+
+        Returns
+        -------
+        OptaxEstimator
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            If there is no argument of that name; nothing is changed then.
+        """
+        shallow = super().get_params(deep=False)
+        for name, value in set_nested(shallow, params).items():
+            setattr(self, name, value)
+        return self
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> OptaxEstimator:
+        """Fit the model to data.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs: an array or a DataFrame.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Responses.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; ``None`` is 1 each.
+
+        Returns
+        -------
+        OptaxEstimator
+            This estimator.
+
+        Raises
+        ------
+        InvalidParameterError
+            If an argument is not usable.
+        ModelError
+            If model, spec and data do not fit together.
+        NonFiniteError
+            If the objective is not finite at the start values.
+        """
+        inputs, responses = validate_data(
+            self, X, y, dtype=read_dtype(self.dtype), multi_output=True, y_numeric=True
+        )
+        if self.model is not None and responses.ndim == 2 and responses.shape[1] == 1:
+            responses = column_or_1d(responses, warn=True)
+        responses = np.asarray(responses, dtype=inputs.dtype)
+        weights = check_weights(sample_weight, inputs)
+        settings = read_settings(self, inputs.dtype)
+        with precision(inputs.dtype == np.float64):
+            problem = make_problem(self, inputs, responses, weights)
+            run = Run(
+                problem.objective,
+                settings.optimizer,
+                problem.spec,
+                problem.data,
+                mode=self.mode,
+                has_aux=bool(self.has_aux),
+                tol=settings.tol,
+                patience=settings.patience,
+                stalled_after=settings.stalled_after,
+                owner=type(self).__name__,
+                role="The model or the loss",
+            )
+            state, data = finish(
+                run,
+                *drive(run, settings.max_steps, settings.callback, settings.chunk_size),
+            )
+            self._call = problem.objective.call
+            self._dtype = inputs.dtype
+            self._store(run, state, data)
+        if self.status_ == "non_finite":
+            warnings.warn(self.message_, NonFiniteWarning, stacklevel=2)
+        elif settings.stalled_after and (
+            self.status_ == "max_steps"
+            or (self.status_ == "stalled" and run.optimality > STALLED_FAR)
+        ):
+            warnings.warn(
+                f"{self.message_} The tolerance was not met: raise max_steps, give "
+                "parameters of very different size a scale, or move the start.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def _store(self, run: Run, state: Any, data: dict[str, Any]) -> None:
+        def plain(parameter: Parameter) -> Any:
+            value = np.asarray(parameter.value)
+            return float(value) if value.ndim == 0 else value
+
+        self.params_ = jax.tree.map(plain, state, is_leaf=is_parameter)
+        self.history_ = data.pop("history")
+        self.n_iter_ = data.pop("n_steps")
+        self.status_ = data.pop("status")
+        self.message_ = data.pop("message")
+        self.converged_ = self.status_ == "converged"
+        self.loss_ = float(run.selected_value)
+        self.selected_step_ = run.selected_step
+        data.pop("aux", None)
+        self.fitting_data_ = data
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """Predict the mean response.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs, with the columns of the fit.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Predictions, in the precision of the fit.
+        """
+        check_is_fitted(self)
+        inputs = validate_data(self, X, reset=False, dtype=self._dtype)
+        values = jax.tree.map(lambda v: np.asarray(v, dtype=self._dtype), self.params_)
+        call = self._call
+
+        def predict(values: Any, X: Any) -> Any:
+            return predictions(call, values, X, None)[0]
+
+        with precision(self._dtype == np.float64):
+            program = PROGRAMS.get(
+                ("predict", call),
+                (values, inputs),
+                lambda digest: Program(predict, digest),
+            )
+            with explained("The model"):
+                return np.asarray(program(values, inputs))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        # The linear model follows the shape of y; what another one returns is not
+        # known, nor whether it can fit the data that a check makes up.
+        tags.target_tags.multi_output = self.model is None
+        tags.regressor_tags.poor_score = self.model is not None
+        return tags

@@ -1,0 +1,313 @@
+"""How a model function is called: which argument gets what.
+
+The signature is read once. `bind_model` decides for each argument whether it
+gets a parameter, a column, the whole matrix or all parameters, and says what
+does not fit.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ._validation import did_you_mean, invalid, is_number
+from .exceptions import ModelError
+
+Kind = Literal["parameter", "all_parameters", "matrix", "column"]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of the model, and what it gets."""
+
+    name: str
+    kind: Kind
+    column: int = -1
+    by_keyword: bool = False
+
+
+@dataclass(frozen=True)
+class ModelCall:
+    """A model bound to parameters and columns.
+
+    Parameters
+    ----------
+    model : callable
+        The user's function.
+    arguments : tuple of Argument
+        In the order of its signature.
+    has_aux : bool
+        Whether it returns ``(prediction, aux)``.
+    """
+
+    model: Callable[..., Any]
+    arguments: tuple[Argument, ...]
+    has_aux: bool = False
+
+    def __call__(self, params: Any, X: Any) -> Any:
+        """Call the model.
+
+        Parameters
+        ----------
+        params : pytree
+            Values in the user's units: a dict by name.
+        X : array of shape (n, d)
+            The inputs.
+
+        Returns
+        -------
+        object
+            Whatever the model returns.
+        """
+        positional, keyword = [], {}
+        for argument in self.arguments:
+            if argument.kind == "matrix":
+                value = X
+            elif argument.kind == "column":
+                value = X[:, argument.column]
+            elif argument.kind == "all_parameters":
+                value = params
+            else:
+                value = params[argument.name]
+            if argument.by_keyword:
+                keyword[argument.name] = value
+            else:
+                positional.append(value)
+        return self.model(*positional, **keyword)
+
+
+def linear_model(X: Any, coef: Any, intercept: Any) -> Any:
+    """Return ``X @ coef + intercept``, the model of an estimator without one."""
+    return X @ coef + intercept
+
+
+def model_signature(model: Any) -> inspect.Signature:
+    """Return a model's signature.
+
+    Parameters
+    ----------
+    model : callable
+        The user's function.
+
+    Returns
+    -------
+    inspect.Signature
+        As Python reads it.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is not callable, or has no signature to read.
+    """
+    if not callable(model) or isinstance(model, type):
+        raise invalid(
+            "model",
+            "OptaxEstimator",
+            "a function of inputs and parameters that returns predictions, or None",
+            model,
+        )
+    try:
+        signature = inspect.signature(model)
+    except (TypeError, ValueError) as error:
+        raise invalid(
+            "model",
+            "OptaxEstimator",
+            "a function with a readable signature",
+            model,
+            "Wrap it: lambda t, rate: f(t, rate).",
+        ) from error
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            raise ModelError(
+                f"The model's signature is {describe(model, signature)}, with "
+                f"'*{parameter.name}'. Its arguments must have names, so that "
+                "columns and parameters can be told apart."
+            )
+    return signature
+
+
+def describe(model: Any, signature: inspect.Signature | None = None) -> str:
+    """Return a model's name and arguments, as ``decay(t, rate)``."""
+    name = getattr(model, "__name__", type(model).__name__)
+    if signature is None:
+        signature = inspect.signature(model)
+    return f"{name}({', '.join(map(str, signature.parameters.values()))})"
+
+
+def parameters_from_signature(model: Any) -> dict[str, Any]:
+    """Return the start values that a model's signature gives as defaults.
+
+    Parameters
+    ----------
+    model : callable
+        Such as ``def decay(t, amplitude=1.0, rate=0.5)``.
+
+    Returns
+    -------
+    dict
+        Name to number, for each default that is a number.
+
+    Raises
+    ------
+    ModelError
+        If no argument has one.
+    """
+    signature = model_signature(model)
+    found = {
+        name: float(p.default)
+        for name, p in signature.parameters.items()
+        if is_number(p.default)
+    }
+    if not found:
+        raise ModelError(
+            f"The model {describe(model, signature)} has no argument with a number as "
+            "its default, so its parameters are not known. Name them with their start "
+            "values: params={'rate': 0.5}."
+        )
+    return found
+
+
+def bind_model(
+    model: Any,
+    names: Sequence[str],
+    inputs: Sequence[str] | None,
+    columns: Sequence[str] | None,
+    n_columns: int,
+    has_aux: bool = False,
+) -> ModelCall:
+    """Decide what each argument of a model gets.
+
+    Parameters
+    ----------
+    model : callable
+        The user's function.
+    names : sequence of str
+        The parameters' names, at the top level of the spec.
+    inputs : sequence of str or None
+        The names of an array's columns, in order.
+    columns : sequence of str or None
+        The names of a DataFrame's columns, in order; ``None`` for an array.
+    n_columns : int
+        How many columns the data have.
+    has_aux : bool, default=False
+        Whether the model returns ``(prediction, aux)``.
+
+    Returns
+    -------
+    ModelCall
+        The bound model.
+
+    Raises
+    ------
+    ModelError
+        If signature, spec and data do not fit together.
+    """
+    signature = model_signature(model)
+    accepted = signature.parameters
+    shown = describe(model, signature)
+    takes_all = "params" in accepted and "params" not in names
+    rest = next((p for p in accepted.values() if p.kind is p.VAR_KEYWORD), None)
+    if not takes_all and rest is None:
+        _check_names_accepted(names, list(accepted), shown)
+    wanted = [
+        name
+        for name, p in accepted.items()
+        if name not in names
+        and name not in ("X", "params")
+        and p.kind is not p.VAR_KEYWORD
+        and (p.default is p.empty or name in (inputs or ()))
+    ]
+    positions = _find_columns(wanted, inputs, columns, n_columns, shown, names)
+    arguments = []
+    skipped = False
+    for name, p in accepted.items():
+        if p.kind is p.VAR_KEYWORD:
+            continue
+        # A keyword, from the first argument on that keeps its default.
+        by_keyword = skipped or p.kind is p.KEYWORD_ONLY
+        if name in names:
+            arguments.append(Argument(name, "parameter", by_keyword=by_keyword))
+        elif name == "params":
+            arguments.append(Argument(name, "all_parameters", by_keyword=by_keyword))
+        elif name == "X":
+            arguments.append(Argument(name, "matrix", by_keyword=by_keyword))
+        elif name in positions:
+            at = positions[name]
+            arguments.append(Argument(name, "column", at, by_keyword=by_keyword))
+        else:
+            skipped = True
+    if rest is not None and not takes_all:
+        arguments += [
+            Argument(name, "parameter", by_keyword=True)
+            for name in names
+            if name not in accepted
+        ]
+    return ModelCall(model, tuple(arguments), has_aux)
+
+
+def _check_names_accepted(
+    names: Sequence[str], accepted: list[str], shown: str
+) -> None:
+    for name in names:
+        if name not in accepted:
+            raise ModelError(
+                f"The parameter {name!r} is in params but is no argument of the model "
+                f"{shown}.{did_you_mean(name, accepted)}"
+            )
+
+
+def _find_columns(
+    wanted: Sequence[str],
+    inputs: Sequence[str] | None,
+    columns: Sequence[str] | None,
+    n_columns: int,
+    shown: str,
+    names: Sequence[str],
+) -> dict[str, int]:
+    """Return the position of each input's column."""
+    if not wanted:
+        return {}
+    listed = ", ".join(map(repr, wanted))
+    parameters = ", ".join(map(repr, names))
+    if columns is not None:
+        for name in wanted:
+            if name not in columns:
+                have = ", ".join(map(repr, columns))
+                raise ModelError(
+                    f"The argument {name!r} of the model {shown} is neither a column "
+                    f"of X (columns: {have}) nor in params ({parameters})."
+                    f"{did_you_mean(name, [*columns, *names])} Rename the column, or "
+                    "add the parameter with a start value."
+                )
+        return {name: list(columns).index(name) for name in wanted}
+    if inputs is not None:
+        if len(inputs) != n_columns:
+            raise ModelError(
+                f"The 'inputs' parameter of OptaxEstimator must name the columns of X. "
+                f"Got {len(inputs)} names ({', '.join(map(repr, inputs))}) for "
+                f"{n_columns} columns instead."
+            )
+        for name in wanted:
+            if name not in inputs:
+                raise ModelError(
+                    f"The argument {name!r} of the model {shown} is neither in inputs "
+                    f"({', '.join(map(repr, inputs))}) nor in params ({parameters})."
+                    f"{did_you_mean(name, [*inputs, *names])}"
+                )
+        return {name: list(inputs).index(name) for name in wanted}
+    if len(wanted) == 1 and n_columns == 1:
+        return {wanted[0]: 0}
+    if len(wanted) > n_columns:
+        raise ModelError(
+            f"The model {shown} has {len(wanted)} arguments that are not in params "
+            f"({listed}), but X has {n_columns} column(s). Add what is a parameter to "
+            "params with a start value; what is an input needs a column."
+        )
+    raise ModelError(
+        f"X has {n_columns} columns without names, and the model {shown} takes "
+        f"{listed}: which is which cannot be told. Name the columns in their order, as "
+        f"inputs=({listed}{',' if len(wanted) == 1 else ''}), or pass a DataFrame. A "
+        "model that wants the whole matrix has an argument called X."
+    )

@@ -1,0 +1,215 @@
+r"""Data, model, loss, priors and penalty as one function.
+
+What is minimised is
+
+.. math::
+
+    \frac{\sum_i w_i\, \ell(y_i, f(x_i; \theta)) - \log p(\theta)}{\sum_i w_i}
+    + R(\theta),
+
+with the per-sample loss :math:`\ell` (a negative log-likelihood up to
+constants), the model :math:`f`, the prior density :math:`p` and the penalty
+:math:`R`. Its minimiser is the posterior mode, whatever the number of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._component import Component, join_numbers
+from ._model import ModelCall, describe
+from ._parameter import is_parameter, named_parameters
+from .exceptions import ModelError
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The scalar loss of an estimator; everything it holds is part of its key.
+
+    Parameters
+    ----------
+    call : ModelCall
+        The bound model.
+    loss : Component or callable
+        The per-sample loss, without its numbers.
+    penalty : Component, callable or None
+        The penalty, without its numbers.
+    """
+
+    call: ModelCall
+    loss: Any
+    penalty: Any
+
+    def __call__(
+        self,
+        state: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        loss_numbers: dict[str, Any],
+        penalty_numbers: dict[str, Any],
+    ) -> Any:
+        """Evaluate the objective.
+
+        Parameters
+        ----------
+        state : pytree
+            The parameter spec, with values.
+        X : array of shape (n, d)
+            Inputs.
+        y : array of shape (n,) or (n, k)
+            Responses.
+        sample_weight : array of shape (n,) or None
+            Weights; ``None`` is 1 each.
+        loss_numbers, penalty_numbers : dict
+            Their hyperparameters.
+
+        Returns
+        -------
+        scalar or (scalar, aux)
+            The objective.
+        """
+        values = parameter_values(state)
+        prediction, aux = predictions(self.call, values, X, y.shape)
+        loss = self.loss
+        if isinstance(loss, Component):
+            loss = join_numbers(loss, loss_numbers)
+        losses = per_row(loss(y, prediction), y.shape)
+        log_prior = sum(
+            (
+                jnp.sum(_log_density(p.prior, p.value))
+                for p in named_parameters(state).values()
+                if p.prior is not None
+            ),
+            start=0.0,
+        )
+        if sample_weight is None:
+            value = (jnp.sum(losses) - log_prior) / losses.shape[0]
+        else:
+            total = jnp.sum(sample_weight)
+            value = (jnp.sum(sample_weight * losses) - log_prior) / total
+        penalty = self.penalty
+        if isinstance(penalty, Component):
+            penalty = join_numbers(penalty, penalty_numbers)
+        if penalty is not None:
+            value = value + penalty(values)
+        return (value, aux) if self.call.has_aux else value
+
+
+def parameter_values(state: Any) -> Any:
+    """Return a spec's values in its structure: arrays in place of parameters."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf.value) if is_parameter(leaf) else leaf,
+        state,
+        is_leaf=is_parameter,
+    )
+
+
+def predictions(
+    call: ModelCall, values: Any, X: Any, shape: tuple[int, ...] | None
+) -> tuple[Any, Any]:
+    """Call the model and check what it returns.
+
+    Parameters
+    ----------
+    call : ModelCall
+        The bound model.
+    values : pytree
+        Parameters in the user's units.
+    X : array of shape (n, d)
+        Inputs.
+    shape : tuple or None
+        The response's shape; ``None`` for any with n rows.
+
+    Returns
+    -------
+    prediction : array
+        Of that shape.
+    aux : pytree
+        ``()`` without ``has_aux``.
+
+    Raises
+    ------
+    ModelError
+        If the model returns something else.
+    """
+    result = call(values, X)
+    shown = describe(call.model)
+    aux: Any = ()
+    if call.has_aux:
+        if not isinstance(result, tuple) or len(result) != 2:
+            raise ModelError(
+                f"With has_aux=True the model {shown} must return (prediction, aux). "
+                f"Got {type(result).__name__} instead."
+            )
+        result, aux = result
+    elif isinstance(result, tuple):
+        raise ModelError(
+            f"The model {shown} must return an array of predictions. Got a tuple of "
+            f"{len(result)} instead. A model that returns (prediction, aux) needs "
+            "has_aux=True."
+        )
+    try:
+        prediction = jnp.asarray(result)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, (jax.errors.JAXTypeError, jax.errors.JAXIndexError)):
+            raise
+        raise ModelError(
+            f"The model {shown} must return an array of predictions. Got "
+            f"{type(result).__name__} instead."
+        ) from error
+    wanted = shape if shape is not None else (X.shape[0], *prediction.shape[1:])
+    if prediction.shape != wanted or prediction.ndim == 0:
+        hint = ""
+        if prediction.shape == ():
+            hint = " A model that is constant returns jnp.full(X.shape[0], value)."
+        elif prediction.shape == (*wanted, 1):
+            hint = " Drop the last axis: return prediction[:, 0]."
+        raise ModelError(
+            f"The model {shown} must return one prediction for each row, an array of "
+            f"shape {wanted}. Got shape {prediction.shape} instead.{hint}"
+        )
+    if jnp.issubdtype(prediction.dtype, jnp.complexfloating):
+        raise ModelError(
+            f"The model {shown} must return real predictions. Got {prediction.dtype} "
+            "instead."
+        )
+    return prediction, aux
+
+
+def per_row(losses: Any, shape: tuple[int, ...]) -> Any:
+    """Sum a loss over a row's outputs.
+
+    Parameters
+    ----------
+    losses : array
+        What a per-sample loss returned.
+    shape : tuple
+        The response's shape.
+
+    Returns
+    -------
+    array of shape (n,)
+        One loss for each row.
+
+    Raises
+    ------
+    ModelError
+        If there is not one value for each row, or for each entry.
+    """
+    losses = jnp.asarray(losses)
+    if losses.shape not in (shape, shape[:1]):
+        raise ModelError(
+            "The loss must return one value for each sample, an array of shape "
+            f"{shape}. Got shape {losses.shape} instead. Leave out the mean over "
+            "samples: it is taken for you, with the weights."
+        )
+    return jnp.sum(losses, axis=tuple(range(1, losses.ndim)))
+
+
+def _log_density(prior: Any, value: Any) -> Any:
+    return prior.log_prob(value) if hasattr(prior, "log_prob") else prior(value)

@@ -1,0 +1,206 @@
+"""From an estimator's arguments to what the optimiser is given.
+
+Everything that ``fit`` checks and decides before the first step is here, as pure
+functions of the arguments and the data.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ._component import Component, split_numbers
+from ._model import bind_model, linear_model, model_signature
+from ._objective import Objective
+from ._spec import fill_spec, implied_spec, read_spec
+from ._typing import StepCallback
+from ._validation import check_choice, check_integer, check_real, invalid
+from .callbacks._base import resolve_callbacks
+from .losses import resolve_loss
+from .optimizers._spec import resolve_optimizer
+from .penalties import resolve_penalty
+
+OWNER = "OptaxEstimator"
+# What "auto" stands for.
+AUTO_OPTIMIZER = "lbfgs"
+# Optimisers that descend at every step, by a line search, to the limits of the
+# arithmetic: they have a tolerance by default.
+DESCENDING = frozenset({"lbfgs"})
+# If they find no lower loss in so many steps in a row, rounding error is all that
+# is left.
+STALLED_AFTER = 20
+# A scaled gradient above this is then no optimum.
+STALLED_FAR = 1e-4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to run: everything about a fit that is not the problem itself."""
+
+    optimizer: Any
+    callback: StepCallback | None
+    max_steps: int
+    chunk_size: int | None
+    tol: float
+    patience: int
+    stalled_after: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What to minimise: ``objective(spec, *data)``."""
+
+    objective: Objective
+    spec: dict[str, Any]
+    data: tuple[Any, ...]
+
+
+def read_dtype(dtype: Any) -> Any:
+    """Return the data types that inputs may have, for scikit-learn's validation.
+
+    Parameters
+    ----------
+    dtype : None or dtype-like
+        The estimator's argument.
+
+    Returns
+    -------
+    numpy.dtype or list
+        One, or both in the order of preference.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is neither single nor double precision.
+    """
+    if dtype is None:
+        return [np.float64, np.float32]
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise invalid("dtype", OWNER, "'float32', 'float64' or None", dtype)
+    return found
+
+
+def read_settings(estimator: Any, dtype: np.dtype) -> Settings:
+    """Check the arguments that say how to run.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Its arguments are read.
+    dtype : numpy.dtype
+        The precision of the fit.
+
+    Returns
+    -------
+    Settings
+        Checked; the callbacks are copies.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an argument is not usable.
+    """
+    check_choice("mode", OWNER, estimator.mode, ("rev", "fwd"))
+    if not isinstance(estimator.has_aux, (bool, np.bool_)):
+        raise invalid("has_aux", OWNER, "a bool", estimator.has_aux)
+    optimizer = estimator.optimizer
+    if isinstance(optimizer, str) and optimizer == "auto":
+        optimizer = AUTO_OPTIMIZER
+    descends = isinstance(optimizer, str) and optimizer in DESCENDING
+    if estimator.tol is not None:
+        tol = check_real("tol", OWNER, estimator.tol, 0.0)
+    else:
+        tol = float(np.finfo(dtype).eps ** (2 / 3)) if descends else 0.0
+
+    def positive(name: str) -> int | None:
+        value = getattr(estimator, name)
+        return None if value is None else check_integer(name, OWNER, value, 1)
+
+    return Settings(
+        optimizer=resolve_optimizer(
+            optimizer, estimator.learning_rate, estimator.optimizer_kwargs, OWNER
+        ),
+        callback=resolve_callbacks(copy.deepcopy(estimator.callbacks), OWNER),
+        max_steps=check_integer("max_steps", OWNER, estimator.max_steps, 0),
+        chunk_size=positive("chunk_size"),
+        tol=tol,
+        patience=positive("n_iter_no_change") or 0,
+        stalled_after=STALLED_AFTER if descends and tol > 0 else 0,
+    )
+
+
+def make_problem(
+    estimator: Any, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
+) -> Problem:
+    """Bind model, spec, loss and penalty to data.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Its arguments and ``feature_names_in_`` are read.
+    X : ndarray of shape (n, d)
+        Checked inputs.
+    y : ndarray of shape (n,) or (n, k)
+        Checked responses.
+    sample_weight : ndarray of shape (n,) or None
+        Checked weights.
+
+    Returns
+    -------
+    Problem
+        Ready to be minimised.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an argument is not usable.
+    ModelError
+        If model, spec and data do not fit together.
+    """
+    model = linear_model if estimator.model is None else estimator.model
+    model_signature(model)
+    spec = read_spec(implied_spec(estimator.model, estimator.params))
+    inputs = estimator.inputs
+    if inputs is not None and (
+        not isinstance(inputs, (list, tuple, np.ndarray))
+        or not all(isinstance(name, str) for name in inputs)
+    ):
+        raise invalid("inputs", OWNER, "a tuple of str or None", inputs)
+    columns = getattr(estimator, "feature_names_in_", None)
+    call = bind_model(
+        model,
+        list(spec),
+        None if inputs is None else [str(name) for name in inputs],
+        None if columns is None else [str(name) for name in columns],
+        X.shape[1],
+        bool(estimator.has_aux),
+    )
+    loss = resolve_loss(estimator.loss, OWNER)
+    if hasattr(loss, "check_y"):
+        loss.check_y(y)
+    penalty = resolve_penalty(estimator.penalty, OWNER)
+    if penalty is not None and hasattr(penalty, "check_names"):
+        penalty.check_names(list(spec))
+    seed = check_random_state(estimator.random_state).randint(2**31 - 1)
+    spec = fill_spec(spec, X, y, np.random.default_rng(seed))
+    loss_numbers, loss = _split(loss)
+    penalty_numbers, penalty = _split(penalty)
+    return Problem(
+        Objective(call, loss, penalty),
+        spec,
+        (X, y, sample_weight, loss_numbers, penalty_numbers),
+    )
+
+
+def _split(component: Any) -> tuple[dict[str, Any], Any]:
+    if isinstance(component, Component):
+        return split_numbers(component)
+    return {}, component
