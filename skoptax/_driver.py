@@ -269,9 +269,22 @@ class Run:
         static |= self._replaced_leaves(values, "tied")
         return self._with_values(values, "free"), self._structure.tree(static)
 
-    def selected_state(self) -> PyTree:
-        """Return the state that the run ends with: the last finite one."""
+    def selected_state(self, on_host: bool = False) -> PyTree:
+        """Return the state that the run ends with: the last finite one.
+
+        Parameters
+        ----------
+        on_host : bool, default=False
+            Whether its values are NumPy arrays.
+
+        Returns
+        -------
+        pytree
+            Free and tied parameters are new; all else are the given objects.
+        """
         values = self._report.selected_values
+        if on_host:
+            values = jax.device_get(values)
         leaves = dict(enumerate(self._leaves))
         return self._structure.tree(
             leaves | self._replaced_leaves(values, "free", "tied")

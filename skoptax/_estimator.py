@@ -281,6 +281,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             state, data = finish(
                 run,
                 *drive(run, settings.max_steps, settings.callback, settings.chunk_size),
+                on_host=True,
             )
             self._call = problem.objective.call
             self._dtype = inputs.dtype

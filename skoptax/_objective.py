@@ -24,6 +24,7 @@ from ._component import Component, join_numbers
 from ._model import ModelCall, describe
 from ._parameter import is_parameter, named_parameters
 from .exceptions import ModelError
+from .losses import per_sample
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Objective:
         loss = self.loss
         if isinstance(loss, Component):
             loss = join_numbers(loss, loss_numbers)
-        losses = per_row(loss(y, prediction), y.shape)
+        losses = _row_losses(loss(y, prediction), y.shape)
         log_prior = sum(
             (
                 jnp.sum(_log_density(p.prior, p.value))
@@ -181,34 +182,15 @@ def predictions(
     return prediction, aux
 
 
-def per_row(losses: Any, shape: tuple[int, ...]) -> Any:
-    """Sum a loss over a row's outputs.
-
-    Parameters
-    ----------
-    losses : array
-        What a per-sample loss returned.
-    shape : tuple
-        The response's shape.
-
-    Returns
-    -------
-    array of shape (n,)
-        One loss for each row.
-
-    Raises
-    ------
-    ModelError
-        If there is not one value for each row, or for each entry.
-    """
-    losses = jnp.asarray(losses)
-    if losses.shape not in (shape, shape[:1]):
+def _row_losses(losses: Any, shape: tuple[int, ...]) -> Any:
+    """Return one loss for each row, the sum over its outputs."""
+    if jnp.shape(losses) not in (shape, shape[:1]):
         raise ModelError(
             "The loss must return one value for each sample, an array of shape "
-            f"{shape}. Got shape {losses.shape} instead. Leave out the mean over "
+            f"{shape}. Got shape {jnp.shape(losses)} instead. Leave out the mean over "
             "samples: it is taken for you, with the weights."
         )
-    return jnp.sum(losses, axis=tuple(range(1, losses.ndim)))
+    return per_sample(losses)
 
 
 def _log_density(prior: Any, value: Any) -> Any:

@@ -168,18 +168,28 @@ class OptaxOptimizer:
             )
         optimizer = resolve_optimizer(self.optimizer, None, None, OWNER)
         callback = resolve_callbacks(self.callback, OWNER)
-        with precision(wants_float64(state)):
+        double = wants_float64(state)
+        # A double-precision JAX array turns into a single-precision one outside of
+        # the context it was made in; a NumPy array stays what it is.
+        on_host = double and not x64_is_on()
+        with precision(double):
             run = Run(
                 self.loss, optimizer, state, mode=mode, has_aux=bool(self.has_aux)
             )
-            return finish(run, *drive(run, max_steps, callback, chunk_size))
+            final_state, fitting_data = finish(
+                run, *drive(run, max_steps, callback, chunk_size), on_host=on_host
+            )
+        return final_state, fitting_data
 
 
 def precision(double: bool) -> AbstractContextManager[None]:
     """Return a context in which arrays may be of double precision, if need be."""
-    if double and not jax.config.read("jax_enable_x64"):
-        return jax.enable_x64(True)
-    return nullcontext()
+    return jax.enable_x64(True) if double and not x64_is_on() else nullcontext()
+
+
+def x64_is_on() -> bool:
+    """Tell whether arrays may be of double precision in this thread."""
+    return bool(getattr(jax.config, "jax_enable_x64"))  # noqa: B009 (untyped)
 
 
 def drive(
@@ -279,7 +289,7 @@ def _call_hook(callback: StepCallback, name: str, fitting_data: dict[str, Any]) 
 
 
 def finish(
-    run: Run, fitting_data: dict[str, Any], message: str | None
+    run: Run, fitting_data: dict[str, Any], message: str | None, *, on_host: bool
 ) -> tuple[PyTree, dict[str, Any]]:
     """Gather what a run returns.
 
@@ -291,6 +301,8 @@ def finish(
         From the callbacks; is added to.
     message : str or None
         Why a callback ended the run.
+    on_host : bool
+        Whether to return NumPy arrays.
 
     Returns
     -------
@@ -309,8 +321,8 @@ def finish(
     fitting_data["status"] = status
     fitting_data["message"] = message
     if run.has_aux:
-        fitting_data["aux"] = run.aux
-    return run.selected_state(), fitting_data
+        fitting_data["aux"] = jax.device_get(run.aux) if on_host else run.aux
+    return run.selected_state(on_host), fitting_data
 
 
 def _message(status: str, run: Run) -> str:

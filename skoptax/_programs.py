@@ -23,6 +23,19 @@ from .exceptions import UncachedWarning
 # The share of a second that the host leaves the device alone: short enough for
 # Ctrl-C, long enough for the dispatch not to count.
 SECONDS_PER_BLOCK = 0.2
+# With another setting JAX would trace a program anew, from functions that may have
+# changed since: it must be another program.
+_TRACE_SETTINGS = (
+    "jax_enable_x64",
+    "jax_default_matmul_precision",
+    "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
+    "jax_debug_nans",
+    "jax_debug_infs",
+    "jax_disable_jit",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+)
 # Steps of a first block, whose speed is not known.
 FIRST_STEPS = 8
 
@@ -112,7 +125,7 @@ class ProgramCache:
             Shared, or made for this call if the content cannot be walked.
         """
         try:
-            digest = fingerprint(*content, jax.config.read("jax_enable_x64"))
+            digest = fingerprint(*content, *_configuration())
         except NotWalkable as reason:
             warnings.warn(
                 f"The model or the loss cannot be keyed by content ({reason}), so "
@@ -141,6 +154,11 @@ class ProgramCache:
         """Forget all programs."""
         with self._lock:
             self._programs.clear()
+
+
+def _configuration() -> tuple[Any, ...]:
+    """Return JAX's settings that change a trace, as they are in this thread."""
+    return tuple(getattr(jax.config, name, None) for name in _TRACE_SETTINGS)
 
 
 def abstract(arguments: Any) -> Hashable:

@@ -217,8 +217,11 @@ problems = st.fixed_dictionaries(
 def plain_step(name):
     """Return one step of an optimiser as Optax's documentation writes it."""
     optimizer = OPTIMIZERS[name]()
-    update = optax.with_extra_args_support(optax.GradientTransformation(*optimizer[:2])
-        if isinstance(optimizer, tuple) else optimizer.gradient_transformation()).update
+    update = optax.with_extra_args_support(
+        optax.GradientTransformation(*optimizer[:2])
+        if isinstance(optimizer, tuple)
+        else optimizer.gradient_transformation()
+    ).update
 
     def loss(params, x, y):
         return jnp.mean((params["a"] * jnp.exp(-params["r"] * x) - y) ** 2)

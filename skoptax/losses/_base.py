@@ -1,0 +1,93 @@
+"""The base of the losses, and what several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import jax
+from jax.typing import ArrayLike
+
+from .._component import (
+    Component,
+    as_floats,
+)
+
+LossFunction = Callable[[Any, Any], Any]
+
+
+class Loss(Component):
+    """Base of the losses: an elementwise function of truth and prediction.
+
+    A subclass of your own defines ``__call__`` and, if not every response is in its
+    domain, :meth:`check_y`.
+
+    Attributes
+    ----------
+    name : str
+        The name under which ``loss=`` takes it, and by which errors call it.
+    has_curvature : bool
+        Whether the second derivative by ``y_pred`` says something about the loss.
+        Where it is 0 almost everywhere (absolute error, pinball), a covariance
+        from the Hessian has no meaning.
+
+    Examples
+    --------
+    >>> from skoptax.losses import Loss
+    >>> class Quartic(Loss):
+    ...     name = "quartic"
+    ...     def __call__(self, y_true, y_pred):
+    ...         return (y_pred - y_true) ** 4
+    >>> Quartic()(1.0, 3.0)
+    16.0
+    """
+
+    name: ClassVar[str] = "custom"
+    has_curvature: ClassVar[bool] = True
+
+    def __call__(self, y_true: ArrayLike, y_pred: ArrayLike) -> jax.Array:
+        """Return the loss of each element.
+
+        Parameters
+        ----------
+        y_true : array
+            The observed response, of any shape.
+        y_pred : array
+            The prediction, of a shape that broadcasts with ``y_true``.
+
+        Returns
+        -------
+        jax.Array
+            The losses, in the shape to which both broadcast and their common
+            floating dtype.
+        """
+        return self._elementwise(*as_floats(y_true, y_pred))
+
+    def _elementwise(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        """Return the losses, given arrays of one floating dtype."""
+        raise NotImplementedError(f"{type(self).__name__} defines no __call__.")
+
+    def check_y(self, y: ArrayLike) -> None:
+        """Check that the response is in the domain of the loss.
+
+        Parameters
+        ----------
+        y : array
+            The observed response, finite and of any shape. All of it is admitted
+            here; some subclasses are stricter.
+
+        Raises
+        ------
+        ValueError
+            If some values are outside the domain.
+        """
+        del y
+
+
+def outside_domain(loss: Loss, which: str, domain: str) -> ValueError:
+    """Build the error for a response that is outside a loss's domain."""
+    return ValueError(
+        f"Some values of y are {which}, which loss={loss.name!r} does not admit: y "
+        f"must be {domain}. Correct or remove those samples, or choose another loss, "
+        "such as 'squared_error'."
+    )

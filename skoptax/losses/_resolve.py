@@ -1,0 +1,103 @@
+"""Losses by name, and their sum over the outputs of a sample."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from .._component import resolve_component
+from .._validation import check_choice
+from ..exceptions import ModelError
+from ._base import Loss, LossFunction
+from ._likelihood import Gamma, LogLoss, Poisson
+from ._regression import AbsoluteError, Cauchy, Huber, LogCosh, Quantile, SquaredError
+
+#: The losses by the names that ``loss=`` takes.
+LOSSES: dict[str, type[Loss]] = {
+    "squared_error": SquaredError,
+    "absolute_error": AbsoluteError,
+    "huber": Huber,
+    "log_cosh": LogCosh,
+    "cauchy": Cauchy,
+    "poisson": Poisson,
+    "gamma": Gamma,
+    "quantile": Quantile,
+    "log_loss": LogLoss,
+}
+
+
+def resolve_loss(
+    loss: str | Loss | LossFunction, owner: str = "OptaxEstimator", name: str = "loss"
+) -> Loss | LossFunction:
+    """Return the loss that an argument stands for.
+
+    Parameters
+    ----------
+    loss : str, Loss or callable
+        A name out of ``LOSSES``, a loss, or a function
+        ``(y_true, y_pred) -> per-sample loss`` in JAX.
+    owner : str, default="OptaxEstimator"
+        The class that takes the argument, for the error.
+    name : str, default="loss"
+        What that class calls it, for the error.
+
+    Returns
+    -------
+    Loss or callable
+        For a name, a loss with its default hyperparameters; else ``loss`` itself, a
+        :class:`Loss` having been validated.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is an unknown name, a class or something else, or if a hyperparameter
+        is not valid.
+
+    Examples
+    --------
+    >>> from skoptax.losses import resolve_loss
+    >>> resolve_loss("huber")
+    Huber()
+    """
+    if isinstance(loss, str):
+        return LOSSES[check_choice(name, owner, loss, LOSSES)]()
+    must = (
+        f"one of {', '.join(map(repr, LOSSES))}, an object of skoptax.losses such as "
+        "Huber(delta=1.35), or a function (y_true, y_pred) -> per-sample loss"
+    )
+    return resolve_component(loss, Loss, name, owner, must)
+
+
+def per_sample(values: ArrayLike) -> jax.Array:
+    """Sum elementwise losses over all axes but the first.
+
+    Parameters
+    ----------
+    values : array of shape (n, ...)
+        One loss per element of the response.
+
+    Returns
+    -------
+    jax.Array of shape (n,)
+        One loss per sample.
+
+    Raises
+    ------
+    ModelError
+        If ``values`` is a scalar: a loss that has averaged over the samples itself
+        could not be weighted.
+
+    Examples
+    --------
+    >>> from skoptax.losses import per_sample
+    >>> per_sample([[1.0, 2.0], [3.0, 4.0]]).tolist()
+    [3.0, 7.0]
+    """
+    array = jnp.asarray(values)
+    if array.ndim == 0:
+        raise ModelError(
+            "The loss returned a scalar. It must return one value per sample: leave "
+            "out the mean or sum over the samples, which is taken afterwards."
+        )
+    return jnp.sum(array, axis=tuple(range(1, array.ndim)))

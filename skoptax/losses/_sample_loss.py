@@ -1,0 +1,123 @@
+"""A scalar loss that keeps its predictions in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._component import number_like
+from .._validation import invalid, shorten
+from ..exceptions import ModelError
+from ._base import Loss, LossFunction
+from ._resolve import per_sample, resolve_loss
+
+
+class SampleLoss:
+    r"""A scalar loss that keeps its predictions visible to the optimiser.
+
+    It is a function of the state, as :class:`~skoptax.OptaxOptimizer` takes it:
+
+    .. math:: \frac{\sum_i w_i\, \ell(y_i, \hat y_i)}{\sum_i w_i}
+
+    An optimiser that needs more than a scalar, such as Levenberg-Marquardt, reads the
+    two attributes; to all others it is a function like any other. It is compared and
+    hashed by identity.
+
+    Parameters
+    ----------
+    predict_fn : callable
+        ``predict_fn(state) -> (y_true, y_pred)``, or with ``sample_weight`` as a
+        third item, in JAX. ``y_true`` and ``y_pred`` have the same shape,
+        ``(n,)`` or ``(n, ...)``; ``sample_weight`` has shape ``(n,)`` or is ``None``.
+    sample_loss : str, Loss or callable
+        A name out of ``LOSSES``, a loss, or a function
+        ``(y_true, y_pred) -> per-sample loss`` in JAX. The losses of several outputs
+        are summed per sample.
+
+    Attributes
+    ----------
+    predict_fn : callable
+        As given.
+    sample_loss : Loss or callable
+        As given, a name having been replaced by its loss.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``predict_fn`` is not callable or ``sample_loss`` is no loss.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from skoptax.losses import SampleLoss
+    >>> def predict(state):
+    ...     return state["y"], state["slope"] * state["x"]
+    >>> loss = SampleLoss(predict, "squared_error")
+    >>> float(loss({"slope": 2.0, "x": jnp.array([0.0, 2.0]), "y": jnp.zeros(2)}))
+    4.0
+    """
+
+    def __init__(
+        self, predict_fn: Callable[[Any], Any], sample_loss: str | Loss | LossFunction
+    ):
+        if not callable(predict_fn):
+            must = "a function state -> (y_true, y_pred)"
+            raise invalid("predict_fn", "SampleLoss", must, predict_fn)
+        self.predict_fn = predict_fn
+        self.sample_loss = resolve_loss(sample_loss, "SampleLoss", "sample_loss")
+
+    def __repr__(self) -> str:
+        """Return the constructor call."""
+        return f"SampleLoss({shorten(self.predict_fn)}, {shorten(self.sample_loss)})"
+
+    def __call__(self, state: Any) -> jax.Array:
+        """Return the weighted mean of the losses.
+
+        Parameters
+        ----------
+        state : pytree
+            What ``predict_fn`` takes.
+
+        Returns
+        -------
+        jax.Array
+            A scalar.
+
+        Raises
+        ------
+        ModelError
+            If ``predict_fn`` returns something else than two or three items, or if
+            their shapes disagree.
+        """
+        items = self.predict_fn(state)
+        if not isinstance(items, (tuple, list)) or len(items) not in (2, 3):
+            raise ModelError(
+                "The predict_fn of SampleLoss must return (y_true, y_pred) or "
+                f"(y_true, y_pred, sample_weight). It returned {shorten(items)}."
+            )
+        y_true, y_pred = jnp.asarray(items[0]), jnp.asarray(items[1])
+        # Broadcasting (n,) with (n, 1) would silently compare every pair of samples.
+        if y_true.shape != y_pred.shape:
+            raise ModelError(
+                "The predict_fn of SampleLoss must return y_true and y_pred of the "
+                f"same shape. It returned {y_true.shape} and {y_pred.shape}."
+            )
+        losses = per_sample(self.sample_loss(y_true, y_pred))
+        if losses.shape != y_true.shape[:1]:
+            raise ModelError(
+                f"The sample_loss of SampleLoss must return {y_true.shape[0]} losses, "
+                f"one per sample. It returned {losses.shape[0]}."
+            )
+        if len(items) == 2 or items[2] is None:
+            return jnp.mean(losses)
+        weight = jnp.asarray(items[2])
+        if weight.shape != losses.shape:
+            raise ModelError(
+                "The sample_weight that predict_fn returns must have the shape "
+                f"{losses.shape}. It has {weight.shape}."
+            )
+        weight = number_like(weight, losses)
+        return jnp.sum(weight * losses) / jnp.sum(weight)
