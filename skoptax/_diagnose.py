@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from .exceptions import DifferentiationError, ModelError, SkoptaxError
 
 _REVERSE_MODE = "Reverse-mode differentiation does not work"
-_FORWARD_MODE = "can't apply forward-mode differentiation (jvp) to a custom_vjp"
+_FORWARD_MODE = "(jvp) to a custom_vjp"
+_NUMPY_FUNCTION = "__array_ufunc__=None"
 
 
 @contextmanager
@@ -44,11 +45,7 @@ def explained(role: str) -> Iterator[None]:
     except SkoptaxError:
         raise
     except jax.errors.TracerArrayConversionError as error:
-        raise ModelError(
-            f"{role} gives a parameter or an input to code outside of JAX, such as a "
-            "function of NumPy or SciPy, which would see a tracer instead of an "
-            "array. Use the function's twin in jax.numpy or jax.scipy."
-        ) from error
+        raise _outside_of_jax(role) from error
     except jax.errors.ConcretizationTypeError as error:
         raise ModelError(
             f"{role} needs the number behind a parameter or an input: it calls "
@@ -78,35 +75,82 @@ def explained(role: str) -> Iterator[None]:
                 f"{role} holds a jax.custom_vjp function, which has a reverse rule "
                 'only. Use mode="rev".'
             ) from error
+        if _NUMPY_FUNCTION in text:
+            raise _outside_of_jax(role) from error
         raise
 
 
-def check_scalar(value: Any, role: str) -> None:
-    """Refuse a loss that is not one real number.
+def _outside_of_jax(role: str) -> ModelError:
+    return ModelError(
+        f"{role} gives a parameter or an input to code outside of JAX, such as a "
+        "function of NumPy or SciPy, which would see a tracer instead of an array. "
+        "Use the function's twin in jax.numpy or jax.scipy."
+    )
+
+
+def checked_loss(
+    loss: Callable[..., Any], has_aux: bool, role: str
+) -> Callable[..., Any]:
+    """Return a loss that refuses to return anything but one real number.
 
     Parameters
     ----------
-    value : ShapeDtypeStruct
-        What the loss returns, abstractly.
+    loss : callable
+        The user's.
+    has_aux : bool
+        Whether it returns ``(scalar, aux)``.
     role : str
         What the function is to the user.
 
-    Raises
-    ------
-    ModelError
-        If it is an array, an integer or complex.
+    Returns
+    -------
+    callable
+        It raises `ModelError` where the loss returns an array, an integer, a
+        complex number, something else altogether, or aux where there should be
+        none and the reverse.
     """
-    if value.shape != ():
+
+    def checked(*arguments: Any) -> Any:
+        result = loss(*arguments)
+        if not has_aux:
+            return _scalar(result, role)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise ModelError(
+                f"{role} must return (scalar, aux) with has_aux=True. Got "
+                f"{type(result).__name__} instead."
+            )
+        value, aux = result
+        return _scalar(value, role), aux
+
+    return checked
+
+
+def _scalar(value: Any, role: str) -> Any:
+    aux = (
+        " A loss that returns (scalar, aux) needs has_aux=True."
+        if isinstance(value, tuple)
+        else ""
+    )
+    try:
+        # A tuple is no array here, even where it could be made one.
+        array = None if isinstance(value, (tuple, list)) else jnp.asarray(value)
+    except (TypeError, ValueError):
+        array = None
+    if array is None:
         raise ModelError(
-            f"{role} must return a scalar. Got an array of shape {value.shape} "
-            "instead. Reduce it with jnp.mean or jnp.sum; a loss that returns "
-            "(scalar, aux) needs has_aux=True."
+            f"{role} must return a scalar. Got {type(value).__name__} instead.{aux}"
         )
-    if not jnp.issubdtype(value.dtype, jnp.floating):
+    if array.shape != ():
         raise ModelError(
-            f"{role} must return a real floating-point number. Got {value.dtype} "
+            f"{role} must return a scalar. Got an array of shape {array.shape} "
+            "instead. Reduce it with jnp.mean or jnp.sum."
+        )
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise ModelError(
+            f"{role} must return a real floating-point number. Got {array.dtype} "
             "instead."
         )
+    return array
 
 
 def depends_on_parameters(objective: Callable[[Any], Any], internal: Any) -> bool:

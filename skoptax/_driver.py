@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from ._diagnose import check_scalar, depends_on_parameters, explained
+from ._diagnose import checked_loss, depends_on_parameters, explained
 from ._loop import (
     CONVERGED,
     HISTORY_ROWS,
@@ -26,7 +26,7 @@ from ._loop import (
     make_block,
 )
 from ._packing import Numbers, build_state, internal_start, pack, user_values
-from ._parameter import Parameter, is_parameter
+from ._parameter import Parameter, is_free, is_parameter
 from ._programs import PROGRAMS, Program
 from ._typing import Array, PyTree
 from ._validation import shorten
@@ -109,6 +109,8 @@ class Run:
         self.step = 0
         self.status = RUNNING
         self._bind(state)
+        # JAX sorts a dict's keys; the history has the user's order.
+        self._order = reading_order(state)
 
     # Finding the program.
 
@@ -133,12 +135,12 @@ class Run:
     def _build(self, digest: bytes | None) -> Program:
         # The cache keeps the program for the life of the process: it must not
         # hold on to the state or the data, only to their structure.
+        loss = checked_loss(self._loss, self.has_aux, self._role)
         block: Block = make_block(
-            self._loss, self._structure, self._optimizer, self._mode, self.has_aux
+            loss, self._structure, self._optimizer, self._mode, self.has_aux
         )
         with explained(self._role):
             blank = block.blank(*self._inputs())
-        check_scalar(blank.value, self._role)
         return Program(block.run, digest, about=blank)
 
     # Going on.
@@ -195,16 +197,14 @@ class Run:
         state : pytree
             Of the same structure.
         """
-        before = self._structure
-        self._bind(state)
-        after = self._structure
-        if before.treedef != after.treedef or before.indices("free") != after.indices(
-            "free"
-        ):
+        if _skeleton(state) != _skeleton(self._state):
             raise InvalidParameterError(
                 "A callback must return states of the structure it received: the same "
-                "pytrees, with the same parameters free."
+                "pytrees, with the same parameters free, of the same shapes."
             )
+        self._bind(state)
+        # Its shape may follow that of the data; it is evaluated before it is used.
+        self._carry = self._carry._replace(aux=self._program.about.aux)
         self._replaced = True
         self._first_row = min(self._first_row, self.step)
 
@@ -355,7 +355,8 @@ class Run:
 
     def _parameter_columns(self, values: dict[int, Any]) -> dict[str, Any]:
         columns = {}
-        for i, leaf in enumerate(self._structure.leaves):
+        for i in self._order:
+            leaf = self._structure.leaves[i]
             name = (
                 f"params__{leaf.name}" if leaf.name in RESERVED_COLUMNS else leaf.name
             )
@@ -364,6 +365,36 @@ class Run:
             elif leaf.kind == "fixed" and np.ndim(self._numbers["static"][i]) == 0:
                 columns[name] = float(self._numbers["static"][i])
         return columns
+
+
+def reading_order(state: PyTree) -> list[int]:
+    """Return the positions of a state's leaves in the order the user wrote them.
+
+    Parameters
+    ----------
+    state : pytree
+        Dicts in it are read in their own order.
+
+    Returns
+    -------
+    list of int
+        A permutation of the positions in JAX's flattened order.
+    """
+    leaves, treedef = jax.tree.flatten(state, is_leaf=is_parameter)
+
+    def visit(part: PyTree, positions: PyTree) -> list[int]:
+        if type(part) is dict:
+            return [i for key in part for i in visit(part[key], positions[key])]
+        return jax.tree.leaves(positions)
+
+    return visit(state, jax.tree.unflatten(treedef, range(len(leaves))))
+
+
+def _skeleton(state: PyTree) -> tuple[Any, ...]:
+    """Return what a replaced state must have in common with the one before."""
+    leaves, treedef = jax.tree.flatten(state, is_leaf=is_parameter)
+    shapes = [leaf.shape if is_free(leaf) else is_parameter(leaf) for leaf in leaves]
+    return treedef, shapes
 
 
 def _to_device(leaf: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ from ._driver import Run
 from ._nested import get_nested, set_nested
 from ._objective import predictions
 from ._optimizer import drive, finish, precision
-from ._parameter import Parameter, is_parameter
+from ._parameter import Parameter
 from ._problem import STALLED_FAR, make_problem, read_dtype, read_settings
 from ._programs import PROGRAMS, Program
 from ._typing import ArrayLike, Mode, StepCallback
@@ -77,7 +77,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         gradient :math:`g` at :math:`x` (in the space the optimiser steps in) and
         the objective :math:`f`, or when the objective has fallen to zero, by the
         square of `tol`. 0 is off. ``None`` is machine epsilon to the power
-        2/3 for L-BFGS, and off for all others.
+        2/3 for L-BFGS by name or factory, and off for all others.
     n_iter_no_change : int, default=None
         Stop after so many steps without a new best objective; ``None`` is off.
     callbacks : callable, Callback or list of these, default=None
@@ -285,7 +285,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             )
             self._call = problem.objective.call
             self._dtype = inputs.dtype
-            self._store(run, state, data)
+            self.params_ = _plain_values(state, problem.spec)
+            self._store(run, data)
         if self.status_ == "non_finite":
             warnings.warn(self.message_, NonFiniteWarning, stacklevel=2)
         elif settings.stalled_after and (
@@ -300,12 +301,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             )
         return self
 
-    def _store(self, run: Run, state: Any, data: dict[str, Any]) -> None:
-        def plain(parameter: Parameter) -> Any:
-            value = np.asarray(parameter.value)
-            return float(value) if value.ndim == 0 else value
-
-        self.params_ = jax.tree.map(plain, state, is_leaf=is_parameter)
+    def _store(self, run: Run, data: dict[str, Any]) -> None:
         self.history_ = data.pop("history")
         self.n_iter_ = data.pop("n_steps")
         self.status_ = data.pop("status")
@@ -346,6 +342,11 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             with explained("The model"):
                 return np.asarray(program(values, inputs))
 
+    def __sklearn_is_fitted__(self) -> bool:
+        # Not by any attribute with a trailing underscore: a fit that failed may have
+        # left `n_features_in_`.
+        return hasattr(self, "params_")
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         # The linear model follows the shape of y; what another one returns is not
@@ -353,3 +354,11 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = self.model is None
         tags.regressor_tags.poor_score = self.model is not None
         return tags
+
+
+def _plain_values(state: Any, spec: Any) -> Any:
+    """Return a state's values as floats and arrays, in the order of the spec."""
+    if isinstance(spec, Mapping):
+        return {name: _plain_values(state[name], spec[name]) for name in spec}
+    value = np.asarray(state.value)
+    return float(value) if value.ndim == 0 else value

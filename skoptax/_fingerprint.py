@@ -15,10 +15,10 @@ name, or a file.
 from __future__ import annotations
 
 import builtins
+import copyreg
 import enum
 import functools
 import hashlib
-import inspect
 import os
 import struct
 import sys
@@ -97,7 +97,10 @@ def fingerprint(*objects: Any) -> bytes:
         If something reachable has no readable content, such as a lock, an open
         file or a generator.
     """
-    return _Walk().digest(objects)
+    try:
+        return _Walk().digest(objects)
+    except RecursionError as error:
+        raise NotWalkable("the object is nested too deeply") from error
 
 
 def is_installed(module_name: str | None) -> bool:
@@ -154,6 +157,45 @@ def _names_used(code: types.CodeType) -> set[str]:
 _names_used = functools.lru_cache(maxsize=4096)(_names_used)
 
 
+def _slots(cls: type) -> list[str]:
+    """Return the names of the slots of a class and its bases."""
+    found = []
+    for owner in cls.__mro__:
+        slots = owner.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name.startswith("__") and not name.endswith("__"):
+                name = f"_{owner.__name__.lstrip('_')}{name}"
+            if name not in ("__dict__", "__weakref__"):
+                found.append(name)
+    return found
+
+
+def _hides_state(cls: type, n_slots: int) -> bool:
+    """Tell whether instances hold more than their ``__dict__`` and their slots.
+
+    The size tells, as it tells pickle: state in C takes room.
+    """
+    pointer = struct.calcsize("P")
+    visible = object.__basicsize__ + pointer * (
+        n_slots + (cls.__dictoffset__ > 0) + (cls.__weakrefoffset__ > 0)
+    )
+    return cls.__itemsize__ != 0 or cls.__basicsize__ > visible
+
+
+def _imported(name: str, package: str | None) -> list[types.ModuleType]:
+    """Return the user's modules that an ``import name`` in a function may mean."""
+    parents = (package or "").split(".") if package else []
+    found = [
+        name,
+        *(".".join([*parents[:i], name]) for i in range(1, len(parents) + 1)),
+    ]
+    return [
+        sys.modules[full]
+        for full in found
+        if full in sys.modules and not is_installed(full)
+    ]
+
+
 class _Walk:
     """One traversal: digests of finished objects, and the path that leads here."""
 
@@ -167,6 +209,8 @@ class _Walk:
         plain = self._plain(obj)
         if plain is not None:
             return plain
+        if isinstance(obj, types.ModuleType):
+            return self._module(obj, frozenset())
         key = id(obj)
         if key in self._done:
             return self._done[key]
@@ -223,8 +267,6 @@ class _Walk:
             return self._function(obj)
         if isinstance(obj, types.CodeType):
             return self._code(obj)
-        if isinstance(obj, types.ModuleType):
-            return self._module(obj, frozenset())
         if isinstance(obj, type):
             return self._class(obj)
         return self._object(obj)
@@ -257,15 +299,28 @@ class _Walk:
 
     def _function(self, function: types.FunctionType) -> bytes:
         module, qualname = function.__module__, function.__qualname__
-        installed = is_installed(module)
-        if installed and _is_importable(function, module, qualname):
+        # functools.wraps makes a function look as if it came from elsewhere; where
+        # it finds its globals is where it is from.
+        home = function.__globals__.get("__name__")
+        installed = is_installed(home) and self._is_native(function, home)
+        if (
+            installed
+            and is_installed(module)
+            and _is_importable(function, module, qualname)
+        ):
             return _hash("reference", module.encode(), qualname.encode())
-        cells: list[tuple[Any, ...]] = []
+        cells: list[bytes] = []
         for cell in function.__closure__ or ():
             try:
-                cells.append(("cell", cell.cell_contents))
+                content = cell.cell_contents
             except ValueError:  # not assigned yet
-                cells.append(("empty",))
+                cells.append(_hash("empty"))
+                continue
+            if isinstance(content, types.ModuleType):
+                names = frozenset(_names_used(function.__code__))
+                cells.append(_hash("cell", self._module(content, names)))
+            else:
+                cells.append(_hash("cell", self.digest(content)))
         attributes = {
             k: v for k, v in vars(function).items() if k not in _FUNCTION_NOISE
         }
@@ -280,8 +335,26 @@ class _Walk:
         if installed:
             # A closure made by an installed package: its globals are that
             # package's, and go by reference with it.
-            return _hash("installed", module.encode(), qualname.encode(), own)
+            return _hash("installed", home.encode(), qualname.encode(), own)
         return _hash("global", own, self._globals(function))
+
+    def _is_native(self, function: types.FunctionType, home: str) -> bool:
+        """Tell whether a function's globals are those of the module ``home``.
+
+        One that was unpickled has a copy of those it uses; one that was made by
+        `exec` in another module's names may have any.
+        """
+        given, real = function.__globals__, vars(sys.modules.get(home, builtins))
+        if given is real:
+            return True
+        return all(
+            name in real
+            and (
+                given[name] is real[name]
+                or self.digest(given[name]) == self.digest(real[name])
+            )
+            for name in _names_used(function.__code__) & given.keys()
+        )
 
     def _globals(self, function: types.FunctionType) -> bytes:
         names = _names_used(function.__code__)
@@ -296,6 +369,8 @@ class _Walk:
                 parts.append(_hash("name", name.encode(), content))
             elif hasattr(builtins, name):
                 parts.append(_hash("builtin", name.encode()))
+            for module in _imported(name, function.__globals__.get("__package__")):
+                parts.append(_hash("import", self._module(module, frozenset(names))))
         return _hash("globals", *parts)
 
     def _module(self, module: types.ModuleType, names: frozenset[str]) -> bytes:
@@ -346,6 +421,8 @@ class _Walk:
 
     def _class(self, cls: type) -> bytes:
         module, qualname = cls.__module__, cls.__qualname__
+        if not isinstance(module, str):  # some metaclasses in C
+            raise NotWalkable(f"the class {qualname}")
         if is_installed(module) and _is_importable(cls, module, qualname):
             return _hash("reference", module.encode(), qualname.encode())
         if not cls.__flags__ & (1 << 9):  # not a heap type: made by C code
@@ -377,7 +454,13 @@ class _Walk:
         if isinstance(obj, property):
             return self._all("property", cls, obj.fget, obj.fset, obj.fdel)
         if isinstance(obj, _JITTED):
-            return self._all("jit", inspect.unwrap(obj))
+            # One that was unpickled has no __wrapped__, but both have this.
+            state = obj.__getstate__()
+            return self._all(
+                "jit", state["fun"], state["static_argnums"], state["static_argnames"]
+            )
+        if isinstance(obj, functools._lru_cache_wrapper):
+            return self._all("cache", obj.__wrapped__)
         if isinstance(obj, enum.Enum):
             return self._all("enum", cls, obj.name, obj.value)
         if isinstance(obj, np.ufunc):
@@ -391,38 +474,36 @@ class _Walk:
     def _container_subclass(self, obj: Any) -> bytes:
         for base in (tuple, list, dict, set, frozenset):
             if isinstance(obj, base):
-                return self._all("subclass", type(obj), base(obj), self._state(obj))
+                # What a defaultdict makes of a missing key is no attribute.
+                factory = getattr(obj, "default_factory", None)
+                return self._all(
+                    "subclass", type(obj), base(obj), self._state(obj), factory
+                )
         raise NotWalkable(f"{type(obj).__name__} is not a container")
 
     def _state(self, obj: Any) -> list[tuple[str, Any]]:
         """Return the attributes that an instance holds, in ``__dict__`` or slots."""
         state = sorted(getattr(obj, "__dict__", {}).items())
-        for cls in type(obj).__mro__:
-            slots = cls.__dict__.get("__slots__", ())
-            for name in (slots,) if isinstance(slots, str) else slots:
-                if name.startswith("__") and not name.endswith("__"):
-                    name = f"_{cls.__name__.lstrip('_')}{name}"
-                if name not in ("__dict__", "__weakref__") and hasattr(obj, name):
-                    state.append((name, getattr(obj, name)))
+        for name in _slots(type(obj)):
+            if hasattr(obj, name):
+                state.append((name, getattr(obj, name)))
         return state
 
     def _instance(self, obj: Any) -> bytes:
         cls = type(obj)
-        hidden = [
-            c for c in cls.__mro__ if c is not object and not c.__flags__ & (1 << 9)
-        ]
-        python_made = not hidden and (
-            hasattr(obj, "__dict__")
-            or any("__slots__" in c.__dict__ for c in cls.__mro__)
-        )
-        if python_made:
+        slots = _slots(cls)
+        if (hasattr(obj, "__dict__") or slots) and not _hides_state(cls, len(slots)):
             return self._all("instance", cls, self._state(obj))
         # State may live in C: ask for it as pickle would.
         try:
-            reduced = obj.__reduce_ex__(4)
+            known = copyreg.dispatch_table.get(cls)
+            reduced = obj.__reduce_ex__(4) if known is None else known(obj)
         except Exception as error:
             raise NotWalkable(f"{cls.__name__}: {error}") from error
         if isinstance(reduced, str):
+            # The name of a global; what it stands for is not in the name.
+            if not is_installed(getattr(obj, "__module__", None) or cls.__module__):
+                raise NotWalkable(f"{cls.__name__} {reduced}")
             return self._all("reduced", cls, reduced)
         parts = [list(p) if hasattr(p, "__next__") else p for p in reduced]
         return self._all("reduced", cls, *parts)

@@ -323,7 +323,7 @@ def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., An
 
     def forward(*arguments: Any) -> tuple[Any, Any]:
         gradient, result = jax.jacfwd(with_value, has_aux=True)(*arguments)
-        return result, gradient
+        return result, _like(gradient, arguments[0])
 
     return forward
 
@@ -398,7 +398,7 @@ def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
 
 
 def _like(new: PyTree, old: PyTree) -> PyTree:
-    """Cast leaves to the types the loop began with: a loop's types are fixed."""
+    """Cast leaves to the types of others: those of a loop, say, are fixed."""
     return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)
 
 

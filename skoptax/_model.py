@@ -227,6 +227,13 @@ def bind_model(
             continue
         # A keyword, from the first argument on that keeps its default.
         by_keyword = skipped or p.kind is p.KEYWORD_ONLY
+        used = name in names or name in ("X", "params") or name in positions
+        if skipped and used and p.kind is p.POSITIONAL_ONLY:
+            raise ModelError(
+                f"The argument {name!r} of the model {shown} is positional-only and "
+                "stands behind one that keeps its default. Drop the '/', or add the "
+                "other to params with free=False."
+            )
         if name in names:
             arguments.append(Argument(name, "parameter", by_keyword=by_keyword))
         elif name == "params":

@@ -426,8 +426,13 @@ def user_values(
             inside = clip_keeping_edges(inner[i], inner_lower[i], inner_upper[i])
             value = leaf.transform.to_user(inside * numbers["scale"][i])
             # The map back rounds: put the value exactly on a bound it touches.
-            exact = jnp.clip(value, numbers["lower"][i], numbers["upper"][i])
-            value = value + jax.lax.stop_gradient(exact - value)
+            low, high = numbers["lower"][i], numbers["upper"][i]
+            nearest = jnp.where(value - low <= high - value, low, high)
+            on_edge = (inside <= inner_lower[i]) | (inside >= inner_upper[i])
+            exact = jnp.where(on_edge, nearest, jnp.clip(value, low, high))
+            # (An overflow stays one: inf - inf would make it NaN.)
+            shift = jnp.where(exact == value, 0, exact - value)
+            value = value + jax.lax.stop_gradient(shift)
             found[i] = value.astype(inner[i].dtype)
     for i, arguments in structure.ties:
         tied = structure.leaves[i].tie(**{name: found[at] for name, at in arguments})

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import optax
 from sklearn.utils import check_random_state
 
 from ._component import Component, split_numbers
@@ -27,9 +28,9 @@ from .penalties import resolve_penalty
 OWNER = "OptaxEstimator"
 # What "auto" stands for.
 AUTO_OPTIMIZER = "lbfgs"
-# Optimisers that descend at every step, by a line search, to the limits of the
-# arithmetic: they have a tolerance by default.
-DESCENDING = frozenset({"lbfgs"})
+# Factories of optimisers that descend at every step, by a line search, to the limits
+# of the arithmetic: they have a tolerance by default.
+DESCENDING = frozenset({optax.lbfgs})
 # If they find no lower loss in so many steps in a row, rounding error is all that
 # is left.
 STALLED_AFTER = 20
@@ -83,7 +84,8 @@ def read_dtype(dtype: Any) -> Any:
         found = np.dtype(dtype)
     except TypeError:
         found = None
-    if found not in (np.dtype(np.float32), np.dtype(np.float64)):
+    # NumPy takes None for its default dtype, also in comparisons.
+    if found is None or found not in (np.dtype(np.float32), np.dtype(np.float64)):
         raise invalid("dtype", OWNER, "'float32', 'float64' or None", dtype)
     return found
 
@@ -111,10 +113,15 @@ def read_settings(estimator: Any, dtype: np.dtype) -> Settings:
     check_choice("mode", OWNER, estimator.mode, ("rev", "fwd"))
     if not isinstance(estimator.has_aux, (bool, np.bool_)):
         raise invalid("has_aux", OWNER, "a bool", estimator.has_aux)
-    optimizer = estimator.optimizer
-    if isinstance(optimizer, str) and optimizer == "auto":
-        optimizer = AUTO_OPTIMIZER
-    descends = isinstance(optimizer, str) and optimizer in DESCENDING
+    name = estimator.optimizer
+    is_auto = isinstance(name, str) and name == "auto"
+    optimizer = resolve_optimizer(
+        AUTO_OPTIMIZER if is_auto else name,
+        estimator.learning_rate,
+        estimator.optimizer_kwargs,
+        OWNER,
+    )
+    descends = getattr(optimizer, "factory", None) in DESCENDING
     if estimator.tol is not None:
         tol = check_real("tol", OWNER, estimator.tol, 0.0)
     else:
@@ -125,10 +132,10 @@ def read_settings(estimator: Any, dtype: np.dtype) -> Settings:
         return None if value is None else check_integer(name, OWNER, value, 1)
 
     return Settings(
-        optimizer=resolve_optimizer(
-            optimizer, estimator.learning_rate, estimator.optimizer_kwargs, OWNER
+        optimizer=optimizer,
+        callback=resolve_callbacks(
+            copy.deepcopy(estimator.callbacks), OWNER, "callbacks"
         ),
-        callback=resolve_callbacks(copy.deepcopy(estimator.callbacks), OWNER),
         max_steps=check_integer("max_steps", OWNER, estimator.max_steps, 0),
         chunk_size=positive("chunk_size"),
         tol=tol,

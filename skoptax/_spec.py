@@ -173,7 +173,10 @@ def changed_spec(params: Any, changes: dict[str, Any]) -> Any:
     # Whole entries first: a field set in the same call belongs to the new one.
     for name in sorted(changes, key=lambda name: name.count("__")):
         spec = _with_change(spec, name.split("__"), changes[name], name)
-    return list(spec.values()) if isinstance(params, (list, tuple)) else spec
+    if isinstance(params, (list, tuple)):
+        # A bare number that was put in needs the name by which a list finds it.
+        return [v if is_parameter(v) else Parameter(k, v) for k, v in spec.items()]
+    return spec
 
 
 def _with_change(

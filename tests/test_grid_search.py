@@ -173,5 +173,5 @@ def test_a_search_leaves_its_estimator_alone():
 
 def test_an_unknown_hyperparameter_in_a_grid_is_an_error():
     grid = [{"optimizer": ["lbfgs"], "optimizer__b1": [0.5]}]
-    with pytest.raises(ValueError, match="'lbfgs'.*no hyperparameter 'b1'"):
+    with pytest.raises(ValueError, match=r"'lbfgs'.*no hyperparameter 'b1'"):
         search(decay, grid)

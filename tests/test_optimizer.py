@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
@@ -217,11 +217,9 @@ problems = st.fixed_dictionaries(
 def plain_step(name):
     """Return one step of an optimiser as Optax's documentation writes it."""
     optimizer = OPTIMIZERS[name]()
-    update = optax.with_extra_args_support(
-        optax.GradientTransformation(*optimizer[:2])
-        if isinstance(optimizer, tuple)
-        else optimizer.gradient_transformation()
-    ).update
+    if isinstance(optimizer, optax.MultiSteps):
+        optimizer = optimizer.gradient_transformation()
+    update = optax.with_extra_args_support(optimizer).update
 
     def loss(params, x, y):
         return jnp.mean((params["a"] * jnp.exp(-params["r"] * x) - y) ** 2)
@@ -255,6 +253,7 @@ def plain_loop(name, n_steps, y, a, r):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@settings(max_examples=20)
 @given(problem=problems)
 def test_how_it_runs_does_not_matter(name, problem):
     n_steps = N_STEPS[name]
@@ -352,25 +351,27 @@ def estimator_model(t, a, r):
 
 @pytest.mark.parametrize("model", [estimator_model, "lambda"])
 def test_a_second_fit_compiles_nothing(model):
-    def make(a=1.0, lower=0.0, **options):
+    def make(a=1.0, lower=0.0, b1=0.9, **options):
         function = model
         if model == "lambda":
             function = lambda t, a, r: a * jnp.exp(-r * t) + 0.0  # noqa: E731
         params = {"a": a, "r": Parameter(value=0.5, lower=lower)}
-        return OptaxEstimator(function, params, optimizer="adam", **options)
+        options |= {"optimizer": "adam", "optimizer_kwargs": {"b1": b1}}
+        return OptaxEstimator(function, params, **options)
 
     first = make(max_steps=5).fit(X[:, None], Y)
     y = np.random.default_rng(1).normal(size=8)
     with compilations() as compiled:
-        make(a=2.0, lower=-1.0, learning_rate=0.3, tol=1e-3, max_steps=300).fit(
-            X[:, None] + 1.0, y
-        )
+        other = make(
+            a=2.0, lower=-1.0, b1=0.5, learning_rate=0.3, tol=1e-3, max_steps=300
+        ).fit(X[:, None] + 1.0, y)
         clone(first).set_params(
             params__r__upper=4.0, params__a__value=1.5, optimizer__b1=0.8
         ).fit(X[:, None], y)
         again = clone(first).fit(X[:, None], Y)
     assert not compiled
     assert again.params_ == first.params_
+    assert other.n_iter_ > first.n_iter_
 
 
 def test_lbfgs_compiles_one_program_in_under_five_seconds():
@@ -385,7 +386,7 @@ def test_lbfgs_compiles_one_program_in_under_five_seconds():
     assert len(compiled) == 1
     assert seconds < 5
     # And it does what it is for.
-    value, da, dr, _ = by_hand(*pair(final))
+    _, da, dr, _ = by_hand(*pair(final))
     assert data["n_steps"] == 200
     assert abs(da + 2e-6 * float(final["a"])) < 1e-8
     assert abs(dr) < 1e-8
@@ -406,14 +407,11 @@ def test_lbfgs_compiles_one_program_in_under_five_seconds():
     ids=["float", "array", "integers", "int", "bool", "str", "callable", "None"],
 )
 def test_static_leaves(first, second, programs):
-    seen = []
-
     def loss(state):
-        seen.append(state)
-        return jnp.sum((state["w"] - state["k"]) ** 2)
+        return jnp.sum((state["w"] - state["k"] * 1.0) ** 2)
 
     def run(static):
-        state = {"w": Parameter(value=np.float64(0.0)), **static}
+        state = {"w": Parameter(value=np.float64(0.3)), **static}
         final, _ = OptaxOptimizer(loss, optax.sgd(0.25)).run(state, 60)
         for name, leaf in static.items():
             assert final[name] is leaf
@@ -421,7 +419,7 @@ def test_static_leaves(first, second, programs):
 
     assert run(first) == pytest.approx(np.mean(first["k"]))
     with compilations() as compiled:
-        assert run(second) == pytest.approx(np.mean(second["k"]))
+        assert run(second) == pytest.approx(np.mean(second["k"]), abs=1e-9)
         assert run(first) == pytest.approx(np.mean(first["k"]))
     assert len(compiled) == programs
 
@@ -528,19 +526,20 @@ def test_a_replaced_diff_state_is_evaluated_and_stepped_from(kind):
     assert_array_equal(pair(final), calls[-1][0])
 
 
-def test_a_state_replaced_after_the_last_step_is_the_result():
+@pytest.mark.parametrize(
+    ("stops", "status"), [(True, "callback"), (False, "max_steps")]
+)
+def test_a_state_replaced_after_the_last_step_is_the_result(stops, status):
     def callback(step, diff, static, *rest):
         values = {k: diff[k].with_fields(value=0.5) for k in ("a", "r")}
-        return step == stop_at, diff | values, static
+        return stops and step == 3, diff | values, static
 
-    for stop_at, status in ((3, "callback"), (None, "max_steps")):
-        final, data = OptaxOptimizer(decay, optax.sgd(0.05), callback).run(
-            decay_state(), 4
-        )
-        assert_array_equal(pair(final), [0.5, 0.5])
-        assert_allclose(data["history"]["loss"].iloc[-1], by_hand(0.5, 0.5)[0])
-        assert data["status"] == status
-        assert data["n_steps"] == 4
+    optimizer = OptaxOptimizer(decay, optax.sgd(0.05), callback)
+    final, data = optimizer.run(decay_state(), 4)
+    assert_array_equal(pair(final), [0.5, 0.5])
+    assert_allclose(data["history"]["loss"].iloc[-1], by_hand(0.5, 0.5)[0])
+    assert data["status"] == status
+    assert data["n_steps"] == 4
 
 
 def test_a_replaced_static_state_is_used():
@@ -558,18 +557,19 @@ def test_a_replaced_static_state_is_used():
         seen.append((float(diff["w"]), float(loss), float(grads["w"])))
         return False, diff, static | changes.get(step, {})
 
+    def gradient(w, y, strength, n):
+        return 2 * np.mean(w - y) + 2 * n * strength * w
+
+    def value(w, y, strength, n):
+        return np.mean((w - y) ** 2) + n * strength * w**2
+
     rate, w, now = 0.1, 2.0, {"y": np.full(3, 4.0), "strength": 0.25, "n": 1}
     start = {"w": Parameter(value=np.float64(w)), **now}
     final, _ = OptaxOptimizer(loss, optax.sgd(rate), callback).run(start, 6)
     for step in range(6):
-
-        def gradient():
-            penalty = 2 * now["n"] * now["strength"] * w
-            return 2 * np.mean(w - now["y"]) + penalty
-
-        w = w - rate * gradient()
-        value = np.mean((w - now["y"]) ** 2) + now["n"] * now["strength"] * w**2
-        assert_allclose(seen[step], (w, value, gradient()), rtol=1e-12)
+        w = w - rate * gradient(w, **now)
+        expected = w, value(w, **now), gradient(w, **now)
+        assert_allclose(seen[step], expected, rtol=1e-12)
         now = now | changes.get(step, {})
     assert final["n"] == 3
     assert final["strength"] == 0.5
@@ -619,12 +619,6 @@ def test_a_callback_stops_the_run(answer):
     assert_array_equal(data["history"].loc[4, ["a", "r"]], pair(final))
 
 
-class Swapped(NamedTuple):
-    one: Any
-    other: Any
-    third: Any
-
-
 @pytest.mark.parametrize(
     "junk",
     [
@@ -633,7 +627,6 @@ class Swapped(NamedTuple):
         lambda diff, static: (False, diff),
         lambda diff, static: [False, diff, static],
         lambda diff, static: ("no", diff, static),
-        lambda diff, static: (False, static, diff),
         lambda diff, static: (False, {"a": diff["a"]}, static),
         lambda diff, static: (False, list(diff.values()), static),
         lambda diff, static: (False, diff, None),
@@ -645,6 +638,11 @@ class Swapped(NamedTuple):
             diff | {"a": diff["a"].with_fields(free=False)},
             static,
         ),
+        lambda diff, static: (
+            False,
+            diff | {"a": diff["a"].with_fields(value=np.ones(2))},
+            static,
+        ),
     ],
     ids=[
         "None",
@@ -652,7 +650,6 @@ class Swapped(NamedTuple):
         "two",
         "list",
         "stop is no bool",
-        "the wrong way round",
         "a part",
         "another tree",
         "no static",
@@ -660,6 +657,7 @@ class Swapped(NamedTuple):
         "no parameter",
         "missing",
         "fixed",
+        "another shape",
     ],
 )
 def test_a_callback_that_returns_something_else(junk):
@@ -776,12 +774,12 @@ def test_double_precision_leaves_the_process_wide_setting_alone():
             residual = state["w"] * state["x"] + jnp.sum(state["v"].value) - 1.0
             return jnp.mean(residual**2), residual
 
-        state = {"w": Parameter(value=np.float64(1) / 3), "v": Parameter(value=np.ones(2)),
-                 "x": np.linspace(0.0, 1.0, 5)}
+        state = {"w": Parameter(value=np.float64(1) / 3),
+                 "v": Parameter(value=np.ones(2)), "x": np.linspace(0.0, 1.0, 5)}
         run = OptaxOptimizer(loss, optax.adam(0.01), callback, has_aux=True).run
         final, data = run(state, 3)
         assert all(d == np.float64 for call in seen for d in call), seen
-        assert data["history"].dtypes.map(str).tolist() == ["float64"] * 3, data["history"].dtypes
+        assert data["history"].dtypes.map(str).tolist() == ["float64"] * 3
         for p in (final["w"], final["v"]):
             assert p.dtype == np.float64
             # What one computes with it afterwards is not cut to single precision.
@@ -794,7 +792,8 @@ def test_double_precision_leaves_the_process_wide_setting_alone():
         assert before(2.0).dtype == jnp.float32
 
         # All of it in single precision.
-        single = {"w": Parameter(value=1.0), "v": Parameter(value=np.ones(2, np.float32)),
+        single = {"w": Parameter(value=1.0),
+                  "v": Parameter(value=np.ones(2, np.float32)),
                   "x": np.linspace(0.0, 1.0, 5, dtype=np.float32)}
         seen.clear()
         final, data = run(single, 3)
@@ -1120,20 +1119,15 @@ def test_nothing_to_optimise(state):
     ],
 )
 def test_losses_that_are_none(loss, words):
-    error = error_of(ModelError, r"(?s)The loss", loss)
-    assert "The loss" in str(error)
-    pytest.raises(ModelError, match=f"(?s){words}")  # the pattern is one
-    import re
-
-    assert re.search(words, str(error), re.DOTALL), error
+    error_of(ModelError, f"(?s)^The loss.*{words}", loss)
 
 
-@pytest.mark.parametrize("result", [1.0, (1.0, 2.0, 3.0), [1.0, 2.0]])
+@pytest.mark.parametrize("result", [1.0, (1.0, 2.0, 3.0)])
 def test_has_aux_without_aux(result):
     def loss(state):
         if isinstance(result, float):
             return state["w"] ** 2
-        return type(result)([state["w"] ** 2, *result[1:]])
+        return (state["w"] ** 2, *result[1:])
 
     error_of(ModelError, r"\(scalar, aux\).*has_aux=True", loss, has_aux=True)
 
@@ -1141,7 +1135,7 @@ def test_has_aux_without_aux(result):
 def collatz_like(state):
     """A loop whose length depends on the parameter."""
     halved = jax.lax.while_loop(lambda w: w > 1.0, lambda w: w / 2, state["w"].value)
-    return (halved - 0.7) ** 2
+    return (4 * halved - 2.8) ** 2
 
 
 def test_a_loop_of_unknown_length_needs_forward_mode():
@@ -1310,16 +1304,13 @@ def test_ties_follow_what_they_are_tied_to():
 
 
 def test_the_loss_sees_values_in_the_users_units():
-    seen = []
+    values = []
 
     def loss(state):
-        seen.append((state["w"].name, state["w"].lower, state["w"].scale))
         jax.debug.callback(lambda w: values.append(float(w)), state["w"].value)
         return (state["w"] - 3.0) ** 2
 
-    values: list[float] = []
     start = Parameter("w", np.float64(2.0), lower=0.5, scale=10.0, transform="log")
-    with pytest.warns(UserWarning, match="compiles its program anew"):
-        pass_through = OptaxOptimizer(loss, optax.sgd(1e-4)).run({"w": start}, 1)
-    del pass_through, seen
-    assert values[0] == pytest.approx(2.0)
+    OptaxOptimizer(loss, optax.sgd(1e-4)).run({"w": start}, 1)
+    # w = exp(10 u)
+    assert values == pytest.approx([2.0, np.exp(np.log(2.0) + 1e-2 * 2 * 2)])

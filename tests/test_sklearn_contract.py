@@ -13,14 +13,12 @@ import sklearn
 from packaging.version import Version
 from sklearn.base import BaseEstimator, RegressorMixin, clone, is_regressor
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import get_scorer
 from sklearn.model_selection import cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
-from sklearn.utils.estimator_checks import (
-    estimator_checks_generator,
-    parametrize_with_checks,
-)
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skoptax import OptaxEstimator, Parameter
 from skoptax.losses import Huber
@@ -48,10 +46,24 @@ ESTIMATORS = {
 }
 
 
-@parametrize_with_checks(list(ESTIMATORS.values()))
+def name_of(check):
+    assert isinstance(check, functools.partial)
+    options = ", ".join(f"{k}={v}" for k, v in sorted(check.keywords.items()))
+    return f"{check.func.__name__}({options})"
+
+
+# What `check_estimator` runs; as single tests, they can run in parallel.
+CHECKS = [
+    pytest.param(estimator, check, id=f"{name}-{name_of(check)}")
+    for name, estimator in ESTIMATORS.items()
+    for estimator, check in estimator_checks_generator(estimator)
+]
+
+
+@pytest.mark.parametrize(("estimator", "check"), CHECKS)
 def test_estimator_check(estimator, check):
     try:
-        check(estimator)
+        check(clone(estimator))
     except SkipTest as reason:
         pytest.fail(f"skipped, so it showed nothing: {reason}")
 
@@ -75,11 +87,7 @@ class Unrestricted(RegressorMixin, BaseEstimator):
 
 
 def names_of_checks(estimator):
-    names = []
-    for _, check in estimator_checks_generator(estimator):
-        assert isinstance(check, functools.partial)
-        names.append((check.func.__name__, sorted(check.keywords.items())))
-    return names
+    return [name_of(check) for _, check in estimator_checks_generator(estimator)]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +96,8 @@ def names_of_checks(estimator):
 )
 def test_no_tag_removes_a_check(name, multi_output, count):
     names = names_of_checks(ESTIMATORS[name])
+    ids = [case.id for case in CHECKS if case.id.startswith(name)]
+    assert ids == [f"{name}-{check}" for check in names]
     assert names == names_of_checks(Unrestricted(multi_output))
     if Version("1.9") <= SKLEARN < Version("1.10"):
         assert len(names) == count
@@ -135,6 +145,7 @@ def intercepts(result):
 def test_metadata_routing_of_sample_weight(data, in_pipeline):
     X, y, weights = data
     with sklearn.config_context(enable_metadata_routing=True):
+        scorer = get_scorer("r2").set_score_request(sample_weight=True)
 
         def run(estimator, **params):
             if in_pipeline:
@@ -147,15 +158,14 @@ def test_metadata_routing_of_sample_weight(data, in_pipeline):
                     y,
                     cv=3,
                     params=params,
+                    scoring=scorer,
                     return_estimator=True,
                     error_score="raise",
                 )
             )
 
         asked = OptaxEstimator().set_fit_request(sample_weight=True)
-        asked.set_score_request(sample_weight=True)
         ignoring = OptaxEstimator().set_fit_request(sample_weight=False)
-        ignoring.set_score_request(sample_weight=True)
         with_weights = run(asked, sample_weight=weights)
         without = run(ignoring, sample_weight=weights)
         assert clone(asked).get_metadata_routing().fit.requests == {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,7 +134,8 @@ class FinishedOptimizer:
 
 def _rate_in_state(state: Any) -> Any:
     found = optax.tree_utils.tree_get_all_with_path(state, "learning_rate")
-    scalars = [value for _, value in found if np.ndim(value) == 0]
+    # The state of a schedule goes by the same name; it is no array.
+    scalars = [value for _, value in found if getattr(value, "ndim", None) == 0]
     return scalars[0] if len(scalars) == 1 else None
 
 
@@ -189,6 +190,13 @@ def resolve_optimizer(
         If the name or a hyperparameter is unknown, or if a finished
         transformation comes together with hyperparameters.
     """
+    if hyperparameters is not None and not isinstance(hyperparameters, Mapping):
+        raise invalid(
+            "optimizer_kwargs",
+            owner,
+            "a dict of the optimiser's hyperparameters, or None",
+            hyperparameters,
+        )
     given = dict(hyperparameters or {})
     if isinstance(optimizer, (OptimizerSpec, FinishedOptimizer)) or _is_finished(
         optimizer
@@ -205,11 +213,11 @@ def resolve_optimizer(
         return FinishedOptimizer(optimizer) if _is_finished(optimizer) else optimizer
     factory, name = _find_factory(optimizer, owner)
     if learning_rate is not None and not callable(learning_rate):
-        if not is_number(learning_rate) or not np.isfinite(learning_rate):
+        if not is_number(learning_rate) or not 0 < learning_rate < np.inf:
             raise invalid(
                 "learning_rate",
                 owner,
-                "a finite number, an optax schedule or None",
+                "a positive number, an optax schedule or None",
                 learning_rate,
             )
         learning_rate = float(learning_rate)

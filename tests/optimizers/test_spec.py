@@ -1,0 +1,231 @@
+"""Optimisers as data: what is traced, what is a constant, what is refused."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skoptax import OptaxOptimizer, Parameter
+from skoptax.exceptions import InvalidParameterError
+from skoptax.optimizers._spec import (
+    FinishedOptimizer,
+    OptimizerSpec,
+    factories,
+    make_spec,
+    resolve_optimizer,
+)
+
+
+def step(spec, x, n=3):
+    """Return x after n steps on a quadratic, all of it traced."""
+
+    def value_fn(x):
+        return jnp.sum((x - 1.0) ** 2) + 0.5
+
+    @jax.jit
+    def run(numbers, x, n):
+        transformation = optax.with_extra_args_support(spec.build(numbers))
+
+        def body(_, carry):
+            x, state = carry
+            value, gradient = jax.value_and_grad(value_fn)(x)
+            updates, new = transformation.update(
+                gradient, state, x, value=value, grad=gradient, value_fn=value_fn
+            )
+            new = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), new, state)
+            return optax.apply_updates(x, updates), new
+
+        return jax.lax.fori_loop(0, n, body, (x, transformation.init(x)))[0]
+
+    return np.asarray(run(spec.numbers, x, n))
+
+
+def test_the_table_of_factories():
+    found = factories()
+    assert found["adam"] is optax.adam
+    assert found["lbfgs"] is optax.lbfgs
+    assert {"sgd", "adamw", "rmsprop", "adabelief", "lion", "prodigy"} <= set(found)
+    assert not any(name.startswith(("_", "scale_by")) for name in found)
+
+
+# These have arguments that no default stands for.
+NEED_MORE = {"dpsgd", "schedule_free"}
+# This one asks its `update` for a function of its own.
+NEED_THE_OBJECTIVE = {"sophia"}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:optax")
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Specifying a key will be required")
+@pytest.mark.parametrize("name", sorted(set(factories()) - NEED_THE_OBJECTIVE))
+def test_every_factory_builds_and_steps(name):
+    if name in NEED_MORE:
+        with pytest.raises(InvalidParameterError, match=rf"{name!r}.*missing"):
+            resolve_optimizer(name, None, None, "a test")
+        return
+    spec = resolve_optimizer(name, None, None, "a test")
+    assert isinstance(spec, OptimizerSpec)
+    x = np.full((2, 2), 3.0, np.float32)
+    moved = step(spec, jnp.asarray(x), n=2)
+    assert moved.shape == x.shape
+    assert np.isfinite(moved).all()
+    assert (moved != x).any()
+
+
+SAMPLE = {
+    "adam": {"learning_rate": 0.1, "b1": 0.8, "b2": 0.99, "eps": 1e-6},
+    "adamw": {"learning_rate": 0.1, "weight_decay": 0.01},
+    "sgd": {"learning_rate": 0.05, "momentum": 0.7},
+    "rmsprop": {"learning_rate": 0.05, "decay": 0.8, "eps": 1e-5},
+    "adagrad": {"learning_rate": 0.3, "initial_accumulator_value": 0.2},
+    "lion": {"learning_rate": 0.01, "b1": 0.8},
+    "yogi": {"learning_rate": 0.1, "b1": 0.7, "eps": 1e-2},
+    "radam": {"learning_rate": 0.1, "b2": 0.9},
+}
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_traced_numbers_equal_constants_to_the_last_bit(name):
+    factory, numbers = factories()[name], SAMPLE[name]
+    with jax.enable_x64(True):
+        x = jnp.asarray([3.0, -2.0])
+        traced = make_spec(factory, numbers)
+        constant = OptimizerSpec(factory, numbers, {})
+        assert set(traced.numbers) == set(numbers), "all of them are traced"
+        assert_array_equal(step(traced, x), step(constant, x))
+        assert (step(traced, x) != x).all()
+
+
+def test_what_must_be_a_constant_is_one():
+    spec = make_spec(optax.lbfgs, {"memory_size": 4})
+    assert spec.constants == {"memory_size": 4}
+    assert type(spec.constants["memory_size"]) is int
+    assert spec.numbers == {}
+    spec = make_spec(
+        optax.sgd, {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True}
+    )
+    assert spec.constants == {"nesterov": True}
+    assert spec.numbers == {"learning_rate": 0.1, "momentum": 0.9}
+    schedule = optax.exponential_decay(0.1, 5, 0.5)
+    assert make_spec(optax.adam, {"learning_rate": schedule}).numbers == {}
+    spec = make_spec(optax.adam, {"learning_rate": 1})
+    assert spec.numbers == {"learning_rate": 1.0}
+    assert type(spec.numbers["learning_rate"]) is float
+
+    def needs_to_know(learning_rate, depth):
+        return optax.chain(*[optax.scale(-learning_rate)] * int(depth))
+
+    spec = make_spec(needs_to_know, {"learning_rate": 0.1, "depth": 1})
+    assert spec.constants == {"depth": 1}
+    assert spec.numbers == {"learning_rate": 0.1}
+
+
+def test_content_has_names_of_numbers_not_numbers():
+    def content(**numbers):
+        return make_spec(optax.adam, numbers).content()
+
+    assert content(learning_rate=0.1) == content(learning_rate=0.2)
+    assert content(learning_rate=0.1) != content(learning_rate=0.1, b1=0.9)
+    memory = [make_spec(optax.lbfgs, {"memory_size": k}).content() for k in (4, 5)]
+    assert memory[0] != memory[1]
+
+
+def test_defaults():
+    def numbers(optimizer, learning_rate=None, **more):
+        return resolve_optimizer(optimizer, learning_rate, more, "a test").numbers
+
+    assert numbers("adam") == {"learning_rate": 0.01}
+    assert numbers(optax.adam, 0.3) == {"learning_rate": 0.3}
+    assert numbers("adam", np.float32(0.5)) == {"learning_rate": 0.5}
+    assert numbers("adam", 1, b1=0.5) == {"learning_rate": 1.0, "b1": 0.5}
+    # A line search chooses for itself, so a grid may cross both.
+    assert numbers("lbfgs", 0.3) == {}
+    # A factory's own default holds.
+    assert "learning_rate" not in numbers("prodigy")
+
+
+def test_finished_ones_are_taken_as_they_are():
+    adam = optax.adam(0.1)
+    found = resolve_optimizer(adam, None, None, "a test")
+    assert isinstance(found, FinishedOptimizer)
+    assert found.build({}) is adam
+    spec = make_spec(optax.adam, {"learning_rate": 0.1})
+    assert resolve_optimizer(spec, None, None, "a test") is spec
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("adm", None, {}), r"'optimizer' parameter of a test.*'adm'.*'adam'"),
+        ((3, None, {}), r"'optimizer'.*3"),
+        ((None, None, {}), r"'optimizer'.*None"),
+        ((optax.adam, "fast", {}), r"'learning_rate'.*number.*'fast'"),
+        ((optax.adam, np.nan, {}), r"'learning_rate'.*number.*nan"),
+        (
+            (optax.adam, None, {"epss": 1}),
+            r"hyperparameter 'epss'.*b1, b2.*mean 'eps'",
+        ),
+        ((optax.adam, None, {"learning_rate": 1.0}), r"is its 'learning_rate'"),
+        ((optax.adam(0.1), 0.1, {}), r"'learning_rate'.*None.*finished"),
+        ((optax.adam(0.1), None, {"b1": 1}), r"'optimizer_kwargs'.*None.*finished"),
+        ((optax.lbfgs, None, {"memory_size": -1}), r"'lbfgs'.*refuses"),
+        ((lambda: 3, None, {}), r"returns an optax optimiser"),
+    ],
+)
+def test_what_is_refused(arguments, words):
+    with pytest.raises(InvalidParameterError, match=words):
+        resolve_optimizer(*arguments, "a test")
+
+
+# The learning rate in the history.
+
+
+def valley(state):
+    return (state["w"] - 1.0) ** 2
+
+
+def rates(optimizer, n=4):
+    state = {"w": Parameter(value=np.float64(3.0))}
+    history = OptaxOptimizer(valley, optimizer).run(state, n)[1]["history"]
+    return history["learning_rate"].to_numpy() if "learning_rate" in history else None
+
+
+def test_readout_of_the_learning_rate():
+    decay = functools.partial(optax.exponential_decay, 0.1, 1)
+    expected = [np.nan, 0.1, 0.05, 0.025, 0.0125]
+    assert_allclose(
+        rates(make_spec(optax.sgd, {"learning_rate": decay(0.5)})), expected
+    )
+    injected = optax.inject_hyperparams(optax.sgd)(learning_rate=decay(0.5))
+    assert_allclose(rates(injected), expected)
+    fixed = make_spec(optax.adam, {"learning_rate": 0.25})
+    assert_allclose(rates(fixed), [np.nan, 0.25, 0.25, 0.25, 0.25])
+    # A finished optimiser keeps it to itself.
+    assert rates(optax.sgd(0.1)) is None
+
+
+def test_readout_of_a_line_search():
+    # On a parabola the first step of L-BFGS is a gradient step, scaled.
+    state = {"w": Parameter(value=np.float64(3.0))}
+    optimizer = OptaxOptimizer(valley, make_spec(optax.lbfgs, {}))
+    history = optimizer.run(state, 1)[1]["history"]
+    plain = optax.lbfgs()
+    with jax.enable_x64(True):
+        x = jnp.asarray(3.0)
+        value, gradient = (x - 1) ** 2, 2 * (x - 1)
+        updates, opt_state = plain.update(
+            gradient,
+            plain.init(x),
+            x,
+            value=value,
+            grad=gradient,
+            value_fn=lambda x: (x - 1) ** 2,
+        )
+        used = float(opt_state[-1].learning_rate)
+    assert np.isnan(history["learning_rate"][0])
+    assert history["learning_rate"][1] == pytest.approx(used)
+    assert history["w"][1] == pytest.approx(float(x + updates))

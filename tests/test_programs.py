@@ -1,0 +1,292 @@
+"""The cache of programs, and what goes stale inside of JAX."""
+
+import gc
+import threading
+import types
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose
+
+from skoptax import OptaxOptimizer, Parameter
+from skoptax._programs import Program, ProgramCache, abstract
+from skoptax.exceptions import UncachedWarning
+
+
+def get(cache, content, arguments=(1.0,), built=None):
+    def build(digest):
+        if built is not None:
+            built.append(content)
+        return Program(lambda *a: a, digest)
+
+    return cache.get((content,), arguments, build)
+
+
+def test_the_program_not_used_for_longest_goes_first():
+    cache, built = ProgramCache(maxsize=3), []
+    programs = {k: get(cache, k, built=built) for k in "abc"}
+    assert get(cache, "a", built=built) is programs["a"]
+    get(cache, "d", built=built)
+    assert len(cache) == 3
+    for k in "acd":
+        get(cache, k, built=built)
+    assert built == list("abcd")
+    assert get(cache, "b", built=built) is not programs["b"]
+    assert built == list("abcdb")
+    assert len(cache) == 3
+    cache.clear()
+    assert len(cache) == 0
+
+
+ARGUMENTS = [
+    (1.0,),
+    (1,),
+    (np.float32(1.0),),
+    (np.float64(1.0),),
+    (np.zeros(1),),
+    (np.zeros(2),),
+    (np.zeros((1, 2)),),
+    (np.zeros(2, np.float32),),
+    (np.zeros(2, np.int32),),
+    (jnp.asarray(1.0),),  # weakly typed
+    (np.zeros(2), None),
+    (np.zeros(2), np.zeros(2)),
+    ({"a": np.zeros(2)},),
+    ({"b": np.zeros(2)},),
+]
+
+
+def test_shapes_and_types_are_part_of_the_key():
+    cache, built = ProgramCache(), []
+    programs = [get(cache, "f", arguments, built) for arguments in ARGUMENTS]
+    assert len(built) == len(cache) == len(ARGUMENTS)
+    again = [get(cache, "f", arguments, built) for arguments in ARGUMENTS]
+    assert all(a is b for a, b in zip(programs, again, strict=True))
+    # Their numbers are not.
+    assert get(cache, "f", (2.5,), built) is programs[0]
+    assert get(cache, "f", (np.ones(2),), built) is programs[5]
+    # A NumPy array goes to the program as a JAX array would.
+    assert abstract(np.zeros(2, np.float32)) == abstract(jnp.zeros(2))
+
+
+def test_content_is_part_of_the_key():
+    cache = ProgramCache()
+    first = get(cache, (1, 2))
+    assert get(cache, (1, 2)) is first
+    assert get(cache, (1, 2.0)) is not first
+
+
+def test_settings_of_jax_are_part_of_the_key():
+    cache = ProgramCache()
+    single = get(cache, "f")
+    with jax.enable_x64(True):
+        double = get(cache, "f")
+        assert double is not single
+        assert get(cache, "f") is double
+    with jax.default_matmul_precision("bfloat16"):
+        assert get(cache, "f") is not single
+    assert get(cache, "f") is single
+
+
+def test_threads_build_a_program_once():
+    cache, built, found = ProgramCache(), [], []
+    start = threading.Barrier(8)
+
+    def build(digest):
+        built.append(threading.get_ident())
+        threading.Event().wait(0.02)
+        return Program(lambda x: x, digest)
+
+    def work():
+        start.wait()
+        found.extend(cache.get((k,), (1.0,), build) for k in range(5))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 5
+    assert len(found) == 40
+    assert len({id(program) for program in found}) == 5
+
+
+def threaded_loss(state):
+    return jnp.sum((state["w"].value - state["t"]) ** 2)
+
+
+def test_threads_run_one_program():
+    results = {}
+
+    def work(k):
+        state = {"w": Parameter(value=np.zeros(2)), "t": np.array([k, -k], float)}
+        final, _ = OptaxOptimizer(threaded_loss, optax.sgd(0.25)).run(state, 80)
+        results[k] = np.asarray(final["w"])
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(6):
+        assert_allclose(results[k], [k, -k], atol=1e-12)
+
+
+def test_what_cannot_be_keyed_is_run_with_a_warning():
+    lock = threading.Lock()
+
+    def loss(state):
+        with lock:
+            return (state["w"] - 2.0) ** 2
+
+    def run():
+        return OptaxOptimizer(loss, optax.sgd(0.25)).run({"w": Parameter()}, 30)
+
+    for _ in range(2):
+        with pytest.warns(UncachedWarning, match="lock"):
+            final, _ = run()
+        assert float(final["w"]) == pytest.approx(2.0)
+
+
+def test_a_failed_build_is_not_kept():
+    cache = ProgramCache()
+
+    def fail(digest):
+        raise KeyError("no")
+
+    with pytest.raises(KeyError):
+        cache.get(("f",), (1.0,), fail)
+    assert len(cache) == 0
+    assert isinstance(get(cache, "f"), Program)
+
+
+# Globals that change between two runs. JAX keeps the traces of inner functions by
+# identity, and would use the old one.
+
+FACTOR = 1.0
+
+
+def helper(x):
+    return FACTOR * x
+
+
+@jax.jit
+def jitted(x):
+    return helper(x)
+
+
+@jax.checkpoint
+def checkpointed(x):
+    return helper(x)
+
+
+def scan_body(carry, _):
+    return helper(carry), None
+
+
+def loop_body(_, x):
+    return helper(x)
+
+
+def while_body(carry):
+    k, x = carry
+    return k + 1, helper(x)
+
+
+def unchanged(x):
+    return x
+
+
+@jax.custom_jvp
+def with_rule(x):
+    return helper(x)
+
+
+@with_rule.defjvp
+def with_rule_jvp(primals, tangents):
+    return with_rule(primals[0]), FACTOR * tangents[0]
+
+
+IN_A_LOOP = {
+    "plain": lambda x: helper(x),
+    "scan": lambda x: jax.lax.scan(scan_body, x, None, length=2)[0],
+    "cond": lambda x: jax.lax.cond(x > -100.0, helper, unchanged, x),
+    "switch": lambda x: jax.lax.switch(1, [unchanged, helper], x),
+    "while_loop": lambda x: jax.lax.while_loop(lambda c: c[0] < 2, while_body, (0, x))[
+        1
+    ],
+    "fori_loop": lambda x: jax.lax.fori_loop(0, 2, loop_body, x),
+    "map": lambda x: jax.lax.map(helper, x[None])[0],
+    "jit": lambda x: jitted(x),
+    "checkpoint": lambda x: checkpointed(x),
+    "vmap": lambda x: jax.vmap(helper)(x[None])[0],
+    "custom_jvp": lambda x: with_rule(x),
+    "jit in scan": lambda x: jax.lax.scan(lambda c, _: (jitted(c), None), x, None, 2)[
+        0
+    ],
+}
+TWICE = ("scan", "while_loop", "fori_loop", "jit in scan")
+
+
+@pytest.mark.parametrize("name", IN_A_LOOP)
+def test_a_changed_global_is_seen(name, monkeypatch):
+    function = IN_A_LOOP[name]
+
+    def loss(state):
+        return (function(state["w"].value) - 12.0) ** 2
+
+    def run():
+        state = {"w": Parameter(value=np.float64(1.0))}
+        mode = "fwd" if name == "while_loop" else "rev"
+        _, data = OptaxOptimizer(loss, optax.sgd(1e-3)).run(state, 3, mode)
+        return data["history"][["loss", "w"]].to_numpy()
+
+    def expected(factor):
+        slope, w, rows = factor ** (2 if name in TWICE else 1), 1.0, []
+        for _ in range(4):
+            rows.append([(slope * w - 12.0) ** 2, w])
+            w -= 1e-3 * 2 * (slope * w - 12.0) * slope
+        return rows
+
+    for factor in (2.0, 3.0, 2.0, 0.5):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        assert_allclose(run(), expected(factor), rtol=1e-10)
+
+
+def test_a_reloaded_module_is_seen():
+    def load(power):
+        module = types.ModuleType("user_model")
+        exec(f"def f(x):\n    return x ** {power}\n", vars(module))
+        return module
+
+    def run(module):
+        def loss(state):
+            return jax.lax.cond(True, module.f, lambda x: x, state["w"].value)
+
+        _, data = OptaxOptimizer(loss, optax.sgd(0.1)).run(
+            {"w": Parameter(value=np.float64(3.0))}, 1
+        )
+        return data["history"]["loss"][0]
+
+    assert [run(load(k)) for k in (1, 2, 3, 2)] == [3.0, 9.0, 27.0, 9.0]
+
+
+def test_a_program_holds_no_data():
+    # The cache lives as long as the process; what was fitted must not.
+    def run():
+        y = np.arange(50_000.0)
+        state = {"w": Parameter(value=np.zeros(2)), "t": y}
+        OptaxOptimizer(held_loss, optax.sgd(0.25)).run(state, 2)
+        return weakref.ref(y), weakref.ref(state["w"])
+
+    references = run()
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
+
+
+def held_loss(state):
+    return jnp.sum((state["w"].value - jnp.mean(state["t"])) ** 2)
