@@ -301,7 +301,7 @@ class _Walk:
         module, qualname = function.__module__, function.__qualname__
         # functools.wraps makes a function look as if it came from elsewhere; where
         # it finds its globals is where it is from.
-        home = function.__globals__.get("__name__")
+        home: str = function.__globals__.get("__name__") or ""
         installed = is_installed(home) and self._is_native(function, home)
         if (
             installed
@@ -455,7 +455,7 @@ class _Walk:
             return self._all("property", cls, obj.fget, obj.fset, obj.fdel)
         if isinstance(obj, _JITTED):
             # One that was unpickled has no __wrapped__, but both have this.
-            state = obj.__getstate__()
+            state: Any = obj.__getstate__()
             return self._all(
                 "jit", state["fun"], state["static_argnums"], state["static_argnames"]
             )
@@ -497,7 +497,7 @@ class _Walk:
         # State may live in C: ask for it as pickle would.
         try:
             known = copyreg.dispatch_table.get(cls)
-            reduced = obj.__reduce_ex__(4) if known is None else known(obj)
+            reduced: Any = obj.__reduce_ex__(4) if known is None else known(obj)
         except Exception as error:
             raise NotWalkable(f"{cls.__name__}: {error}") from error
         if isinstance(reduced, str):

@@ -83,7 +83,6 @@ SAMPLE = {
     "rmsprop": {"learning_rate": 0.05, "decay": 0.8, "eps": 1e-5},
     "adagrad": {"learning_rate": 0.3, "initial_accumulator_value": 0.2},
     "lion": {"learning_rate": 0.01, "b1": 0.8},
-    "yogi": {"learning_rate": 0.1, "b1": 0.7, "eps": 1e-2},
     "radam": {"learning_rate": 0.1, "b2": 0.9},
 }
 
