@@ -219,7 +219,7 @@ class Run:
                 if leaf.kind == "free"
             )
             raise NonFiniteError(
-                f"The {what} is {number} at the start values {shorten(starts, 200)}. "
+                f"The {what} is {number} at the start values {starts}. "
                 "Choose a start where the model and its derivatives are finite, for "
                 "every row of the data."
             )
@@ -307,8 +307,13 @@ class Run:
 
     @property
     def optimality(self) -> float:
-        """The scaled gradient at the current state."""
+        """The scaled gradient at the current state; parameters count as 1 at least."""
         return float(self._carry.optimality)
+
+    @property
+    def sensitivity(self) -> float:
+        """The scaled gradient at the current state, parameters as small as they are."""
+        return float(self._carry.sensitivity)
 
     def _replaced_leaves(self, values: dict[int, Any], *kinds: str) -> dict[int, Any]:
         found: dict[int, Any] = {}

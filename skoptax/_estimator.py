@@ -75,9 +75,9 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         The fit has converged when
         :math:`\max_i |g_i| \max(|x_i|, 1) \le \mathrm{tol}\, |f|`, for the
         gradient :math:`g` at :math:`x` (in the space the optimiser steps in) and
-        the objective :math:`f`, or when the objective has fallen to zero, by the
-        square of `tol`. 0 is off. ``None`` is machine epsilon to the power
-        2/3 for L-BFGS by name or factory, and off for all others.
+        the objective :math:`f`, and the last step was small; or when the objective
+        has vanished, as in a fit without residuals. 0 is off. ``None`` is machine
+        epsilon to the power 2/3 for L-BFGS by name or factory, and off for all others.
     n_iter_no_change : int, default=None
         Stop after so many steps without a new best objective; ``None`` is off.
     callbacks : callable, Callback or list of these, default=None
@@ -107,8 +107,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         The row of `history_` that `params_` and `loss_` are from: the last finite
         one.
     status_ : str
-        ``"converged"``, ``"max_steps"``, ``"stalled"`` (rounding error keeps
-        the loss from decreasing, and the tolerance is not met),
+        ``"converged"``, ``"max_steps"``, ``"stalled"`` (the line search
+        finds no lower loss, and the tolerance is not met),
         ``"no_improvement"``, ``"non_finite"`` or ``"callback"``.
     message_ : str
         The same as a sentence with numbers.
@@ -291,7 +291,10 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             warnings.warn(self.message_, NonFiniteWarning, stacklevel=2)
         elif settings.stalled_after and (
             self.status_ == "max_steps"
-            or (self.status_ == "stalled" and run.optimality > STALLED_FAR)
+            or (
+                self.status_ == "stalled"
+                and STALLED_FAR < run.sensitivity < 1 / settings.tol
+            )
         ):
             warnings.warn(
                 f"{self.message_} The tolerance was not met: raise max_steps, give "

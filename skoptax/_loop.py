@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ._convergence import has_converged, measure
 from ._packing import (
     Structure,
     active_gradient,
@@ -63,6 +64,7 @@ class Carry(NamedTuple):
     pending: Array
     status: Array
     optimality: Array  # scaled gradient, to be compared with tol
+    sensitivity: Array  # the same without a floor for small parameters
     start_value: Array  # the loss at step 0
     start_norm: Array  # the gradient's norm there
     best_value: Array
@@ -176,6 +178,7 @@ def make_block(
             pending=flag,
             status=count,
             optimality=infinite,
+            sensitivity=infinite,
             start_value=zero,
             start_norm=zero,
             best_value=infinite,
@@ -208,6 +211,9 @@ def make_block(
                 held = hold_fixed_entries(structure, numbers, internal, carry.internal)
                 return objective(held, numbers, data)[0]
 
+            differentiable = (
+                value_fn if mode == "rev" else differentiable_forward(value_fn)
+            )
             gradient = active_gradient(carry.internal, carry.gradient, lower, upper)
             updates, opt_state = transformation.update(
                 gradient,
@@ -215,9 +221,7 @@ def make_block(
                 carry.internal,
                 value=carry.value,
                 grad=gradient,
-                value_fn=value_fn
-                if mode == "rev"
-                else differentiable_forward(value_fn),
+                value_fn=differentiable,
             )
             moved = project(optax.apply_updates(carry.internal, updates), lower, upper)
             return hold_fixed_entries(
@@ -245,10 +249,8 @@ def make_block(
             finite = jnp.isfinite(value) & _all_finite(gradient)
             start_value = jnp.where(step == 0, value, carry.start_value)
             start_norm = jnp.where(step == 0, norm, carry.start_norm)
-            optimality = scaled_gradient(internal, projected, value)
-            converged = (optimality <= control.tol) | vanished(
-                value, norm, start_value, start_norm, control.tol
-            )
+            now = measure(internal, projected, carry.internal, value, norm, advance)
+            converged = has_converged(now, start_value, start_norm, control.tol)
             better = finite & (value < carry.best_value)
             best_step = jnp.where(better, step, carry.best_step)
             since_best = step - best_step
@@ -271,7 +273,8 @@ def make_block(
                 step=step,
                 pending=jnp.zeros_like(carry.pending),
                 status=status.astype(carry.status.dtype),
-                optimality=optimality.astype(value.dtype),
+                optimality=now.optimality,
+                sensitivity=now.sensitivity,
                 start_value=start_value,
                 start_norm=start_norm,
                 best_value=jnp.where(better, value, carry.best_value),
@@ -347,39 +350,6 @@ def differentiable_forward(value_fn: Callable[[Any], Any]) -> Callable[[Any], An
 
     wrapped.defvjp(forward, backward)
     return wrapped
-
-
-def scaled_gradient(internal: Any, gradient: Any, value: Any) -> Any:
-    r"""Return :math:`\max_i |g_i| \max(|x_i|, 1) / |f|`.
-
-    This is the relative gradient of Dennis and Schnabel [1]_, which does not
-    depend on the units of the loss.
-
-    References
-    ----------
-    .. [1] J. E. Dennis and R. B. Schnabel, *Numerical Methods for Unconstrained
-       Optimization and Nonlinear Equations*, 1983, section 7.2.
-    """
-    size = jnp.maximum(jnp.abs(value), jnp.finfo(value.dtype).tiny)
-    largest = [
-        jnp.max(jnp.abs(g) * jnp.maximum(jnp.abs(x), 1.0), initial=0.0)
-        for x, g in zip(
-            jax.tree.leaves(internal), jax.tree.leaves(gradient), strict=True
-        )
-    ]
-    return jnp.max(jnp.stack([x.astype(value.dtype) for x in largest])) / size
-
-
-def vanished(value: Any, norm: Any, start_value: Any, start_norm: Any, tol: Any) -> Any:
-    """Tell whether the loss has gone to zero, where a relative gradient cannot.
-
-    Of a sum of squares that vanishes at the optimum, the residuals fall by the
-    factor ``tol`` while the loss falls by its square. The gradient falls with the
-    residuals; the root of ``tol`` is asked of it, so that a loss which merely
-    passes through zero does not count.
-    """
-    small = (value >= 0) & (value <= tol**2 * jnp.abs(start_value))
-    return small & (norm <= jnp.sqrt(tol) * start_norm)
 
 
 def _zeros(shapes: PyTree) -> PyTree:

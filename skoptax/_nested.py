@@ -93,12 +93,29 @@ def set_nested(shallow: dict[str, Any], changes: dict[str, Any]) -> dict[str, An
             inner = dict(inner)
             if "learning_rate" in inner:
                 new["learning_rate"] = inner.pop("learning_rate")
+            kwargs = current["optimizer_kwargs"] or {}
+            known = get_nested(current)
+            # What is a default already stays one: it says nothing about the next
+            # optimiser, which may not have it.
+            inner = {
+                k: v
+                for k, v in inner.items()
+                if k in kwargs
+                or f"optimizer__{k}" not in known
+                or not _is_same(known[f"optimizer__{k}"], v)
+            }
             if inner:
-                kwargs = current["optimizer_kwargs"]
-                new["optimizer_kwargs"] = {**(kwargs or {}), **inner}
+                new["optimizer_kwargs"] = {**kwargs, **inner}
         else:
             new[head] = _with_params(head, current[head], inner)
     return new
+
+
+def _is_same(default: Any, value: Any) -> bool:
+    if default is value:
+        return True
+    comparable = type(default) is type(value) and isinstance(value, _SEARCHABLE)
+    return comparable and bool(default == value)
 
 
 def _spec_of(shallow: dict[str, Any]) -> Any:

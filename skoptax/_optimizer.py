@@ -263,15 +263,19 @@ def _call(
     stop, *after = read_outcome(outcome, callback)
     replaced = not _same_leaves(before, tuple(after))
     if replaced:
-        try:
-            state = combine_state(*after)
-        except ValueError as error:
-            raise InvalidParameterError(
-                "A callback must return diff_state and static_state in the structure "
-                f"in which it received them. {error}"
-            ) from error
-        run.replace(state)
+        for given, returned in zip(before, after, strict=True):
+            if operator.ne(*(_structure(state) for state in (given, returned))):
+                raise InvalidParameterError(
+                    "A callback must return diff_state and static_state, in this "
+                    "order, in the structure in which it received them. Got "
+                    f"{_structure(returned)} instead of {_structure(given)}."
+                )
+        run.replace(combine_state(*after))
     return stop, replaced
+
+
+def _structure(state: PyTree) -> Any:
+    return jax.tree.structure(state, is_leaf=is_parameter)
 
 
 def _same_leaves(before: Any, after: Any) -> bool:
@@ -337,9 +341,10 @@ def _message(status: str, run: Run) -> str:
             f"{run.start_value:.2g} to {float(run.value):.2g}."
         ),
         "stalled": (
-            f"Stopped after {step} steps: rounding error keeps the loss from "
-            f"decreasing further. The scaled gradient is {run.optimality:.2g}, above "
-            f"the tolerance {run.tol:.2g}."
+            f"Stopped after {step} steps: the line search has found no lower loss for "
+            f"{run.stalled_after} of them, because of rounding error or of a poor "
+            f"direction. The scaled gradient is {run.optimality:.2g}, above the "
+            f"tolerance {run.tol:.2g}."
         ),
         "no_improvement": (
             f"Stopped after {step} steps: the loss has not improved for "

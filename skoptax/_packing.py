@@ -258,6 +258,8 @@ def checked_bounds(
     for side, infinite in (("lower", -np.inf), ("upper", np.inf)):
         given = getattr(parameter, side)
         try:
+            if isinstance(given, str):
+                raise TypeError
             end = np.asarray(infinite if given is None else given, dtype=value.dtype)
             np.broadcast_to(end, value.shape)
         except (TypeError, ValueError) as error:

@@ -40,9 +40,10 @@ FIELDS = (
 class Parameter:
     """One quantity of a model: its start value, and what is known about it.
 
-    A `Parameter` is a pytree node whose only child is its value. It takes part
-    in arithmetic and in NumPy's and JAX's functions as its value would.
-    Equality and hash are by identity.
+    A `Parameter` is a pytree node whose only child is its value. It takes part in
+    arithmetic and in the functions of `jax.numpy` as its value would;
+    ``np.asarray(parameter)`` and ``float(parameter)`` are the value itself. Equality
+    and hash are by identity.
 
     Parameters
     ----------

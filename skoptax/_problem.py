@@ -34,7 +34,8 @@ DESCENDING = frozenset({optax.lbfgs})
 # If they find no lower loss in so many steps in a row, rounding error is all that
 # is left.
 STALLED_AFTER = 20
-# A scaled gradient above this is then no optimum.
+# If the loss, relative to itself, still changes so much with a parameter, relative
+# to itself, then it is no optimum; unless the loss is next to nothing.
 STALLED_FAR = 1e-4
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from skoptax._loop import differentiable_forward, scaled_gradient, value_and_grad
+from skoptax._loop import differentiable_forward, value_and_grad
 
 vectors = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(np.array)
 
@@ -52,25 +52,3 @@ def test_a_forward_function_differentiates_in_reverse():
     assert_allclose(gradient, [16.0, 16.0])
     scaled = jax.grad(lambda x: 3.0 * differentiable_forward(looped)(x))
     assert_allclose(scaled(jnp.array([1.0, 1.0])), [48.0, 48.0])
-
-
-@given(
-    x=vectors,
-    g=vectors,
-    value=st.floats(1e-3, 100) | st.floats(-100, -1e-3),
-    unit=st.sampled_from([1e-30, 1.0, 1e30]),
-)
-def test_scaled_gradient_in_numpy(x, g, value, unit):
-    with jax.enable_x64(True):
-        tree = {"a": jnp.asarray(x[:2]), "b": jnp.asarray(x[2])}
-        gradient = {"a": jnp.asarray(g[:2] * unit), "b": jnp.asarray(g[2] * unit)}
-        found = scaled_gradient(tree, gradient, jnp.asarray(value * unit))
-    expected = np.max(np.abs(g) * np.maximum(np.abs(x), 1.0)) / abs(value)
-    # The units of the loss make no difference.
-    assert_allclose(found, expected, rtol=1e-12, atol=1e-270)
-
-
-def test_scaled_gradient_at_zero():
-    zero = jnp.zeros(())
-    assert scaled_gradient(jnp.ones(2), jnp.zeros(2), zero) == 0
-    assert scaled_gradient(jnp.ones(2), jnp.ones(2), zero) > 1e30

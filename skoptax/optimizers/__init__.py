@@ -1,5 +1,5 @@
 """Optimisers as data that can be compared, copied and searched."""
 
-from ._spec import OptimizerSpec, make_spec
+from ._spec import OptimizerSpec, spec
 
-__all__ = ["OptimizerSpec", "make_spec"]
+__all__ = ["OptimizerSpec", "spec"]

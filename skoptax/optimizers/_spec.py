@@ -21,6 +21,9 @@ import optax
 from .._validation import did_you_mean, invalid, is_number, shorten
 from ..exceptions import InvalidParameterError
 
+# Their updates ask for arguments that line searches refuse.
+NEEDS_MORE = frozenset({"sophia"})
+
 Factory = Callable[..., optax.GradientTransformation]
 
 # The step size where the user gives none and the factory has no default.
@@ -155,6 +158,8 @@ def factories() -> dict[str, Factory]:
             factory = getattr(namespace, name)
             if name.startswith(("_", "scale_by")) or not inspect.isfunction(factory):
                 continue
+            if name in NEEDS_MORE:
+                continue
             if "learning_rate" in inspect.signature(factory).parameters:
                 found.setdefault(name, factory)
     return found
@@ -235,7 +240,56 @@ def resolve_optimizer(
         if learning_rate is not None:
             given["learning_rate"] = learning_rate
     _check_hyperparameters(factory, name, given, accepted, owner)
-    return make_spec(factory, given)
+    # With its numeric defaults written out, a spec that names one and a spec that
+    # does not share a program.
+    defaults = {k: p.default for k, p in accepted.items() if is_number(p.default)}
+    if name in WITHOUT_LEARNING_RATE:
+        defaults.pop("learning_rate", None)
+    return make_spec(factory, defaults | given)
+
+
+def spec(
+    optimizer: str | Factory, learning_rate: Any = None, **hyperparameters: Any
+) -> OptimizerSpec:
+    """Describe an optimiser whose numbers are traced.
+
+    Parameters
+    ----------
+    optimizer : str or callable
+        The name of an Optax optimiser, or a factory such as `optax.adam`.
+    learning_rate : float or callable, default=None
+        The step size, positive, or an Optax schedule; ``None`` is the factory's
+        default or 0.01.
+    **hyperparameters : dict
+        The factory's other arguments.
+
+    Returns
+    -------
+    OptimizerSpec
+        For :class:`skoptax.OptaxOptimizer`: one compiled program serves every
+        learning rate, where a finished ``optax.adam(0.01)`` has its own.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the name or a hyperparameter is unknown or unusable.
+
+    Examples
+    --------
+    >>> from skoptax import OptaxOptimizer, Parameter, optimizers
+    >>> def loss(state):
+    ...     return (state["x"] - 3.0) ** 2
+    >>> for rate in (0.1, 0.2):
+    ...     optimizer = OptaxOptimizer(loss, optimizers.spec("sgd", rate))
+    ...     state, _ = optimizer.run({"x": Parameter(value=1.0)}, max_steps=50)
+    ...     print(f"{state['x']:.3f}")
+    3.000
+    3.000
+    """
+    found = resolve_optimizer(optimizer, learning_rate, hyperparameters, "spec")
+    if not isinstance(found, OptimizerSpec):
+        raise invalid("optimizer", "spec", "a name or a factory", optimizer)
+    return found
 
 
 def _is_finished(optimizer: Any) -> bool:
@@ -362,7 +416,7 @@ def _traceable(
 ) -> bool:
     def trial(numbers: dict[str, Any], x: Any) -> Any:
         def value_fn(x: Any) -> Any:
-            return jnp.sum(x**2)
+            return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(x))
 
         transformation = optax.with_extra_args_support(factory(**constants, **numbers))
         state = transformation.init(x)
@@ -371,9 +425,12 @@ def _traceable(
             gradient, state, x, value=value, grad=gradient, value_fn=value_fn
         )
 
+    # Some optimisers treat matrices in another way, and ask for their sizes then.
+    shapes = ((), (2,), (2, 3), (300, 300))
+    tree = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     try:
         traced = {k: float(v) for k, v in numbers.items()}
-        jax.eval_shape(trial, traced, jax.ShapeDtypeStruct((2,), jnp.float32))
+        jax.eval_shape(trial, traced, tree)
     except Exception:  # whatever the factory does with a number it must know
         return False
     return True

@@ -9,7 +9,7 @@ import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skoptax import OptaxOptimizer, Parameter
+from skoptax import OptaxOptimizer, Parameter, optimizers
 from skoptax.exceptions import InvalidParameterError
 from skoptax.optimizers._spec import (
     FinishedOptimizer,
@@ -137,14 +137,34 @@ def test_defaults():
     def numbers(optimizer, learning_rate=None, **more):
         return resolve_optimizer(optimizer, learning_rate, more, "a test").numbers
 
-    assert numbers("adam") == {"learning_rate": 0.01}
-    assert numbers(optax.adam, 0.3) == {"learning_rate": 0.3}
-    assert numbers("adam", np.float32(0.5)) == {"learning_rate": 0.5}
-    assert numbers("adam", 1, b1=0.5) == {"learning_rate": 1.0, "b1": 0.5}
+    own = {"b1": 0.9, "b2": 0.999, "eps": 1e-8, "eps_root": 0.0}
+    assert numbers("adam") == {"learning_rate": 0.01, **own}
+    assert numbers(optax.adam, 0.3) == {"learning_rate": 0.3, **own}
+    assert numbers("adam", np.float32(0.5)) == {"learning_rate": 0.5, **own}
+    assert numbers("adam", 1, b1=0.5) == {**own, "learning_rate": 1.0, "b1": 0.5}
     # A line search chooses for itself, so a grid may cross both.
     assert numbers("lbfgs", 0.3) == {}
     # A factory's own default holds.
-    assert "learning_rate" not in numbers("prodigy")
+    assert numbers("prodigy")["learning_rate"] == 1.0
+
+
+def test_naming_a_default_makes_no_other_program():
+    def content(**more):
+        return resolve_optimizer("adam", 0.1, more, "a test").content()
+
+    assert content() == content(b1=0.9) == content(b1=0.8)
+    assert content() != content(nesterov=True)
+
+
+def test_public_spec():
+    found = optimizers.spec("adam", 0.1, b1=0.8)
+    assert isinstance(found, OptimizerSpec)
+    assert found.numbers["learning_rate"] == 0.1
+    assert found.numbers["b1"] == 0.8
+    with pytest.raises(InvalidParameterError, match="a name or a factory"):
+        optimizers.spec(optax.adam(0.1))
+    with pytest.raises(InvalidParameterError, match="Did you mean 'b1'"):
+        optimizers.spec("adam", b_1=0.8)
 
 
 def test_finished_ones_are_taken_as_they_are():

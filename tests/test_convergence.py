@@ -1,0 +1,136 @@
+"""The rule of convergence, against NumPy and on fits that could deceive it."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from skoptax import OptaxEstimator, Parameter
+from skoptax._convergence import Progress, has_converged, measure
+
+vectors = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(np.array)
+
+
+@given(
+    x=vectors,
+    g=vectors,
+    step=vectors,
+    value=st.floats(1e-3, 100) | st.floats(-100, -1e-3),
+    unit=st.sampled_from([1e-30, 1.0, 1e30]),
+)
+def test_measures_in_numpy(x, g, step, value, unit):
+    def tree(values):
+        return {"a": jnp.asarray(values[:2]), "b": jnp.asarray(values[2])}
+
+    with jax.enable_x64(True):
+        found = measure(
+            tree(x),
+            tree(g * unit),
+            tree(x - step),
+            jnp.asarray(value * unit),
+            jnp.asarray(1.0),
+            jnp.asarray(True),
+        )
+    # The units of the loss make no difference.
+    size = np.maximum(np.abs(x), 1.0)
+    expected = np.max(np.abs(g) * size) / abs(value)
+    assert_allclose(found.optimality, expected, rtol=1e-12, atol=1e-270)
+    assert_allclose(
+        found.sensitivity, np.max(np.abs(g * x)) / abs(value), rtol=1e-12, atol=1e-270
+    )
+    moved = np.max(np.abs(x - (x - step)) / size)
+    assert_allclose(found.moved, moved, rtol=1e-12, atol=1e-270)
+
+
+def test_before_any_step_nothing_rests():
+    one = jnp.ones(())
+    now = measure(one, one, one, one, one, jnp.asarray(False))
+    assert np.isinf(now.moved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, True),
+        # The gradient is too large, or the state still moves.
+        ({"optimality": 2e-10}, False),
+        ({"moved": 2e-5}, False),
+        ({"moved": np.inf}, False),
+        # Exactly zero is zero, whatever else.
+        ({"norm": 0.0, "moved": np.inf, "optimality": 9.0}, True),
+        # A loss that vanishes has a large relative gradient.
+        ({"value": 1e-21, "optimality": 1e12, "sensitivity": 1e11}, True),
+        # Each of its conditions counts.
+        ({"value": 1e-19, "optimality": 1e12, "sensitivity": 1e11}, False),
+        ({"value": -1e-21, "optimality": 1e12, "sensitivity": 1e11}, False),
+        ({"value": 1e-21, "optimality": 1e12, "sensitivity": 1e9}, False),
+        (
+            {"value": 1e-21, "optimality": 1e12, "sensitivity": 1e11, "norm": 1e-4},
+            False,
+        ),
+    ],
+)
+def test_rule(changes, expected):
+    now = Progress(value=0.5, norm=1e-9, optimality=1e-11, sensitivity=0.0, moved=1e-6)
+    assert bool(has_converged(now._replace(**changes), 1.0, 1.0, 1e-10)) is expected
+
+
+def decay(t, amplitude, rate):
+    return amplitude * jnp.exp(-rate * t)
+
+
+def fit(y, **start):
+    t = np.linspace(0.0, 3.0, 40)
+    estimator = OptaxEstimator(decay, start)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return estimator.fit(t[:, None], y)
+
+
+def data():
+    noise = 0.05 * np.random.default_rng(0).normal(size=40)
+    return 2.5 * np.exp(-1.3 * np.linspace(0.0, 3.0, 40)) + noise
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-8, 1e-4, 1e4, 1e8, 1e12])
+def test_converged_is_true_in_any_unit(unit):
+    # From a start that knows nothing of the unit, it may fail, but must say so.
+    right = fit(data(), amplitude=2.0, rate=1.0).params_
+    found = fit(data() * unit, amplitude=1.0, rate=0.5)
+    if found.converged_:
+        assert_allclose(found.params_["rate"], right["rate"], rtol=1e-6)
+        assert_allclose(
+            found.params_["amplitude"], right["amplitude"] * unit, rtol=1e-6
+        )
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e-4, 1e4, 1e12])
+def test_a_scale_makes_units_irrelevant(unit):
+    right = fit(data(), amplitude=2.0, rate=1.0)
+    amplitude = Parameter(value=2.0 * unit, scale="value")
+    found = fit(data() * unit, amplitude=amplitude, rate=1.0)
+    assert found.converged_
+    assert_allclose(found.params_["rate"], right.params_["rate"], rtol=1e-9)
+    assert_allclose(
+        found.params_["amplitude"], right.params_["amplitude"] * unit, rtol=1e-9
+    )
+
+
+def test_a_fit_without_residuals_converges():
+    exact = 2.5 * np.exp(-1.3 * np.linspace(0.0, 3.0, 40))
+    found = fit(exact, amplitude=1.0, rate=0.5)
+    assert found.converged_, found.message_
+    assert_allclose([*found.params_.values()], [2.5, 1.3], rtol=1e-10)
+
+
+def test_a_start_at_the_exact_answer_gives_no_warning():
+    t = np.linspace(0.0, 3.0, 40)
+    estimator = OptaxEstimator(decay, {"amplitude": 2.5, "rate": 1.3})
+    # Warnings are errors in these tests.
+    estimator.fit(t[:, None], 2.5 * np.exp(-1.3 * t))
+    assert_allclose([*estimator.params_.values()], [2.5, 1.3], rtol=1e-12)
