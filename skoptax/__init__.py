@@ -3,7 +3,8 @@
 from . import callbacks, exceptions, losses, optimizers, penalties, priors
 from ._estimator import OptaxEstimator
 from ._optimizer import OptaxOptimizer
-from ._parameter import Parameter, combine_state, named_parameters, partition_state
+from ._parameter import Parameter
+from ._state import combine_state, named_parameters, partition_state
 
 __all__ = [
     "OptaxEstimator",

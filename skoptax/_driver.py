@@ -25,10 +25,12 @@ from ._loop import (
     Control,
     make_block,
 )
-from ._packing import Numbers, build_state, internal_start, pack, user_values
-from ._parameter import Parameter, is_free, is_parameter
+from ._packing import Numbers, pack
+from ._parameter import Parameter, is_parameter
 from ._programs import PROGRAMS, Program
+from ._state import is_free
 from ._typing import Array, PyTree
+from ._unpacking import build_state, internal_start, user_values
 from ._validation import shorten
 from .exceptions import InvalidParameterError, ModelError, NonFiniteError
 

@@ -20,7 +20,7 @@ from ._parameter import Parameter
 from ._problem import STALLED_FAR, make_problem, read_dtype, read_settings
 from ._programs import PROGRAMS, Program
 from ._typing import ArrayLike, Mode, StepCallback
-from ._validation import check_weights
+from ._validation import check_weights, columns_by_name
 from .exceptions import ConvergenceWarning, NonFiniteWarning
 
 
@@ -329,6 +329,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             Predictions, in the precision of the fit.
         """
         check_is_fitted(self)
+        if not hasattr(self, "feature_names_in_"):
+            X = columns_by_name(X, self.inputs)
         inputs = validate_data(self, X, reset=False, dtype=self._dtype)
         values = jax.tree.map(lambda v: np.asarray(v, dtype=self._dtype), self.params_)
         call = self._call

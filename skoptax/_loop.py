@@ -22,8 +22,9 @@ import numpy as np
 import optax
 
 from ._convergence import has_converged, measure
-from ._packing import (
-    Structure,
+from ._packing import Structure
+from ._typing import Array, PyTree
+from ._unpacking import (
     active_gradient,
     build_state,
     hold_fixed_entries,
@@ -32,7 +33,6 @@ from ._packing import (
     project,
     user_values,
 )
-from ._typing import Array, PyTree
 
 HISTORY_ROWS = 1024
 

@@ -22,7 +22,8 @@ import jax.numpy as jnp
 
 from ._component import Component, join_numbers
 from ._model import ModelCall, describe
-from ._parameter import is_parameter, named_parameters
+from ._parameter import is_parameter
+from ._state import named_parameters
 from .exceptions import ModelError
 from .losses import per_sample
 

@@ -11,7 +11,8 @@ import optax
 
 from ._driver import STATUS_NAMES, Run
 from ._packing import wants_float64
-from ._parameter import combine_state, is_parameter
+from ._parameter import is_parameter
+from ._state import combine_state
 from ._typing import Mode, PyTree, StepCallback
 from ._validation import check_choice, check_integer, invalid
 from .callbacks._base import named_steps, resolve_callbacks

@@ -175,3 +175,26 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
             "positive weight."
         )
     return weights
+
+
+def columns_by_name(X: Any, names: Any) -> Any:
+    """Return a DataFrame's columns in the order of ``names``, as an array.
+
+    Parameters
+    ----------
+    X : object
+        Inputs for a model that was fitted to an array.
+    names : sequence of str or None
+        The names of that array's columns, if they are known.
+
+    Returns
+    -------
+    object
+        ``X`` itself unless it has exactly these columns, in any order.
+    """
+    if names is None or not hasattr(X, "columns"):
+        return X
+    names = [str(name) for name in names]
+    if sorted(map(str, X.columns)) != sorted(names):
+        return X
+    return np.column_stack([np.asarray(X[name]) for name in names])

@@ -913,6 +913,15 @@ def test_columns_are_found_by_name(table):
         OptaxEstimator(arrhenius, ARRHENIUS).fit(frame.to_numpy(), y)
 
 
+def test_a_frame_for_a_model_fitted_to_an_array_is_read_by_name(table):
+    frame, y = table
+    array = frame.to_numpy()
+    estimator = OptaxEstimator(arrhenius, ARRHENIUS, inputs=("temp", "conc"))
+    expected = estimator.fit(array, y).predict(array)
+    for columns in (["temp", "conc"], ["conc", "temp"]):
+        np.testing.assert_array_equal(estimator.predict(frame[columns]), expected)
+
+
 def test_columns_behind_a_scaler(table):
     frame, y = table
     turned = frame[["conc", "temp"]]

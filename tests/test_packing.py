@@ -10,17 +10,16 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skoptax import Parameter, priors
 from skoptax._fingerprint import fingerprint
-from skoptax._packing import (
+from skoptax._packing import pack, wants_float64
+from skoptax._unpacking import (
     active_gradient,
     build_state,
     clip_keeping_edges,
     hold_fixed_entries,
     internal_bounds,
     internal_start,
-    pack,
     project,
     user_values,
-    wants_float64,
 )
 from skoptax.exceptions import InvalidParameterError
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from sklearn.base import clone
 
-from .._parameter import named_parameters
+from .._state import named_parameters
 from .._validation import invalid
 from ._base import Callback
 from ._protocol import Call

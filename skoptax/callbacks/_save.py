@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._parameter import named_parameters
+from .._state import named_parameters
 from .._validation import check_choice, invalid
 from ..exceptions import InvalidParameterError
 from ._base import Callback

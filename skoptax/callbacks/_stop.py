@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .._parameter import named_parameters
+from .._state import named_parameters
 from .._validation import check_integer, check_real
 from ._base import Callback
 from ._protocol import Call, in_run
