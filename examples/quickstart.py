@@ -6,9 +6,10 @@ start. Other data and another model::
     python examples/quickstart.py examples/data/thurber.json
     python examples/quickstart.py my_data.json --model my_models.py:my_function
 
-The data file is JSON with ``x``, ``y`` and ``start1``, and ``certified`` where
-there is such a thing; a file with many data sets needs ``--set NAME``. The model
-takes its inputs first, then its parameters, as many as ``start1`` has numbers.
+The data file is one of NIST's own (``Misra1a.dat``), or JSON with ``x``, ``y`` and
+``start1``, and ``certified`` where there is such a thing; a JSON file with many data
+sets needs ``--set NAME``. The model takes its inputs first, then its parameters, as
+many as there are start values.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -31,9 +33,31 @@ from skoptax import OptaxEstimator
 HERE = Path(__file__).resolve().parent
 
 
+def read_nist(text):
+    """Read a file in the layout of NIST's Statistical Reference Datasets."""
+    rows = re.findall(r"^ *b\d+ *=((?: +[-+.\dEe]+){4}) *$", text, flags=re.MULTILINE)
+    start1, _, certified, _ = zip(
+        *(map(float, row.split()) for row in rows), strict=True
+    )
+    # The header describes the data under "Data:", too; the table comes last.
+    table = text[text.rindex("Data:") :].splitlines()[1:]
+    values = [[float(v) for v in line.split()] for line in table if line.strip()]
+    name = re.search(r"Dataset Name: *(\w+)", text)
+    return {
+        "name": name.group(1) if name else "data",
+        "start1": start1,
+        "certified": certified,
+        "y": [row[0] for row in values],
+        "x": [row[1:] for row in values],
+    }
+
+
 def read_data(path, name):
     """Read one data set."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    text = Path(path).read_text(encoding="utf-8")
+    if not text.lstrip().startswith("{"):
+        return read_nist(text)
+    content = json.loads(text)
     if "x" not in content:
         if name not in content:
             sys.exit(f"{path} has many data sets: give --set, one of {list(content)}")

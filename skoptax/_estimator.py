@@ -97,7 +97,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         Fitted values in the user's units: name to float or ndarray.
     history_ : pandas.DataFrame
         The path of the optimisation, indexed by ``step``, from the start (0) on:
-        ``loss``, ``grad_norm``, ``learning_rate`` where there is one (of the
+        ``loss``, ``grad_norm`` (that of the gradient with what points out of an active
+        bound left out), ``learning_rate`` where there is one (of the
         update that led to the row), and a column for each scalar parameter.
     loss_ : float
         The objective at the fitted values.
