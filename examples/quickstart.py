@@ -63,6 +63,11 @@ def read_data(path, name):
             sys.exit(f"{path} has many data sets: give --set, one of {list(content)}")
         content = {"name": name, **content[name]}
     content.setdefault("name", Path(path).stem)
+    for key in ("x", "y", "start1"):
+        if key not in content:
+            sys.exit(
+                f"{path} has no {key!r}: it needs x, y and start1 (the start values)"
+            )
     return content
 
 

@@ -70,12 +70,12 @@ def measure(
     )
 
 
-def has_converged(now: Progress, start_value: Any, start_norm: Any, tol: Any) -> Any:
+def has_converged(now: Progress, start: Progress, tol: Any) -> Any:
     """Tell whether the first-order conditions hold to the tolerance.
 
     The relative gradient alone can be small far from an optimum, where a parameter
-    is much smaller than it has to become. There the next step is large, so the step
-    that led here must have been small too.
+    is much smaller than it has to become. So it must have fallen to the tolerance
+    since the start, and the step that led here must have been small.
 
     Of a sum of squares that vanishes at its optimum the relative gradient grows,
     since the loss falls faster than the gradient. Then the loss must be so small
@@ -85,10 +85,8 @@ def has_converged(now: Progress, start_value: Any, start_norm: Any, tol: Any) ->
 
     Parameters
     ----------
-    now : Progress
-        The current state.
-    start_value, start_norm : scalar
-        The loss and the gradient's norm at the start.
+    now, start : Progress
+        At the current state, and at step 0.
     tol : scalar
         The tolerance, positive.
 
@@ -98,10 +96,11 @@ def has_converged(now: Progress, start_value: Any, start_norm: Any, tol: Any) ->
         Always true where the gradient is exactly zero.
     """
     rests = now.moved <= jnp.sqrt(tol)
+    fallen = (now.optimality <= tol) & (start.optimality > tol)
     vanished = (
         (now.value >= 0)
-        & (now.value <= tol**2 * jnp.abs(start_value))
-        & (now.norm <= jnp.sqrt(tol) * start_norm)
+        & (now.value <= tol**2 * jnp.abs(start.value))
+        & (now.norm <= jnp.sqrt(tol) * start.norm)
         & (now.sensitivity * tol >= 1)
     )
-    return (now.norm == 0) | (rests & ((now.optimality <= tol) | vanished))
+    return (now.norm == 0) | (rests & (fallen | vanished))

@@ -17,6 +17,8 @@ from .exceptions import DifferentiationError, ModelError, SkoptaxError
 _REVERSE_MODE = "Reverse-mode differentiation does not work"
 _FORWARD_MODE = "(jvp) to a custom_vjp"
 _NUMPY_FUNCTION = "__array_ufunc__=None"
+# What math.exp and its like say to an array, traced or not.
+_MATH_FUNCTION = "can be converted to Python scalars"
 
 
 @contextmanager
@@ -75,7 +77,7 @@ def explained(role: str) -> Iterator[None]:
                 f"{role} holds a jax.custom_vjp function, which has a reverse rule "
                 'only. Use mode="rev".'
             ) from error
-        if _NUMPY_FUNCTION in text:
+        if _NUMPY_FUNCTION in text or _MATH_FUNCTION in text:
             raise _outside_of_jax(role) from error
         raise
 
@@ -83,8 +85,8 @@ def explained(role: str) -> Iterator[None]:
 def _outside_of_jax(role: str) -> ModelError:
     return ModelError(
         f"{role} gives a parameter or an input to code outside of JAX, such as a "
-        "function of NumPy or SciPy, which would see a tracer instead of an array. "
-        "Use the function's twin in jax.numpy or jax.scipy."
+        "function of math, NumPy or SciPy, which would see a tracer instead of an "
+        "array. Use the function's twin in jax.numpy or jax.scipy."
     )
 
 

@@ -21,13 +21,12 @@ from ._loop import (
     NON_FINITE,
     RUNNING,
     STALLED,
-    Block,
     Control,
     make_block,
 )
 from ._packing import Numbers, pack
 from ._parameter import Parameter, is_parameter
-from ._programs import PROGRAMS, Program
+from ._programs import PROGRAMS
 from ._state import is_free
 from ._typing import Array, PyTree
 from ._unpacking import build_state, internal_start, user_values
@@ -129,21 +128,21 @@ class Run:
             self._mode,
             self.has_aux,
         )
-        self._program = PROGRAMS.get(content, self._inputs(), self._build)
+        # The cache keeps the block for the life of the process: it holds on to the
+        # loss and the structure, not to the state or the data.
+        loss = checked_loss(self._loss, self.has_aux, self._role)
+        block = make_block(
+            loss, self._structure, self._optimizer, self._mode, self.has_aux
+        )
+
+        def blank() -> Any:
+            with explained(self._role):
+                return block.blank(*self._inputs())
+
+        self._program = PROGRAMS.get(content, self._inputs(), block.run, blank)
 
     def _inputs(self) -> tuple[Any, ...]:
         return self._numbers, self._data, self._optimizer.numbers
-
-    def _build(self, digest: bytes | None) -> Program:
-        # The cache keeps the program for the life of the process: it must not
-        # hold on to the state or the data, only to their structure.
-        loss = checked_loss(self._loss, self.has_aux, self._role)
-        block: Block = make_block(
-            loss, self._structure, self._optimizer, self._mode, self.has_aux
-        )
-        with explained(self._role):
-            blank = block.blank(*self._inputs())
-        return Program(block.run, digest, about=blank)
 
     # Going on.
 
@@ -211,7 +210,7 @@ class Run:
         self._first_row = min(self._first_row, self.step)
 
     def _check_start(self) -> None:
-        loss, norm = jax.device_get((self._carry.start_value, self._carry.start_norm))
+        loss, norm = jax.device_get((self._carry.start.value, self._carry.start.norm))
         if self.status == NON_FINITE and self.step == 0:
             what = "loss" if not np.isfinite(loss) else "gradient of the loss"
             number = loss if not np.isfinite(loss) else norm
@@ -305,17 +304,22 @@ class Run:
     @property
     def start_value(self) -> float:
         """The loss at the start."""
-        return float(self._carry.start_value)
+        return float(self._carry.start.value)
+
+    @property
+    def start_optimality(self) -> float:
+        """The scaled gradient at the start."""
+        return float(self._carry.start.optimality)
 
     @property
     def optimality(self) -> float:
         """The scaled gradient at the current state; parameters count as 1 at least."""
-        return float(self._carry.optimality)
+        return float(self._carry.now.optimality)
 
     @property
     def sensitivity(self) -> float:
         """The scaled gradient at the current state, parameters as small as they are."""
-        return float(self._carry.sensitivity)
+        return float(self._carry.now.sensitivity)
 
     def _replaced_leaves(self, values: dict[int, Any], *kinds: str) -> dict[int, Any]:
         found: dict[int, Any] = {}
@@ -355,6 +359,8 @@ class Run:
             )
         order = ("loss", "grad_norm", "learning_rate")
         columns = {name: rows[name] for name in order if name in rows}
+        if "learning_rate" in columns:
+            columns["learning_rate"][0] = np.nan  # no update led to the start
         for name, column in self._parameter_columns(rows["values"]).items():
             columns[name] = column
         index = pd.RangeIndex(self.step + 1, name="step")

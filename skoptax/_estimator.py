@@ -17,11 +17,15 @@ from ._nested import get_nested, set_nested
 from ._objective import predictions
 from ._optimizer import drive, finish, precision
 from ._parameter import Parameter
-from ._problem import STALLED_FAR, make_problem, read_dtype, read_settings
-from ._programs import PROGRAMS, Program
+from ._problem import doubt, make_problem, read_dtype, read_settings
+from ._programs import PROGRAMS
 from ._typing import ArrayLike, Mode, StepCallback
-from ._validation import check_weights, columns_by_name
-from .exceptions import ConvergenceWarning, NonFiniteWarning
+from ._validation import (
+    cast_response,
+    check_weights,
+    columns_by_name,
+    refuse_strings,
+)
 
 
 class OptaxEstimator(RegressorMixin, BaseEstimator):
@@ -106,7 +110,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         Number of optimiser steps.
     selected_step_ : int
         The row of `history_` that `params_` and `loss_` are from: the last finite
-        one.
+        one; with L-BFGS, the last whose objective is not clearly above the lowest.
     status_ : str
         ``"converged"``, ``"max_steps"``, ``"stalled"`` (the line search
         finds no lower loss, and the tolerance is not met),
@@ -256,12 +260,29 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         NonFiniteError
             If the objective is not finite at the start values.
         """
+        before = self.__dict__.copy()
+        try:
+            warning = self._fit(X, y, sample_weight)
+        except BaseException:
+            # An earlier fit stays whole: scikit-learn's validation has overwritten
+            # the names of its columns.
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        if warning is not None:
+            warnings.warn(warning, stacklevel=2)
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Warning | None:
+        """Fit, and return what is to be warned about."""
+        refuse_strings(X, "X")
+        refuse_strings(y, "y")
         inputs, responses = validate_data(
             self, X, y, dtype=read_dtype(self.dtype), multi_output=True, y_numeric=True
         )
         if self.model is not None and responses.ndim == 2 and responses.shape[1] == 1:
             responses = column_or_1d(responses, warn=True)
-        responses = np.asarray(responses, dtype=inputs.dtype)
+        responses = cast_response(responses, inputs.dtype)
         weights = check_weights(sample_weight, inputs)
         settings = read_settings(self, inputs.dtype)
         with precision(inputs.dtype == np.float64):
@@ -288,22 +309,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             self._dtype = inputs.dtype
             self.params_ = _plain_values(state, problem.spec)
             self._store(run, data)
-        if self.status_ == "non_finite":
-            warnings.warn(self.message_, NonFiniteWarning, stacklevel=2)
-        elif settings.stalled_after and (
-            self.status_ == "max_steps"
-            or (
-                self.status_ == "stalled"
-                and STALLED_FAR < run.sensitivity < 1 / settings.tol
-            )
-        ):
-            warnings.warn(
-                f"{self.message_} The tolerance was not met: raise max_steps, give "
-                "parameters of very different size a scale, or move the start.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        return self
+            smooth = getattr(problem.objective.loss, "has_curvature", True)
+            return doubt(self.status_, self.message_, run, smooth)
 
     def _store(self, run: Run, data: dict[str, Any]) -> None:
         self.history_ = data.pop("history")
@@ -343,7 +350,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             program = PROGRAMS.get(
                 ("predict", call),
                 (values, inputs),
-                lambda digest: Program(predict, digest),
+                predict,
             )
             with explained("The model"):
                 return np.asarray(program(values, inputs))

@@ -8,8 +8,9 @@ elements of containers; the bytes of arrays. Only what lives in an installed
 package, in the standard library or in this package goes by reference.
 
 What cannot be walked raises `NotWalkable`; its program is not shared. A walk
-cannot see what a function reaches through `globals()`, `getattr` with a computed
-name, or a file.
+cannot see what a function reaches through `globals()`, `getattr` or `importlib` with
+a computed name, `os.environ` or a file, nor what was patched into an installed module
+or into `builtins`.
 """
 
 from __future__ import annotations
@@ -291,6 +292,11 @@ class _Walk:
         weak = str(getattr(obj, "weak_type", False))
         about = f"{type(obj).__name__} {content.shape} {obj.dtype} {weak}"
         result = _hash("array", about.encode(), body)
+        if isinstance(obj, np.ma.MaskedArray):
+            result = _hash("masked", result, self.digest(np.ma.getmaskarray(obj)))
+        elif isinstance(obj, np.ndarray) and type(obj) is not np.ndarray:
+            # A subclass may hold more, such as a unit.
+            result = _hash("own", result, self._all("", type(obj), self._state(obj)))
         if immutable:
             key = id(obj)
             reference = weakref.ref(obj, lambda _: _array_digests.pop(key, None))

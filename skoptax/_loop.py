@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ._convergence import has_converged, measure
+from ._convergence import Progress, has_converged, measure
 from ._packing import Structure
 from ._typing import Array, PyTree
 from ._unpacking import (
@@ -35,6 +35,8 @@ from ._unpacking import (
 )
 
 HISTORY_ROWS = 1024
+# A loss that starts below this is given to a line search in units of its start.
+TINY_LOSS = 1e-6
 
 # Why the loop ended by itself; 0 while it goes on.
 RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
@@ -63,10 +65,8 @@ class Carry(NamedTuple):
     step: Array
     pending: Array
     status: Array
-    optimality: Array  # scaled gradient, to be compared with tol
-    sensitivity: Array  # the same without a floor for small parameters
-    start_value: Array  # the loss at step 0
-    start_norm: Array  # the gradient's norm there
+    now: Progress  # what the rule of convergence looks at, here
+    start: Progress  # and at step 0
     best_value: Array
     best_step: Array
     selected: PyTree  # (internal, value, step) of the state to be returned
@@ -171,16 +171,15 @@ def make_block(
         return Carry(
             internal=start,
             opt_state=_zeros(opt_state),
-            value=infinite,
+            # A line search takes any step from here, at once; infinity would make NaN.
+            value=np.asarray(np.finfo(value.dtype).max / 4, dtype=value.dtype),
             aux=_zeros(aux),
             gradient=start,
             step=count,
             pending=flag,
             status=count,
-            optimality=infinite,
-            sensitivity=infinite,
-            start_value=zero,
-            start_norm=zero,
+            now=Progress(*[zero] * len(Progress._fields)),
+            start=Progress(*[zero] * len(Progress._fields)),
             best_value=infinite,
             best_step=count,
             selected=(start, zero, count),
@@ -209,17 +208,26 @@ def make_block(
         def take_step(carry: Carry) -> tuple[PyTree, PyTree]:
             def value_fn(internal: PyTree) -> Any:
                 held = hold_fixed_entries(structure, numbers, internal, carry.internal)
-                return objective(held, numbers, data)[0]
+                return unit * objective(held, numbers, data)[0]
+
+            # An optimiser that searches along lines takes its first step in the
+            # gradient's own units, which is next to nothing where the loss is.
+            size = jnp.abs(carry.start.value)
+            tiny = (control.stalled_after > 0) & (size > 0) & (size < TINY_LOSS)
+            # Not where it is rounding error, at the optimum of a fit without residuals.
+            tiny &= carry.start.sensitivity < 1 / TINY_LOSS
+            unit = jnp.where(tiny, 1 / jnp.where(tiny, size, 1), 1)
 
             differentiable = (
                 value_fn if mode == "rev" else differentiable_forward(value_fn)
             )
             gradient = active_gradient(carry.internal, carry.gradient, lower, upper)
+            gradient = jax.tree.map(lambda g: (unit * g).astype(g.dtype), gradient)
             updates, opt_state = transformation.update(
                 gradient,
                 carry.opt_state,
                 carry.internal,
-                value=carry.value,
+                value=unit * carry.value,
                 grad=gradient,
                 value_fn=differentiable,
             )
@@ -228,9 +236,20 @@ def make_block(
                 structure, numbers, moved, carry.internal
             ), opt_state
 
+        def with_restart(carry: Carry) -> Carry:
+            """Forget what the optimiser has learnt, where it leads nowhere.
+
+            Curvature that a line search gathered before the active bounds changed,
+            or on a step that failed, can point uphill from then on.
+            """
+            since = carry.step - carry.best_step
+            lost = (control.stalled_after > 0) & (since > 0) & (since % 4 == 2)
+            fresh = transformation.init(carry.internal)
+            return carry._replace(opt_state=_where(lost, fresh, carry.opt_state))
+
         def body(carry: Carry) -> Carry:
             advance = ~carry.pending
-            moved, opt_state = take_step(carry)
+            moved, opt_state = take_step(with_restart(carry))
             internal = _where(advance, moved, carry.internal)
             opt_state = _where(advance, opt_state, carry.opt_state)
             value, aux, gradient = evaluate(internal, numbers, data)
@@ -247,18 +266,23 @@ def make_block(
             )
             # Entry by entry: the norm of finite entries may overflow.
             finite = jnp.isfinite(value) & _all_finite(gradient)
-            start_value = jnp.where(step == 0, value, carry.start_value)
-            start_norm = jnp.where(step == 0, norm, carry.start_norm)
             now = measure(internal, projected, carry.internal, value, norm, advance)
-            converged = has_converged(now, start_value, start_norm, control.tol)
+            start = _where(step == 0, now, carry.start)
             better = finite & (value < carry.best_value)
+            best_value = jnp.where(better, value, carry.best_value)
+            # Close to an optimum the loss is flat to rounding error, and a later
+            # state has more digits; one that is clearly higher is a way gone wrong.
+            slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(best_value)
+            is_good = finite & (value <= best_value + slack)
+            converged = is_good & has_converged(now, start, control.tol)
+            descends = control.stalled_after > 0
             best_step = jnp.where(better, step, carry.best_step)
             since_best = step - best_step
             status = jnp.select(
                 [
                     ~finite,
                     (control.tol > 0) & converged,
-                    (control.stalled_after > 0) & (since_best >= control.stalled_after),
+                    descends & (since_best >= control.stalled_after),
                     (control.patience > 0) & (since_best >= control.patience),
                 ],
                 [NON_FINITE, CONVERGED, STALLED, NO_IMPROVEMENT],
@@ -273,13 +297,15 @@ def make_block(
                 step=step,
                 pending=jnp.zeros_like(carry.pending),
                 status=status.astype(carry.status.dtype),
-                optimality=now.optimality,
-                sensitivity=now.sensitivity,
-                start_value=start_value,
-                start_norm=start_norm,
-                best_value=jnp.where(better, value, carry.best_value),
+                now=now,
+                start=start,
+                best_value=best_value,
                 best_step=best_step,
-                selected=_where(finite, (internal, value, step), carry.selected),
+                selected=_where(
+                    is_good | (finite & ~descends),
+                    (internal, value, step),
+                    carry.selected,
+                ),
                 history=history,
             )
 

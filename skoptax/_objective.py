@@ -23,7 +23,6 @@ import jax.numpy as jnp
 from ._component import Component, join_numbers
 from ._model import ModelCall, describe
 from ._parameter import is_parameter
-from ._state import named_parameters
 from .exceptions import ModelError
 from .losses import per_sample
 
@@ -84,7 +83,7 @@ class Objective:
         log_prior = sum(
             (
                 jnp.sum(_log_density(p.prior, p.value))
-                for p in named_parameters(state).values()
+                for p in jax.tree.leaves(state, is_leaf=is_parameter)
                 if p.prior is not None
             ),
             start=0.0,
@@ -98,7 +97,7 @@ class Objective:
         if isinstance(penalty, Component):
             penalty = join_numbers(penalty, penalty_numbers)
         if penalty is not None:
-            value = value + penalty(values)
+            value = value + _scalar(penalty(values))
         return (value, aux) if self.call.has_aux else value
 
 
@@ -180,7 +179,20 @@ def predictions(
             f"The model {shown} must return real predictions. Got {prediction.dtype} "
             "instead."
         )
+    # A model may make arrays of JAX's own default type on its way.
+    if jnp.issubdtype(prediction.dtype, jnp.floating):
+        prediction = prediction.astype(X.dtype)
     return prediction, aux
+
+
+def _scalar(penalty: Any) -> Any:
+    if penalty is None or jnp.shape(penalty) != ():
+        got = "None" if penalty is None else f"an array of shape {jnp.shape(penalty)}"
+        raise ModelError(
+            f"The penalty must return a scalar. Got {got} instead. Reduce it with "
+            "jnp.sum, and return it."
+        )
+    return penalty
 
 
 def _row_losses(losses: Any, shape: tuple[int, ...]) -> Any:

@@ -154,9 +154,20 @@ def _pack_parameter(
     if parameter.tie is not None:
         if not callable(parameter.tie):
             raise invalid("tie", owner, "a function of other parameters", parameter.tie)
+        for field in ("lower", "upper", "scale", "transform"):
+            if getattr(parameter, field) is not None:
+                raise invalid(
+                    field,
+                    owner,
+                    "None, because the parameter is tied",
+                    getattr(parameter, field),
+                    "Give it to the parameters that it depends on.",
+                )
         return Leaf("tied", name, parameter.name, tie=parameter.tie, prior=prior)
     if not is_free(parameter):
         value = parameter._array()
+        if parameter.lower is not None or parameter.upper is not None:
+            checked_bounds(parameter, np.asarray(value, dtype=float), owner)
         is_int = is_number(value) and not hasattr(value, "dtype")
         numbers["static"][index] = float(value) if is_int else value
         return Leaf("fixed", name, parameter.name, prior=prior)
@@ -269,6 +280,12 @@ def checked_bounds(
             raise invalid(side, owner, "a number, not NaN", given)
         ends.append(end)
     lower, upper = ends
+    if np.any(lower == np.inf) or np.any(upper == -np.inf):
+        raise InvalidParameterError(
+            f"The bounds of {owner} must leave room for a value. Got "
+            f"lower={shorten(parameter.lower)} and upper={shorten(parameter.upper)} "
+            "instead. No bound is None."
+        )
     if np.any(lower > upper):
         raise InvalidParameterError(
             f"The 'lower' parameter of {owner} must not exceed its 'upper'. Got "

@@ -255,6 +255,12 @@ class Parameter:
     def __float__(self) -> float:
         return float(self._array())
 
+    def __int__(self) -> int:
+        return int(self._array())
+
+    def __bool__(self) -> bool:
+        return bool(self._array())
+
     def __format__(self, spec: str) -> str:
         value = self._array()
         if is_number(value):

@@ -21,6 +21,7 @@ from ._spec import fill_spec, implied_spec, read_spec
 from ._typing import StepCallback
 from ._validation import check_choice, check_integer, check_real, invalid
 from .callbacks._base import resolve_callbacks
+from .exceptions import ConvergenceWarning, ModelError, NonFiniteWarning
 from .losses import resolve_loss
 from .optimizers._spec import resolve_optimizer
 from .penalties import resolve_penalty
@@ -134,15 +135,26 @@ def read_settings(estimator: Any, dtype: np.dtype) -> Settings:
 
     return Settings(
         optimizer=optimizer,
-        callback=resolve_callbacks(
-            copy.deepcopy(estimator.callbacks), OWNER, "callbacks"
-        ),
+        callback=resolve_callbacks(_copied(estimator.callbacks), OWNER, "callbacks"),
         max_steps=check_integer("max_steps", OWNER, estimator.max_steps, 0),
         chunk_size=positive("chunk_size"),
         tol=tol,
         patience=positive("n_iter_no_change") or 0,
         stalled_after=STALLED_AFTER if descends and tol > 0 else 0,
     )
+
+
+def _copied(callbacks: Any) -> Any:
+    try:
+        return copy.deepcopy(callbacks)
+    except Exception as error:
+        raise invalid(
+            "callbacks",
+            OWNER,
+            "copyable, because a fit works on copies",
+            callbacks,
+            f"The copy fails with: {error} Make such things in on_run_start.",
+        ) from error
 
 
 def make_problem(
@@ -182,6 +194,12 @@ def make_problem(
         or not all(isinstance(name, str) for name in inputs)
     ):
         raise invalid("inputs", OWNER, "a tuple of str or None", inputs)
+    clash = sorted(set(inputs if inputs is not None else ()) & set(spec))
+    if clash:
+        raise ModelError(
+            f"The name {clash[0]!r} is both in inputs and in params. An argument of "
+            "the model gets either a column or a parameter."
+        )
     columns = getattr(estimator, "feature_names_in_", None)
     call = bind_model(
         model,
@@ -206,6 +224,44 @@ def make_problem(
         spec,
         (X, y, sample_weight, loss_numbers, penalty_numbers),
     )
+
+
+def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
+    """Return the warning that a fit's ending calls for, if any.
+
+    Parameters
+    ----------
+    status, message : str
+        How the run ended.
+    run : Run
+        The run, at its end.
+    smooth : bool
+        Whether the loss has a second derivative. The gradient of one that has none
+        need not vanish at the optimum.
+
+    Returns
+    -------
+    Warning or None
+        For a non-finite ending, or one that may be far from an optimum although
+        the optimiser has a tolerance by default.
+    """
+    if status == "non_finite":
+        return NonFiniteWarning(message)
+    if run.stalled_after == 0 or status not in ("max_steps", "stalled"):
+        return None
+    if run.start_optimality <= run.tol:
+        return ConvergenceWarning(
+            f"{message} It was below the tolerance already at the start, so that it "
+            "cannot tell an optimum from a parameter that is far too small. Give such "
+            "a parameter a scale, or a start of the right size."
+        )
+    far = smooth and STALLED_FAR < run.sensitivity < 1 / run.tol
+    if status == "max_steps" or far:
+        return ConvergenceWarning(
+            f"{message} The tolerance was not met: raise max_steps, give parameters of "
+            "very different size a scale, or move the start."
+        )
+    return None
 
 
 def _split(component: Any) -> tuple[dict[str, Any], Any]:

@@ -56,6 +56,9 @@ class Program:
     def __init__(
         self, function: Callable[..., Any], digest: bytes | None, about: Any = None
     ) -> None:
+        # Replaced by each caller's own: should JAX trace anew, it must not see what
+        # an earlier caller has changed since.
+        self.function = function
         self.about = about
         self.calls = 0
         self._seconds_per_step: float | None = None
@@ -66,7 +69,7 @@ class Program:
             # the function's identity, and would reuse one that has gone stale
             # after a global changed. The metadata is part of the key it uses.
             with set_xla_metadata(skoptax=label):
-                return function(*arguments)
+                return self.function(*arguments)
 
         self._run = jax.jit(traced)
 
@@ -106,7 +109,8 @@ class ProgramCache:
         self,
         content: tuple[Any, ...],
         arguments: Any,
-        build: Callable[[bytes | None], Program],
+        function: Callable[..., Any],
+        about: Callable[[], Any] | None = None,
     ) -> Program:
         """Return the program of this content for arguments of these shapes.
 
@@ -116,8 +120,10 @@ class ProgramCache:
             Everything that the trace can see: functions, structures, settings.
         arguments : pytree
             What the program will be called with; its shapes and types count.
-        build : callable
-            Makes the program, given its digest, where there is none yet.
+        function : callable
+            What to compile: pure, and determined by the content.
+        about : callable, optional
+            Makes what belongs to a new program and is not an array.
 
         Returns
         -------
@@ -134,16 +140,18 @@ class ProgramCache:
                 UncachedWarning,
                 stacklevel=2,
             )
-            return build(None)
+            return Program(function, None, about() if about else None)
         key = (digest, abstract(arguments))
         # One lock for finding and building: two threads never build one twice.
         # Compilation happens later, at the first call.
         with self._lock:
             program = self._programs.get(key)
             if program is None:
-                program = self._programs[key] = build(digest)
+                program = Program(function, digest, about() if about else None)
+                self._programs[key] = program
                 while len(self._programs) > self.maxsize:
                     self._programs.popitem(last=False)
+            program.function = function
             self._programs.move_to_end(key)
         return program
 

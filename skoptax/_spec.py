@@ -6,6 +6,7 @@ named `Parameter`. These functions never change what they are given.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -280,14 +281,11 @@ def _fill(name: str, entry: Any, X: Any, y: Any, rng: Any) -> Parameter:
 
 def _call_start(value: Callable[..., Any], X: Any, y: Any, rng: Any, owner: str) -> Any:
     try:
-        return jax.device_get(value(X, y, rng))
+        inspect.signature(value).bind(X, y, rng)
     except TypeError as error:
-        raise invalid(
-            "value",
-            owner,
-            "a function (X, y, rng) that returns a number or an array",
-            value,
-        ) from error
+        must = "a function (X, y, rng) that returns a number or an array"
+        raise invalid("value", owner, must, value) from error
+    return jax.device_get(value(X, y, rng))
 
 
 def _resolve_shape(shape: Any, X: Any, y: Any, owner: str) -> tuple[int, ...]:

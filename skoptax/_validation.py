@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
-from .exceptions import InvalidParameterError
+from .exceptions import InvalidParameterError, ModelError
 
 
 def did_you_mean(word: object, options: Iterable[str]) -> str:
@@ -177,6 +177,59 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     return weights
 
 
+def refuse_strings(values: Any, name: str) -> None:
+    """Refuse an array of strings, which NumPy would parse as numbers.
+
+    Parameters
+    ----------
+    values : object
+        What the user gave.
+    name : str
+        Named in the error.
+
+    Raises
+    ------
+    ValueError
+        If it is a list or an array of strings.
+    """
+    is_plain = isinstance(values, (list, tuple, np.ndarray))
+    if is_plain and np.asarray(values).dtype.kind in "US":
+        raise ValueError(
+            f"{name} must hold numbers. Got strings instead. Convert them: "
+            f"np.asarray({name}, dtype=float)."
+        )
+
+
+def cast_response(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return a response in the precision of the fit.
+
+    Parameters
+    ----------
+    y : ndarray
+        The checked response.
+    dtype : numpy.dtype
+        That of the inputs.
+
+    Returns
+    -------
+    ndarray
+        Finite.
+
+    Raises
+    ------
+    ValueError
+        If a value is missing, or too large for this precision.
+    """
+    with np.errstate(over="ignore"):
+        cast = np.asarray(y, dtype=dtype)
+    if not np.all(np.isfinite(cast)):
+        raise ValueError(
+            f"Input y holds values that are missing, or not finite as {dtype}. Drop "
+            "these rows, or rescale y; dtype='float64' has a larger range."
+        )
+    return cast
+
+
 def columns_by_name(X: Any, names: Any) -> Any:
     """Return a DataFrame's columns in the order of ``names``, as an array.
 
@@ -190,11 +243,23 @@ def columns_by_name(X: Any, names: Any) -> Any:
     Returns
     -------
     object
-        ``X`` itself unless it has exactly these columns, in any order.
+        ``X`` itself unless it is a DataFrame with names.
+
+    Raises
+    ------
+    ModelError
+        If a name is missing.
     """
     if names is None or not hasattr(X, "columns"):
         return X
-    names = [str(name) for name in names]
-    if sorted(map(str, X.columns)) != sorted(names):
+    columns = list(X.columns)
+    if not all(isinstance(column, str) for column in columns):
         return X
+    missing = [str(name) for name in names if name not in columns]
+    if missing:
+        raise ModelError(
+            f"X has the columns {', '.join(map(repr, columns))}, but the model was "
+            f"fitted to an array with inputs={tuple(map(str, names))}: {missing[0]!r} "
+            "is missing."
+        )
     return np.column_stack([np.asarray(X[name]) for name in names])

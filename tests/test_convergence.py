@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from skoptax import OptaxEstimator, Parameter
 from skoptax._convergence import Progress, has_converged, measure
+from skoptax.exceptions import ConvergenceWarning
 
 vectors = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(np.array)
 
@@ -77,7 +79,11 @@ def test_before_any_step_nothing_rests():
 )
 def test_rule(changes, expected):
     now = Progress(value=0.5, norm=1e-9, optimality=1e-11, sensitivity=0.0, moved=1e-6)
-    assert bool(has_converged(now._replace(**changes), 1.0, 1.0, 1e-10)) is expected
+    start = Progress(value=1.0, norm=1.0, optimality=1.0, sensitivity=1.0, moved=np.inf)
+    assert bool(has_converged(now._replace(**changes), start, 1e-10)) is expected
+    # A gradient that was as small at the start says nothing.
+    start = start._replace(optimality=1e-11, value=0.5)
+    assert bool(has_converged(now, start, 1e-10)) is False
 
 
 def decay(t, amplitude, rate):
@@ -134,3 +140,32 @@ def test_a_start_at_the_exact_answer_gives_no_warning():
     # Warnings are errors in these tests.
     estimator.fit(t[:, None], 2.5 * np.exp(-1.3 * t))
     assert_allclose([*estimator.params_.values()], [2.5, 1.3], rtol=1e-12)
+
+
+def test_a_gradient_that_is_small_from_the_start_proves_nothing():
+    t = np.linspace(0.0, 3.0, 40)
+    y = 3.0 * t + 0.1 * np.random.default_rng(1).normal(size=40)
+    estimator = OptaxEstimator(lambda t, a: a * 1e-12 * t, {"a": 1.0})
+    with pytest.warns(ConvergenceWarning, match="already at the start"):
+        estimator.fit(t[:, None], y)
+    assert not estimator.converged_
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e-9, 1e9])
+def test_a_scale_fits_small_responses(unit):
+    right = fit(data(), amplitude=2.0, rate=1.0).params_
+    amplitude = Parameter(value=unit, scale="value")
+    found = fit(data() * unit, amplitude=amplitude, rate=1.0)
+    assert_allclose(found.params_["rate"], right["rate"], rtol=1e-7)
+
+
+def test_convex_boxes():
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        A = rng.normal(size=(60, 8)) * 10 ** rng.uniform(-1, 1, 8)
+        b = A @ rng.normal(size=8) + 0.1 * rng.normal(size=60)
+        w = Parameter(value=np.zeros(8), lower=-0.5, upper=0.5)
+        # Warnings are errors here.
+        found = OptaxEstimator(lambda X, w: X @ w, {"w": w}).fit(A, b)
+        best = scipy.optimize.lsq_linear(A, b, (-0.5, 0.5), tol=1e-14)
+        assert_allclose(found.loss_, best.cost / 60, rtol=1e-9)

@@ -18,12 +18,11 @@ from skoptax.exceptions import UncachedWarning
 
 
 def get(cache, content, arguments=(1.0,), built=None):
-    def build(digest):
+    def about():
         if built is not None:
             built.append(content)
-        return Program(lambda *a: a, digest)
 
-    return cache.get((content,), arguments, build)
+    return cache.get((content,), arguments, lambda *a: a, about)
 
 
 def test_the_program_not_used_for_longest_goes_first():
@@ -96,14 +95,13 @@ def test_threads_build_a_program_once():
     cache, built, found = ProgramCache(), [], []
     start = threading.Barrier(8)
 
-    def build(digest):
+    def about():
         built.append(threading.get_ident())
         threading.Event().wait(0.02)
-        return Program(lambda x: x, digest)
 
     def work():
         start.wait()
-        found.extend(cache.get((k,), (1.0,), build) for k in range(5))
+        found.extend(cache.get((k,), (1.0,), lambda x: x, about) for k in range(5))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
@@ -155,11 +153,11 @@ def test_what_cannot_be_keyed_is_run_with_a_warning():
 def test_a_failed_build_is_not_kept():
     cache = ProgramCache()
 
-    def fail(digest):
+    def fail():
         raise KeyError("no")
 
     with pytest.raises(KeyError):
-        cache.get(("f",), (1.0,), fail)
+        cache.get(("f",), (1.0,), lambda x: x, fail)
     assert len(cache) == 0
     assert isinstance(get(cache, "f"), Program)
 
@@ -290,3 +288,26 @@ def test_a_program_holds_no_data():
 
 def held_loss(state):
     return jnp.sum((state["w"].value - jnp.mean(state["t"])) ** 2)
+
+
+class Factor:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, state):
+        return (self.factor * state["x"] - state["t"]) ** 2
+
+
+def test_another_trace_sees_the_caller_that_asks_for_it():
+    def start_loss(loss):
+        state = {"x": Parameter(value=1.0), "t": 5.0}
+        run = OptaxOptimizer(loss, optax.sgd(0.1)).run(state, max_steps=0)
+        return float(run[1]["history"]["loss"][0])
+
+    first = Factor(2.0)
+    assert start_loss(first) == 9.0
+    first.factor = 3.0
+    # JAX traces anew in another context; the program is that of factor 2.
+    with jax.default_device(jax.devices()[0]):
+        assert start_loss(Factor(2.0)) == 9.0
+    assert start_loss(first) == 4.0

@@ -99,7 +99,7 @@ class OptimizerSpec:
         -------
         scalar or None
             What a line search or `optax.inject_hyperparams` left in the state,
-            else the given number or schedule; NaN for ``count=-1``.
+            else the given number or schedule.
         """
         rate = _rate_in_state(state)
         if rate is None:
@@ -108,8 +108,7 @@ class OptimizerSpec:
                 rate = rate(jnp.maximum(count, 0))
         if rate is None:
             return None
-        rate = jnp.asarray(rate, dtype=jnp.result_type(float))
-        return jnp.where(count < 0, jnp.nan, rate)
+        return jnp.asarray(rate, dtype=jnp.result_type(float))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +129,8 @@ class FinishedOptimizer:
 
     def learning_rate(self, numbers: dict[str, Any], state: Any, count: Any) -> Any:
         """Return the learning rate that the state holds, or None."""
-        del numbers
-        rate = _rate_in_state(state)
-        return None if rate is None else jnp.where(count < 0, jnp.nan, rate)
+        del numbers, count
+        return _rate_in_state(state)
 
 
 def _rate_in_state(state: Any) -> Any:
@@ -158,9 +156,13 @@ def factories() -> dict[str, Factory]:
             factory = getattr(namespace, name)
             if name.startswith(("_", "scale_by")) or not inspect.isfunction(factory):
                 continue
-            if name in NEEDS_MORE:
-                continue
-            if "learning_rate" in inspect.signature(factory).parameters:
+            arguments = inspect.signature(factory).parameters
+            complete = all(
+                p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+                for key, p in arguments.items()
+                if key != "learning_rate"
+            )
+            if "learning_rate" in arguments and complete and name not in NEEDS_MORE:
                 found.setdefault(name, factory)
     return found
 
@@ -217,6 +219,8 @@ def resolve_optimizer(
             )
         return FinishedOptimizer(optimizer) if _is_finished(optimizer) else optimizer
     factory, name = _find_factory(optimizer, owner)
+    if getattr(learning_rate, "ndim", None) == 0 and not callable(learning_rate):
+        learning_rate = np.asarray(learning_rate).item()
     if learning_rate is not None and not callable(learning_rate):
         if not is_number(learning_rate) or not 0 < learning_rate < np.inf:
             raise invalid(
