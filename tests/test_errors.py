@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 
@@ -64,6 +65,10 @@ def using_numpy(t, amplitude, rate):
     return amplitude * np.exp(-rate * t)
 
 
+def using_math(t, amplitude, rate):
+    return amplitude * math.exp(-rate * t)
+
+
 def using_range(t, amplitude, rate):
     return sum(amplitude * t for _ in range(int(rate)))
 
@@ -106,6 +111,9 @@ DATA = [
     ("complex y", (X, Y + 1j), "Complex data not supported"),
     ("strings in X", (changed(X, "a", object), Y), "could not convert string.*'a'"),
     ("strings in y", (X, changed(Y, "a", object)), "could not convert string.*'a'"),
+    ("digits as strings in X", (X.astype(str), Y), "X must hold numbers. Got strings"),
+    ("digits as strings in y", (X, Y.astype(str)), "y must hold numbers. Got strings"),
+    ("y too large for X", (X.astype(np.float32), Y * 1e300), "not finite as float32"),
     ("1-D X", (T, Y), r"Expected 2D array, got 1D array.*reshape\(-1, 1\)"),
     ("scalar X", (1.0, Y), "Expected 2D array, got scalar"),
     ("no rows", (X[:0], Y[:0]), r"Found array with 0 sample\(s\)"),
@@ -168,6 +176,7 @@ MODELS = [
         "no gradient.*'amplitude', 'rate'.*rounding",
     ),
     ("NumPy on a tracer", using_numpy, r"NumPy.*tracer.*jax\.numpy"),
+    ("math on a tracer", using_math, r"math, NumPy.*jax\.numpy"),
     ("float of a tracer", using_float, r"calls float\(\).*Drop the conversion"),
     ("if of a tracer", using_if, r"'if'.*use jnp\.where or jax\.lax\.cond"),
     ("range of a tracer", using_range, r"int\(\).*fori_loop"),
@@ -253,6 +262,36 @@ SETTINGS = [
         with_rate(value=[0.5, 2.0], upper=[1.0, 1.0]),
         InvalidParameterError,
         r"start value of parameter 'rate'.*Got \[0\.5, 2\.0\].*Move the start",
+    ),
+    (
+        "infinity as a lower bound",
+        with_rate(value=0.5, lower=np.inf),
+        InvalidParameterError,
+        "bounds of parameter 'rate' must leave room.*No bound is None",
+    ),
+    (
+        "a fixed value below its bound",
+        with_rate(value=-5.0, free=False, lower=0.0),
+        InvalidParameterError,
+        r"start value of parameter 'rate'.*Got -5\.0",
+    ),
+    (
+        "a bound on a tied parameter",
+        with_rate(tie=lambda amplitude: 2 * amplitude, upper=0.01),
+        InvalidParameterError,
+        "'upper' parameter of parameter 'rate' must be None.*tied.*depends on",
+    ),
+    (
+        "a name that is input and parameter",
+        make(inputs=("rate",)),
+        ModelError,
+        "'rate' is both in inputs and in params",
+    ),
+    (
+        "a penalty without a value",
+        make(penalty=lambda params: None),
+        ModelError,
+        "penalty must return a scalar. Got None",
     ),
     (
         "NaN as a bound",

@@ -1122,3 +1122,52 @@ def test_the_caller_s_arrays_are_left_alone():
     assert features.tobytes() == X.tobytes()
     assert y.tobytes() == Y.tobytes()
     assert weights.tobytes() == np.ones(N).tobytes()
+
+
+# What an independent reader of the library ran into.
+
+
+def test_a_refit_that_fails_leaves_the_earlier_fit_whole(table):
+    frame, y = table
+    estimator = OptaxEstimator(arrhenius, ARRHENIUS).fit(frame, y)
+    expected = estimator.predict(frame)
+    turned = frame[["conc", "temp"]]
+    with pytest.raises(ValueError, match="Negative values"):
+        estimator.fit(turned, y, sample_weight=np.full(len(y), -1.0))
+    np.testing.assert_array_equal(estimator.predict(frame), expected)
+    with pytest.raises(ValueError, match="same order"):
+        estimator.predict(turned)
+
+
+def test_a_frame_that_lacks_an_input_is_refused(table):
+    frame, y = table
+    estimator = OptaxEstimator(arrhenius, ARRHENIUS, inputs=("temp", "conc"))
+    estimator.fit(frame.to_numpy(), y)
+    expected = estimator.predict(frame.to_numpy())
+    wider = frame.assign(other=1.0)[["other", "conc", "temp"]]
+    np.testing.assert_array_equal(estimator.predict(wider), expected)
+    with pytest.raises(ValueError, match=r"inputs=.*'conc' is missing"):
+        estimator.predict(frame.rename(columns={"conc": "zzz"}))
+
+
+def test_priors_of_nested_names_all_count():
+    prior = Normal(0.0, 1e-3)
+    params = {"a": {"b": Parameter(value=1.0, prior=prior)}, "a.b": 0.0}
+
+    def model(params, X):
+        return (params["a"]["b"] + 0.0 * params["a.b"]) * X[:, 0]
+
+    X = np.linspace(1.0, 2.0, 10)[:, None]
+    fitted = OptaxEstimator(model, params).fit(X, 2.5 * X[:, 0])
+    sxx = np.sum(X**2)
+    expected = 2.5 * sxx / (sxx + 1e6)
+    assert fitted.params_["a"]["b"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_losses_with_kinks_end_without_a_warning():
+    # The median of the responses; warnings are errors here.
+    y = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+    estimator = OptaxEstimator(
+        lambda X, m: m + 0.0 * X[:, 0], {"m": 3.5}, loss="absolute_error"
+    ).fit(np.zeros((5, 1)), y)
+    assert estimator.loss_ <= np.abs(y - 3.5).mean()

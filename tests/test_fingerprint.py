@@ -654,3 +654,21 @@ def test_a_key_is_the_same_in_another_process(tmp_path):
         keys.append(json.loads(done.stdout))
     assert keys[0] == keys[1] == keys[2]
     assert len(set(keys[0].values())) == len(keys[0])
+
+
+class Quantity(np.ndarray):
+    pass
+
+
+def test_what_an_array_carries_beside_its_numbers_counts():
+    def quantity(unit):
+        array = np.array([1.0]).view(Quantity)
+        array.unit = unit
+        return array
+
+    assert fingerprint(quantity(1.0)) == fingerprint(quantity(1.0))
+    assert fingerprint(quantity(1.0)) != fingerprint(quantity(2.0))
+    assert fingerprint(quantity(1.0)) != fingerprint(np.array([1.0]))
+    masks = ([True, False], [False, True])
+    one, other = (np.ma.array([1.0, 2.0], mask=mask) for mask in masks)
+    assert fingerprint(one) != fingerprint(other)
