@@ -85,7 +85,7 @@ def explained(role: str) -> Iterator[None]:
 def _outside_of_jax(role: str) -> ModelError:
     return ModelError(
         f"{role} gives a parameter or an input to code outside of JAX, such as a "
-        "function of math, NumPy or SciPy, which would see a tracer instead of an "
+        "function of NumPy, SciPy or math, which would see a tracer instead of an "
         "array. Use the function's twin in jax.numpy or jax.scipy."
     )
 

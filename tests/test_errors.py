@@ -176,7 +176,7 @@ MODELS = [
         "no gradient.*'amplitude', 'rate'.*rounding",
     ),
     ("NumPy on a tracer", using_numpy, r"NumPy.*tracer.*jax\.numpy"),
-    ("math on a tracer", using_math, r"math, NumPy.*jax\.numpy"),
+    ("math on a tracer", using_math, r"NumPy, SciPy or math.*jax\.numpy"),
     ("float of a tracer", using_float, r"calls float\(\).*Drop the conversion"),
     ("if of a tracer", using_if, r"'if'.*use jnp\.where or jax\.lax\.cond"),
     ("range of a tracer", using_range, r"int\(\).*fori_loop"),
