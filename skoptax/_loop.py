@@ -35,6 +35,9 @@ from ._unpacking import (
 )
 
 HISTORY_ROWS = 1024
+# An optimiser that descends at every step starts anew so many steps after its last
+# success, and again that many later. Sooner, it loses what it knows of narrow valleys.
+RESTART_AT, RESTART_EVERY = 6, 10
 # A loss that starts below this is given to a line search in units of its start.
 TINY_LOSS = 1e-6
 
@@ -243,7 +246,7 @@ def make_block(
             or on a step that failed, can point uphill from then on.
             """
             since = carry.step - carry.best_step
-            lost = (control.stalled_after > 0) & (since > 0) & (since % 4 == 2)
+            lost = (control.stalled_after > 0) & (since % RESTART_EVERY == RESTART_AT)
             fresh = transformation.init(carry.internal)
             return carry._replace(opt_state=_where(lost, fresh, carry.opt_state))
 
