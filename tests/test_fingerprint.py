@@ -19,6 +19,7 @@ import threading
 import types
 from dataclasses import dataclass
 
+import cloudpickle
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -492,7 +493,6 @@ def test_a_key_does_not_depend_on_what_was_called():
 
 @pytest.mark.parametrize("wrap", [jax.jit, jax.vmap, jax.grad])
 def test_what_was_unpickled_has_the_key_of_its_content(wrap):
-    cloudpickle = pytest.importorskip("cloudpickle")
     functions = [wrap(closure(k)) for k in (2.0, 3.0)]
     keys = [fingerprint(f) for f in functions]
     copies = cloudpickle.loads(cloudpickle.dumps(functions))
@@ -640,7 +640,6 @@ LOAD = """
 
 
 def test_a_key_is_the_same_in_another_process(tmp_path):
-    pytest.importorskip("cloudpickle")
     keys = []
     for seed, script in (("1", MODELS + DUMP), ("2", LOAD), ("3", MODELS + DUMP)):
         done = subprocess.run(
