@@ -7,6 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
+
+# Arrays of so many entries are put side by side; larger ones are read one by one.
+_SMALL = 1024
 
 
 class Progress(NamedTuple):
@@ -14,60 +19,84 @@ class Progress(NamedTuple):
 
     value: Any
     norm: Any  # of the gradient
-    optimality: Any  # largest |g_i| max(|x_i|, 1) / |f|
-    sensitivity: Any  # largest |g_i x_i| / |f|
+    reach: Any  # largest |g_i| max(|x_i|, 1)
+    pull: Any  # largest |g_i x_i|
     moved: Any  # largest |dx_i| / max(|x_i|, 1) of the last step; inf before any
+
+    @property
+    def optimality(self) -> Any:
+        r"""The relative gradient of Dennis and Schnabel [1]_.
+
+        It is :math:`\max_i |g_i| \max(|x_i|, 1) / |f|`.
+
+        References
+        ----------
+        .. [1] J. E. Dennis and R. B. Schnabel, *Numerical Methods for Unconstrained
+           Optimization and Nonlinear Equations*, 1983, section 7.2.
+        """
+        return self.reach / self._size
+
+    @property
+    def sensitivity(self) -> Any:
+        """The same with parameters as small as they are."""
+        return self.pull / self._size
+
+    @property
+    def _size(self) -> Any:
+        if isinstance(self.value, float):
+            return max(abs(self.value), float(np.finfo(float).tiny))
+        return jnp.maximum(jnp.abs(self.value), jnp.finfo(self.value.dtype).tiny)
 
 
 def measure(
-    internal: Any, gradient: Any, before: Any, value: Any, norm: Any, moved: Any
-) -> Progress:
-    r"""Measure how far a state is from an optimum, relative to its own size.
+    internal: Any, gradient: Any, projected: Any, before: Any, value: Any, moved: Any
+) -> tuple[Progress, Any]:
+    """Measure how far a state is from an optimum.
 
     Parameters
     ----------
-    internal, gradient, before : pytree
-        The state, the projected gradient at it, and the state before the step.
-    value, norm : scalar
-        The loss, and the gradient's norm.
+    internal, gradient, projected, before : pytree
+        The state, the gradient at it and what of it does not point out of an active
+        bound, and the state before the step.
+    value : scalar
+        The loss.
     moved : bool
         Whether there was a step.
 
     Returns
     -------
-    Progress
-        ``optimality`` is the relative gradient of Dennis and Schnabel [1]_,
-        :math:`\max_i |g_i| \max(|x_i|, 1) / |f|`.
-
-    References
-    ----------
-    .. [1] J. E. Dennis and R. B. Schnabel, *Numerical Methods for Unconstrained
-       Optimization and Nonlinear Equations*, 1983, section 7.2.
+    progress : Progress
+        What the rule of convergence looks at.
+    largest : scalar
+        The largest entry of the gradient, not finite if any is not.
     """
     dtype = value.dtype
-    size = jnp.maximum(jnp.abs(value), jnp.finfo(dtype).tiny)
-
-    def largest(function: Callable[..., Any]) -> Any:
-        found = [
-            jnp.max(function(x, g, old), initial=0.0).astype(dtype)
-            for x, g, old in zip(
-                *map(jax.tree.leaves, (internal, gradient, before)), strict=True
-            )
-        ]
-        return jnp.max(jnp.stack(found))
-
-    return Progress(
-        value=value,
-        norm=norm,
-        optimality=largest(lambda x, g, _: jnp.abs(g) * jnp.maximum(jnp.abs(x), 1.0))
-        / size,
-        sensitivity=largest(lambda x, g, _: jnp.abs(g * x)) / size,
-        moved=jnp.where(
-            moved,
-            largest(lambda x, _, old: jnp.abs(x - old) / jnp.maximum(jnp.abs(x), 1.0)),
-            jnp.inf,
-        ).astype(dtype),
+    found = []
+    for x, g, p, old in zip(
+        *map(jax.tree.leaves, (internal, gradient, projected, before)), strict=True
+    ):
+        width = jnp.maximum(jnp.abs(x), 1.0)
+        found.append(
+            _maxima(jnp.abs(g), jnp.abs(p) * width, jnp.abs(p * x), abs(x - old) / width)
+        )
+    largest, reach, pull, change = jnp.max(
+        jnp.stack([jnp.stack(m).astype(dtype) for m in found]), axis=0
     )
+    progress = Progress(
+        value=value,
+        norm=optax.tree.norm(projected).astype(dtype),
+        reach=reach,
+        pull=pull,
+        moved=jnp.where(moved, change, jnp.inf).astype(dtype),
+    )
+    return progress, largest
+
+
+def _maxima(*arrays: Any) -> Any:
+    """Return the largest entry of each array, in one pass if they are small."""
+    if arrays[0].size > _SMALL:
+        return [jnp.max(array) for array in arrays]
+    return jnp.max(jnp.stack([a.ravel() for a in arrays]), axis=1, initial=0.0)
 
 
 def has_converged(now: Progress, start: Progress, tol: Any) -> Any:

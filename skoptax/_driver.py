@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
 
 from ._diagnose import checked_loss, depends_on_parameters, explained
+from ._convergence import Progress
 from ._loop import (
     CONVERGED,
     HISTORY_ROWS,
@@ -22,12 +22,15 @@ from ._loop import (
     RUNNING,
     STALLED,
     Control,
+    Counts,
+    Best,
     make_block,
 )
-from ._packing import Numbers, pack
+from ._packing import pack
 from ._parameter import Parameter, is_parameter
 from ._programs import PROGRAMS
 from ._state import is_free
+from ._structure import Numbers, joined, separate
 from ._typing import Array, PyTree
 from ._unpacking import build_state, internal_start, user_values
 from ._validation import shorten
@@ -118,7 +121,10 @@ class Run:
     def _bind(self, state: PyTree) -> None:
         """Pack a state and find the program of its structure."""
         self._state = state
-        self._structure, numbers = pack(state, self._owner)
+        structure, numbers = pack(state, self._owner)
+        if self._optimizer.is_entrywise:
+            structure, numbers = joined(structure, numbers)
+        self._structure = structure
         self._numbers: Numbers = jax.tree.map(_to_device, numbers)
         self._leaves = jax.tree.leaves(state, is_leaf=is_parameter)
         content = (
@@ -166,22 +172,22 @@ class Run:
             limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
             is_start = self._carry is None
             control = Control(
-                is_start=np.bool_(is_start),
-                is_replaced=np.bool_(self._replaced),
-                stop_at=np.int32(limit),
-                first_row=np.int32(self._first_row),
+                is_start=is_start,
+                is_replaced=self._replaced,
+                stop_at=limit,
+                first_row=self._first_row,
+                patience=self.patience,
+                stalled_after=self.stalled_after,
                 tol=float(self.tol),
-                patience=np.int32(self.patience),
-                stalled_after=np.int32(self.stalled_after),
             )
-            carry = self._program.about if is_start else self._carry
+            carry = self._program.about[0] if is_start else self._carry
             began, before = time.perf_counter(), self.step
             with explained(self._role):
                 self._carry, self._report = self._program(
-                    *self._inputs(), control, carry
+                    *self._inputs(), control.arguments(), carry
                 )
-            step, status = jax.device_get((self._carry.step, self._carry.status))
-            self.step, self.status = int(step), int(status)
+            self._counts = Counts(*np.asarray(self._carry.counts).tolist())
+            self.step, self.status = self._counts.step, self._counts.status
             self._program.record_speed(time.perf_counter() - began, self.step - before)
             self._replaced = False
             if is_start:
@@ -205,19 +211,21 @@ class Run:
             )
         self._bind(state)
         # Its shape may follow that of the data; it is evaluated before it is used.
-        self._carry = self._carry._replace(aux=self._program.about.aux)
+        self._carry = self._carry._replace(aux=self._program.about[0].aux)
         self._replaced = True
         self._first_row = min(self._first_row, self.step)
 
     def _check_start(self) -> None:
-        loss, norm = jax.device_get((self._carry.start.value, self._carry.start.norm))
+        loss, norm = self._start.value, self._start.norm
         if self.status == NON_FINITE and self.step == 0:
             what = "loss" if not np.isfinite(loss) else "gradient of the loss"
             number = loss if not np.isfinite(loss) else norm
+            values = self._structure.split(
+                separate(self._structure, self._numbers)["values"]
+            )
             starts = ", ".join(
-                f"{leaf.name}={shorten(np.asarray(self._numbers['values'][i]).tolist())}"
-                for i, leaf in enumerate(self._structure.leaves)
-                if leaf.kind == "free"
+                f"{self._structure.leaves[i].name}={shorten(np.asarray(x).tolist())}"
+                for i, x in values.items()
             )
             raise NonFiniteError(
                 f"The {what} is {number} at the start values {starts}. "
@@ -245,9 +253,9 @@ class Run:
     # Reading results.
 
     @property
-    def value(self) -> Array:
-        """The loss at the current state."""
-        return self._carry.value
+    def value(self) -> Any:
+        """The loss at the current state, in its own precision."""
+        return np.asarray(self._carry.now)[0]
 
     @property
     def aux(self) -> PyTree:
@@ -256,12 +264,11 @@ class Run:
 
     def gradient(self) -> PyTree:
         """Return the gradient, in the structure of the free part of the state."""
-        leaves = self._structure.treedef.flatten_up_to(self._carry.gradient)
-        return self._with_values(dict(enumerate(leaves)), "free")
+        return self._with_values(self._structure.split(self._carry.gradient), "free")
 
     def split_state(self) -> tuple[PyTree, PyTree]:
         """Return the free and the static part of the current state."""
-        values = self._report.values
+        values = self._values(self._report.values)
         static = {
             i: leaf
             for i, leaf in enumerate(self._leaves)
@@ -283,9 +290,8 @@ class Run:
         pytree
             Free and tied parameters are new; all else are the given objects.
         """
-        values = self._report.selected_values
-        if on_host:
-            values = jax.device_get(values)
+        report = self._report.selected_values
+        values = self._values(jax.device_get(report) if on_host else report)
         leaves = dict(enumerate(self._leaves))
         return self._structure.tree(
             leaves | self._replaced_leaves(values, "free", "tied")
@@ -294,32 +300,44 @@ class Run:
     @property
     def selected_step(self) -> int:
         """The step of the selected state."""
-        return int(self._carry.selected[2])
+        return self._counts.selected_step
 
     @property
-    def selected_value(self) -> Array:
+    def selected_value(self) -> float:
         """The loss of the selected state."""
-        return self._carry.selected[1]
+        return Best(*np.asarray(self._carry.best).tolist()).selected
 
     @property
     def start_value(self) -> float:
         """The loss at the start."""
-        return float(self._carry.start.value)
+        return self._start.value
 
     @property
     def start_optimality(self) -> float:
         """The scaled gradient at the start."""
-        return float(self._carry.start.optimality)
+        return self._start.optimality
 
     @property
     def optimality(self) -> float:
         """The scaled gradient at the current state; parameters count as 1 at least."""
-        return float(self._carry.now.optimality)
+        return self._now.optimality
 
     @property
     def sensitivity(self) -> float:
         """The scaled gradient at the current state, parameters as small as they are."""
-        return float(self._carry.now.sensitivity)
+        return self._now.sensitivity
+
+    @property
+    def _now(self) -> Progress:
+        return Progress(*np.asarray(self._carry.now).tolist())
+
+    @property
+    def _start(self) -> Progress:
+        return Progress(*np.asarray(self._carry.start).tolist())
+
+    def _values(self, report: tuple[PyTree, dict[int, Any]]) -> dict[int, Any]:
+        free, tied = report
+        return self._structure.split(free) | tied
 
     def _replaced_leaves(self, values: dict[int, Any], *kinds: str) -> dict[int, Any]:
         found: dict[int, Any] = {}
@@ -338,33 +356,29 @@ class Run:
         if count > 0:
             block = jax.device_get(self._carry.history)
             # A copy: a view would keep the whole block alive.
-            self._rows.append(
-                (self._first_row, jax.tree.map(lambda x: x[:count].copy(), block))
-            )
+            rows = {dtype: array[:count].copy() for dtype, array in block.items()}
+            self._rows.append((self._first_row, rows))
 
-    def history(self) -> pd.DataFrame:
-        """Return one row per step, from the start on."""
+    def history(self) -> dict[str, Any]:
+        """Return the columns of the history: one entry per step, from the start on."""
         self._collect_rows()
         blocks, self._rows = self._rows, []
-        rows = jax.tree.map(
-            lambda x: np.empty(self.step + 1, dtype=x.dtype), blocks[-1][1]
-        )
-        for first, block in blocks:
-            jax.tree.map(
-                lambda all_rows, new, at=first: all_rows.__setitem__(
-                    slice(at, at + len(new)), new
-                ),
-                rows,
-                block,
-            )
+        if len(blocks) == 1 and blocks[0][0] == 0:
+            rows = blocks[0][1]
+        else:
+            rows = {
+                dtype: np.empty((self.step + 1, array.shape[1]), array.dtype)
+                for dtype, array in blocks[-1][1].items()
+            }
+            for first, block in blocks:
+                for dtype, array in block.items():
+                    rows[dtype][first : first + len(array)] = array
+        found = {c.key: rows[c.dtype][:, c.index] for c in self._program.about[1]}
         order = ("loss", "grad_norm", "learning_rate")
-        columns = {name: rows[name] for name in order if name in rows}
+        columns = {name: found.pop(name) for name in order if name in found}
         if "learning_rate" in columns:
             columns["learning_rate"][0] = np.nan  # no update led to the start
-        for name, column in self._parameter_columns(rows["values"]).items():
-            columns[name] = column
-        index = pd.RangeIndex(self.step + 1, name="step")
-        return pd.DataFrame(columns, index=index)
+        return columns | self._parameter_columns(found)
 
     def _parameter_columns(self, values: dict[int, Any]) -> dict[str, Any]:
         columns = {}

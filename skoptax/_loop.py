@@ -13,7 +13,8 @@ state that is *pending* is evaluated without being updated before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,7 @@ import numpy as np
 import optax
 
 from ._convergence import Progress, has_converged, measure
-from ._packing import Structure
+from ._structure import Structure
 from ._typing import Array, PyTree
 from ._unpacking import (
     active_gradient,
@@ -45,6 +46,10 @@ TINY_LOSS = 1e-6
 RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
 
 
+# The scalars of the loop travel in few vectors: a compiled loop runs one kernel for
+# each scalar of its own, and these are what a step over few rows and parameters costs.
+
+
 class Control(NamedTuple):
     """What the host decides before each block; all of it is traced."""
 
@@ -52,9 +57,30 @@ class Control(NamedTuple):
     is_replaced: Any  # the values are new: evaluate them before the next update
     stop_at: Any  # the step at which to come back
     first_row: Any  # the step that the first row of the history block belongs to
-    tol: Any  # 0 is off
     patience: Any  # steps without a new best loss, 0 is off
     stalled_after: Any  # the same for an optimiser that descends at every step
+    tol: Any  # 0 is off
+
+    def arguments(self) -> tuple[np.ndarray, float]:
+        """Return what the program takes: the integers as one vector, and the rest."""
+        return np.array(self[:-1], np.int32), float(self.tol)
+
+
+class Counts(NamedTuple):
+    """The loop's integers."""
+
+    step: Any
+    pending: Any  # 1 if the state is to be evaluated, not updated
+    status: Any
+    best_step: Any
+    selected_step: Any
+
+
+class Best(NamedTuple):
+    """The losses that the loop remembers."""
+
+    lowest: Any
+    selected: Any
 
 
 class Carry(NamedTuple):
@@ -62,32 +88,36 @@ class Carry(NamedTuple):
 
     internal: PyTree  # free values, in the optimiser's space
     opt_state: PyTree
-    value: Array
     aux: PyTree
     gradient: PyTree
-    step: Array
-    pending: Array
-    status: Array
-    now: Progress  # what the rule of convergence looks at, here
-    start: Progress  # and at step 0
-    best_value: Array
-    best_step: Array
-    selected: PyTree  # (internal, value, step) of the state to be returned
-    history: PyTree
+    selected: PyTree  # the free values that are to be returned
+    counts: Array  # of shape (5,): Counts
+    best: Array  # of shape (2,): Best
+    now: Array  # of shape (5,): Progress, here
+    start: Array  # and at step 0
+    history: dict[str, Array]  # data type to (HISTORY_ROWS, n_columns)
 
 
 class Report(NamedTuple):
     """What the host reads off a block's end, in the user's units."""
 
-    values: dict[int, Array]
-    selected_values: dict[int, Array]
+    values: tuple[PyTree, dict[int, Array]]  # the free ones joined, and the tied
+    selected_values: tuple[PyTree, dict[int, Array]]
 
 
 class Block(NamedTuple):
     """The loop for one structure."""
 
     run: Callable[..., tuple[Carry, Report]]
-    blank: Callable[..., Carry]
+    blank: Callable[..., tuple[Carry, list[Column]]]
+
+
+class Column(NamedTuple):
+    """Where the history has a quantity."""
+
+    key: Any  # "loss", "grad_norm", "learning_rate", or the position of a leaf
+    dtype: str
+    index: int
 
 
 def make_block(
@@ -115,122 +145,138 @@ def make_block(
     Returns
     -------
     Block
-        ``run(numbers, data, hyper, control, carry)``, to be compiled, and
-        ``blank(numbers, data, hyper)``, which makes a carry to start from.
+        ``run(numbers, data, hyper, control, carry)``, to be compiled (``control`` as
+        `Control.arguments` has it), and
+        ``blank(numbers, data, hyper)``, which makes a carry to start from and says
+        where the history has what.
     """
-
-    def objective(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any]:
-        values = user_values(structure, numbers, internal)
-        result = loss(build_state(structure, numbers, values), *data)
-        value, aux = result if has_aux else (result, ())
-        return jnp.asarray(value), aux
-
-    def evaluate(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any, Any]:
-        (value, aux), gradient = value_and_grad(objective, mode)(
-            internal, numbers, data
-        )
-        zeros = jax.tree.map(jnp.zeros_like, gradient)
-        return value, aux, hold_fixed_entries(structure, numbers, gradient, zeros)
-
-    def scalars(values: dict[int, Any]) -> dict[int, Any]:
-        return {i: values[i] for i in shown if jnp.ndim(values[i]) == 0}
 
     shown = structure.indices("free", "tied")
 
+    def objective(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any]:
+        # Not part of the loops over the rows, where they would be computed anew for
+        # each row.
+        values = user_values(structure, numbers, internal)
+        result = loss(build_state(structure, numbers, values), *data)
+        value, aux = result if has_aux else (result, ())
+        scalars = {i: values[i] for i in shown if jnp.ndim(values[i]) == 0}
+        return jnp.asarray(value), (aux, scalars)
+
+    def evaluate(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, ...]:
+        (value, (aux, scalars)), gradient = value_and_grad(objective, mode)(
+            internal, numbers, data
+        )
+        zeros = jax.tree.map(jnp.zeros_like, gradient)
+        gradient = hold_fixed_entries(structure, numbers, gradient, zeros)
+        return value, aux, gradient, scalars
+
     def row_of(
-        numbers: Any,
-        hyper: Any,
-        internal: Any,
-        value: Any,
-        norm: Any,
-        state: Any,
-        k: Any,
-    ) -> dict[str, Any]:
+        hyper: Any, scalars: Any, value: Any, norm: Any, state: Any, k: Any
+    ) -> dict[Any, Any]:
         row = {"loss": value, "grad_norm": norm}
         rate = optimizer.learning_rate(hyper, state, k)
         if rate is not None:
             row["learning_rate"] = rate
-        row["values"] = scalars(user_values(structure, numbers, internal))
-        return row
+        return row | scalars
 
-    def blank(numbers: Any, data: Any, hyper: Any) -> Carry:
+    def blank(numbers: Any, data: Any, hyper: Any) -> tuple[Carry, list[Column]]:
         internal = jax.eval_shape(lambda n: internal_start(structure, n), numbers)
-        value, aux = jax.eval_shape(objective, internal, numbers, data)
+        value, (aux, scalars) = jax.eval_shape(objective, internal, numbers, data)
         opt_state = jax.eval_shape(
             lambda h, i: optimizer.build(h).init(i), hyper, internal
         )
-        row = jax.eval_shape(
-            row_of, numbers, hyper, internal, value, value, opt_state, 0
-        )
-        history = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((HISTORY_ROWS, *x.shape), x.dtype), row
-        )
+        # Keys of both kinds cannot be sorted, as a pytree's are.
+        names: list[Any] = []
+
+        def list_row(*arguments: Any) -> list[Any]:
+            row = row_of(*arguments)
+            names.extend(row)
+            return list(row.values())
+
+        row = jax.eval_shape(list_row, hyper, scalars, value, value, opt_state, 0)
+        columns: list[Column] = []
+        for name, entry in zip(names, row, strict=True):
+            before = [c for c in columns if c.dtype == str(entry.dtype)]
+            columns.append(Column(name, str(entry.dtype), len(before)))
+        history = {
+            dtype: np.zeros((HISTORY_ROWS, len(list(group))), dtype)
+            for dtype, group in groupby(
+                sorted(columns, key=lambda c: c.dtype), key=lambda c: c.dtype
+            )
+        }
         # NumPy arrays: an eager JAX operation would compile a program of its own.
-        count = np.zeros((), dtype=np.int32)
-        flag = np.zeros((), dtype=bool)
-        zero = _zeros(value)
-        infinite = np.asarray(np.inf, dtype=value.dtype)
         start = _zeros(internal)
-        return Carry(
+        # A line search takes any step from here, at once; infinity would make NaN.
+        now = Progress(np.finfo(value.dtype).max / 4, 0.0, 0.0, 0.0, 0.0)
+        carry = Carry(
             internal=start,
             opt_state=_zeros(opt_state),
-            # A line search takes any step from here, at once; infinity would make NaN.
-            value=np.asarray(np.finfo(value.dtype).max / 4, dtype=value.dtype),
             aux=_zeros(aux),
             gradient=start,
-            step=count,
-            pending=flag,
-            status=count,
-            now=Progress(*[zero] * len(Progress._fields)),
-            start=Progress(*[zero] * len(Progress._fields)),
-            best_value=infinite,
-            best_step=count,
-            selected=(start, zero, count),
-            history=_zeros(history),
+            selected=start,
+            counts=np.zeros(len(Counts._fields), np.int32),
+            best=np.array(Best(lowest=np.inf, selected=0.0), value.dtype),
+            now=np.array(now, value.dtype),
+            start=np.zeros(len(Progress._fields), value.dtype),
+            history=history,
         )
+        return carry, columns
 
     def enter(numbers: Any, hyper: Any, control: Control, carry: Carry) -> Carry:
         """Put the host's decisions into what the previous block left."""
         start = internal_start(structure, numbers)
-        internal = _where(control.is_replaced, start, carry.internal)
+        is_replaced = control.is_replaced > 0
+        internal = _where(is_replaced, start, carry.internal)
         fresh = optimizer.build(hyper).init(start)
+        counts = Counts(*carry.counts)
+        counts = counts._replace(
+            pending=control.is_replaced,
+            # A replaced state has another chance.
+            status=jnp.where(is_replaced, RUNNING, counts.status),
+        )
         return carry._replace(
             internal=internal,
-            opt_state=_where(control.is_start, fresh, carry.opt_state),
-            pending=jnp.asarray(control.is_replaced),
-            # A replaced state has another chance.
-            status=jnp.where(control.is_replaced, RUNNING, carry.status),
+            opt_state=_where(control.is_start > 0, fresh, carry.opt_state),
+            counts=_vector(counts, carry.counts),
         )
 
     def run(
-        numbers: Any, data: Any, hyper: Any, control: Control, carry: Carry
+        numbers: Any, data: Any, hyper: Any, control: Any, carry: Carry
     ) -> tuple[Carry, Report]:
+        control = Control(*control[0], control[1])
         lower, upper = internal_bounds(structure, numbers)
         transformation = optax.with_extra_args_support(optimizer.build(hyper))
 
+        def loss_unit(start: Progress) -> Any:
+            """Return what the losses that a line search sees are multiplied by.
+
+            It takes its first step in the gradient's own units, which is next to
+            nothing where the loss is.
+            """
+            size = jnp.abs(start.value)
+            tiny = (control.stalled_after > 0) & (size > 0) & (size < TINY_LOSS)
+            # Not where it is rounding error, at the optimum of a fit without residuals.
+            tiny &= start.sensitivity < 1 / TINY_LOSS
+            return jnp.where(tiny, 1 / jnp.where(tiny, size, 1), 1)
+
         def take_step(carry: Carry) -> tuple[PyTree, PyTree]:
+            unit = loss_unit(Progress(*carry.start)) if optimizer.descends else 1
+
             def value_fn(internal: PyTree) -> Any:
                 held = hold_fixed_entries(structure, numbers, internal, carry.internal)
                 return unit * objective(held, numbers, data)[0]
-
-            # An optimiser that searches along lines takes its first step in the
-            # gradient's own units, which is next to nothing where the loss is.
-            size = jnp.abs(carry.start.value)
-            tiny = (control.stalled_after > 0) & (size > 0) & (size < TINY_LOSS)
-            # Not where it is rounding error, at the optimum of a fit without residuals.
-            tiny &= carry.start.sensitivity < 1 / TINY_LOSS
-            unit = jnp.where(tiny, 1 / jnp.where(tiny, size, 1), 1)
 
             differentiable = (
                 value_fn if mode == "rev" else differentiable_forward(value_fn)
             )
             gradient = active_gradient(carry.internal, carry.gradient, lower, upper)
-            gradient = jax.tree.map(lambda g: (unit * g).astype(g.dtype), gradient)
+            if optimizer.descends:
+                gradient = jax.tree.map(lambda g: (unit * g).astype(g.dtype), gradient)
             updates, opt_state = transformation.update(
                 gradient,
                 carry.opt_state,
                 carry.internal,
-                value=unit * carry.value,
+                value=unit * Progress(*carry.now).value,
                 grad=gradient,
                 value_fn=differentiable,
             )
@@ -245,88 +291,113 @@ def make_block(
             Curvature that a line search gathered before the active bounds changed,
             or on a step that failed, can point uphill from then on.
             """
-            since = carry.step - carry.best_step
+            counts = Counts(*carry.counts)
+            since = counts.step - counts.best_step
             lost = (control.stalled_after > 0) & (since % RESTART_EVERY == RESTART_AT)
             fresh = transformation.init(carry.internal)
             return carry._replace(opt_state=_where(lost, fresh, carry.opt_state))
 
         def body(carry: Carry) -> Carry:
-            advance = ~carry.pending
-            moved, opt_state = take_step(with_restart(carry))
+            counts, best = Counts(*carry.counts), Best(*carry.best)
+            advance = counts.pending == 0
+            moved, opt_state = take_step(
+                with_restart(carry) if optimizer.descends else carry
+            )
             internal = _where(advance, moved, carry.internal)
             opt_state = _where(advance, opt_state, carry.opt_state)
-            value, aux, gradient = evaluate(internal, numbers, data)
-            step = carry.step + advance
+            value, aux, gradient, scalars = evaluate(internal, numbers, data)
+            step = counts.step + advance
             projected = active_gradient(internal, gradient, lower, upper)
-            norm = optax.tree.norm(projected).astype(value.dtype)
-            row = row_of(numbers, hyper, internal, value, norm, opt_state, step - 1)
-            history = jax.tree.map(
-                lambda rows, new: rows.at[step - control.first_row].set(
-                    jnp.asarray(new, rows.dtype)
-                ),
-                carry.history,
-                row,
+            now, largest = measure(
+                internal, gradient, projected, carry.internal, value, advance
             )
+            row = row_of(hyper, scalars, value, now.norm, opt_state, step - 1)
             # Entry by entry: the norm of finite entries may overflow.
-            finite = jnp.isfinite(value) & _all_finite(gradient)
-            now = measure(internal, projected, carry.internal, value, norm, advance)
-            start = _where(step == 0, now, carry.start)
-            better = finite & (value < carry.best_value)
-            best_value = jnp.where(better, value, carry.best_value)
+            finite = jnp.isfinite(value) & jnp.isfinite(largest)
+            now_vector = _vector(now, carry.now)
+            start = jnp.where(step == 0, now_vector, carry.start)
+            better = finite & (value < best.lowest)
+            lowest = jnp.where(better, value, best.lowest)
             # Close to an optimum the loss is flat to rounding error, and a later
             # state has more digits; one that is clearly higher is a way gone wrong.
-            slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(best_value)
-            is_good = finite & (value <= best_value + slack)
-            converged = is_good & has_converged(now, start, control.tol)
+            slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(lowest)
+            is_good = finite & (value <= lowest + slack)
+            converged = is_good & has_converged(now, Progress(*start), control.tol)
             descends = control.stalled_after > 0
-            best_step = jnp.where(better, step, carry.best_step)
+            best_step = jnp.where(better, step, counts.best_step)
             since_best = step - best_step
-            status = jnp.select(
-                [
-                    ~finite,
-                    (control.tol > 0) & converged,
-                    descends & (since_best >= control.stalled_after),
-                    (control.patience > 0) & (since_best >= control.patience),
-                ],
-                [NON_FINITE, CONVERGED, STALLED, NO_IMPROVEMENT],
+            status = jnp.where(
+                (control.patience > 0) & (since_best >= control.patience),
+                NO_IMPROVEMENT,
                 RUNNING,
             )
+            for code, holds in (
+                (STALLED, descends & (since_best >= control.stalled_after)),
+                (CONVERGED, (control.tol > 0) & converged),
+                (NON_FINITE, ~finite),
+            ):
+                status = jnp.where(holds, code, status)
+            selects = is_good | (finite & ~descends)
             return Carry(
                 internal=internal,
                 opt_state=opt_state,
-                value=value,
                 aux=aux,
                 gradient=gradient,
-                step=step,
-                pending=jnp.zeros_like(carry.pending),
-                status=status.astype(carry.status.dtype),
-                now=now,
-                start=start,
-                best_value=best_value,
-                best_step=best_step,
-                selected=_where(
-                    is_good | (finite & ~descends),
-                    (internal, value, step),
-                    carry.selected,
+                selected=_where(selects, internal, carry.selected),
+                counts=_vector(
+                    Counts(
+                        step=step,
+                        pending=0,
+                        status=status,
+                        best_step=best_step,
+                        selected_step=jnp.where(selects, step, counts.selected_step),
+                    ),
+                    carry.counts,
                 ),
-                history=history,
+                best=_vector(
+                    Best(lowest, jnp.where(selects, value, best.selected)), carry.best
+                ),
+                now=now_vector,
+                start=start,
+                history=_with_row(carry.history, step - control.first_row, row),
             )
 
         def goes_on(carry: Carry) -> Any:
-            return carry.pending | (
-                (carry.status == RUNNING) & (carry.step < control.stop_at)
+            counts = Counts(*carry.counts)
+            return (counts.pending > 0) | (
+                (counts.status == RUNNING) & (counts.step < control.stop_at)
             )
 
         begin = enter(numbers, hyper, control, carry)
         end = jax.lax.while_loop(goes_on, lambda c: _like(body(c), c), begin)
 
-        def shown_values(internal: PyTree) -> dict[int, Any]:
+        def shown_values(internal: PyTree) -> tuple[PyTree, dict[int, Any]]:
             values = user_values(structure, numbers, internal)
-            return {i: values[i] for i in shown}
+            tied = {i: values[i] for i in structure.indices("tied")}
+            return structure.join(values), tied
 
-        return end, Report(shown_values(end.internal), shown_values(end.selected[0]))
+        return end, Report(shown_values(end.internal), shown_values(end.selected))
 
     return Block(run, blank)
+
+
+def _with_row(
+    history: dict[str, Any], at: Any, row: dict[Any, Any]
+) -> dict[str, Any]:
+    """Write one row of the history, the columns of each data type in their order."""
+    entries = [jnp.asarray(entry) for entry in row.values()]
+    return {
+        dtype: jax.lax.dynamic_update_slice(
+            rows,
+            jnp.stack([entry for entry in entries if str(entry.dtype) == dtype])[None],
+            (at, jnp.zeros_like(at)),
+        )
+        for dtype, rows in history.items()
+    }
+
+
+def _vector(scalars: Sequence[Any], like: Any) -> Any:
+    return jnp.stack([jnp.asarray(x).astype(like.dtype) for x in scalars])
 
 
 def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., Any]:
@@ -399,7 +470,3 @@ def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
 def _like(new: PyTree, old: PyTree) -> PyTree:
     """Cast leaves to the types of others: those of a loop, say, are fixed."""
     return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)
-
-
-def _all_finite(tree: PyTree) -> Any:
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

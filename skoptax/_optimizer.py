@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import optax
+import pandas as pd
 
 from ._driver import STATUS_NAMES, Run
 from ._packing import wants_float64
@@ -321,7 +322,9 @@ def finish(
         message = f"{message} The result is that of step {run.selected_step}."
     else:
         status = "callback"
-    fitting_data["history"] = run.history()
+    columns = run.history()
+    index = pd.RangeIndex(run.step + 1, name="step")
+    fitting_data["history"] = pd.DataFrame(columns, index=index)
     fitting_data["n_steps"] = run.step
     fitting_data["status"] = status
     fitting_data["message"] = message

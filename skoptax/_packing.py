@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,59 +19,11 @@ import numpy as np
 from ._component import Component, split_numbers
 from ._parameter import Parameter, is_parameter
 from ._state import is_free, leaf_names, path_name
+from ._structure import Leaf, Numbers, Structure
 from ._transforms import Identity, Transform, check_range, resolve_transform
 from ._typing import PyTree
 from ._validation import did_you_mean, invalid, is_number, shorten
 from .exceptions import InvalidParameterError
-
-Numbers = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """What the trace sees of one leaf of a state: everything but its numbers."""
-
-    kind: Literal["free", "fixed", "tied", "array", "constant"]
-    name: str
-    parameter_name: str | None = None
-    transform: Transform = field(default_factory=Identity)
-    masked: bool = False
-    tie: Any = None
-    prior: Any = None
-    constant: Any = None
-
-
-@dataclass(frozen=True)
-class Structure:
-    """The part of a state that is known at trace time."""
-
-    treedef: Any
-    leaves: tuple[Leaf, ...]
-    # (position of a tied leaf, its arguments' names and positions), in an order
-    # in which each can be computed.
-    ties: tuple[tuple[int, tuple[tuple[str, int], ...]], ...]
-
-    def content(self) -> tuple[Any, ...]:
-        """Return what a content key must hold of it."""
-        return (_treedef_content(self.treedef), self.leaves, self.ties)
-
-    def indices(self, *kinds: str) -> list[int]:
-        """Return the positions of the leaves of these kinds."""
-        return [i for i, leaf in enumerate(self.leaves) if leaf.kind in kinds]
-
-    def tree(self, values: dict[int, Any]) -> PyTree:
-        """Build a pytree of the state's structure, ``None`` where nothing is given."""
-        return jax.tree.unflatten(
-            self.treedef, [values.get(i) for i in range(len(self.leaves))]
-        )
-
-
-def _treedef_content(treedef: Any) -> Any:
-    node = treedef.node_data()
-    return (
-        None if node is None else (node, [*map(_treedef_content, treedef.children())])
-    )
-
 
 def wants_float64(state: PyTree) -> bool:
     """Tell whether a leaf of the state is of double precision."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optax
 from sklearn.utils import check_random_state
 
 from ._component import Component, split_numbers
@@ -29,9 +28,6 @@ from .penalties import resolve_penalty
 OWNER = "OptaxEstimator"
 # What "auto" stands for.
 AUTO_OPTIMIZER = "lbfgs"
-# Factories of optimisers that descend at every step, by a line search, to the limits
-# of the arithmetic: they have a tolerance by default.
-DESCENDING = frozenset({optax.lbfgs})
 # If they find no lower loss in so many steps in a row, rounding error is all that
 # is left.
 STALLED_AFTER = 20
@@ -123,7 +119,8 @@ def read_settings(estimator: Any, dtype: np.dtype) -> Settings:
         estimator.optimizer_kwargs,
         OWNER,
     )
-    descends = getattr(optimizer, "factory", None) in DESCENDING
+    # It goes to the limits of the arithmetic, so it has a tolerance by default.
+    descends = optimizer.descends
     if estimator.tol is not None:
         tol = check_real("tol", OWNER, estimator.tol, 0.0)
     else:

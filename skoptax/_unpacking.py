@@ -7,52 +7,74 @@ an active bound, a clip after each update.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ._component import join_numbers
-from ._packing import Numbers, Structure
 from ._parameter import Parameter
-from ._transforms import Pair
+from ._structure import Numbers, Structure, separate
+from ._transforms import Identity, Pair
 from ._typing import PyTree
+
+
+def _leafwise(
+    structure: Structure, function: Callable[..., Any], *trees: PyTree
+) -> PyTree:
+    """Apply ``function(transform, *arrays)`` to each free leaf, or to all at once."""
+    if structure.is_plain:
+        return jax.tree.map(partial(function, Identity()), *trees)
+    parts = [structure.split(tree) for tree in trees]
+    return structure.join(
+        {
+            i: function(structure.leaves[i].transform, *(part[i] for part in parts))
+            for i in structure.indices("free")
+        }
+    )
 
 
 def internal_bounds(structure: Structure, numbers: Numbers) -> tuple[PyTree, PyTree]:
     """Return the bounds in the space the optimiser steps in."""
-    lower, upper = {}, {}
-    for i in structure.indices("free"):
-        transform = structure.leaves[i].transform
-        low, high = numbers["lower"][i], numbers["upper"][i]
-        inner_low = jnp.where(jnp.isfinite(low), transform.from_user(low), -jnp.inf)
-        inner_high = jnp.where(jnp.isfinite(high), transform.from_user(high), jnp.inf)
-        if isinstance(transform, Pair):
-            # Its direction is not known: read it off the slope at the start.
-            start = transform.from_user(numbers["values"][i])
-            _, slope = jax.jvp(transform.to_user, (start,), (jnp.ones_like(start),))
-            rises = slope >= 0
-            swapped_low = jnp.where(
-                jnp.isfinite(high), transform.from_user(high), -jnp.inf
-            )
-            swapped_high = jnp.where(
-                jnp.isfinite(low), transform.from_user(low), jnp.inf
-            )
-            inner_low = jnp.where(rises, inner_low, swapped_low)
-            inner_high = jnp.where(rises, inner_high, swapped_high)
-        lower[i] = inner_low / numbers["scale"][i]
-        upper[i] = inner_high / numbers["scale"][i]
-    return structure.tree(lower), structure.tree(upper)
+    free = separate(structure, numbers)
+
+    def end(side: str) -> Callable[..., Any]:
+        def inner(transform: Any, low: Any, high: Any, start: Any, scale: Any) -> Any:
+            if isinstance(transform, Identity):
+                return (low if side == "lower" else high) / scale
+            bound, other = (low, high) if side == "lower" else (high, low)
+            beyond = -jnp.inf if side == "lower" else jnp.inf
+            found = jnp.where(jnp.isfinite(bound), transform.from_user(bound), beyond)
+            if isinstance(transform, Pair):
+                # Its direction is not known: read it off the slope at the start.
+                point = transform.from_user(start)
+                _, slope = jax.jvp(transform.to_user, (point,), (jnp.ones_like(point),))
+                swapped = jnp.where(
+                    jnp.isfinite(other), transform.from_user(other), beyond
+                )
+                found = jnp.where(slope >= 0, found, swapped)
+            return found / scale
+
+        return inner
+
+    arrays = [free[key] for key in ("lower", "upper", "values", "scale")]
+    return (
+        _leafwise(structure, end("lower"), *arrays),
+        _leafwise(structure, end("upper"), *arrays),
+    )
 
 
 def internal_start(structure: Structure, numbers: Numbers) -> PyTree:
     """Return the free parameters' values in the space the optimiser steps in."""
-    found = {}
-    for i in structure.indices("free"):
-        value = jnp.asarray(numbers["values"][i])
-        inner = structure.leaves[i].transform.from_user(value) / numbers["scale"][i]
-        found[i] = inner.astype(value.dtype)
-    return structure.tree(found)
+    free = separate(structure, numbers)
+
+    def inner(transform: Any, value: Any, scale: Any) -> Any:
+        value = jnp.asarray(value)
+        return (transform.from_user(value) / scale).astype(value.dtype)
+
+    return _leafwise(structure, inner, free["values"], free["scale"])
 
 
 @jax.custom_jvp
@@ -80,25 +102,40 @@ def user_values(
     nearest point inside.
     """
     lower, upper = internal_bounds(structure, numbers)
-    inner, inner_lower, inner_upper = (
-        structure.treedef.flatten_up_to(tree) for tree in (internal, lower, upper)
+    free = separate(structure, numbers)
+
+    def to_user(
+        transform: Any,
+        inner: Any,
+        inner_lower: Any,
+        inner_upper: Any,
+        low: Any,
+        high: Any,
+        scale: Any,
+    ) -> Any:
+        inside = clip_keeping_edges(inner, inner_lower, inner_upper)
+        value = transform.to_user(inside * scale)
+        # The map back rounds: put the value exactly on a bound it touches.
+        nearest = jnp.where(value - low <= high - value, low, high)
+        on_edge = (inside <= inner_lower) | (inside >= inner_upper)
+        exact = jnp.where(on_edge, nearest, jnp.clip(value, low, high))
+        # (An overflow stays one: inf - inf would make it NaN.)
+        shift = jnp.where(exact == value, 0, exact - value)
+        return (value + jax.lax.stop_gradient(shift)).astype(inner.dtype)
+
+    found: dict[int, Any] = {
+        i: numbers["static"][i] for i in structure.indices("fixed", "array")
+    }
+    found |= structure.split(
+        _leafwise(
+            structure,
+            to_user,
+            internal,
+            lower,
+            upper,
+            *(free[key] for key in ("lower", "upper", "scale")),
+        )
     )
-    found: dict[int, Any] = {}
-    for i, leaf in enumerate(structure.leaves):
-        if leaf.kind in ("fixed", "array"):
-            found[i] = numbers["static"][i]
-        elif leaf.kind == "free":
-            inside = clip_keeping_edges(inner[i], inner_lower[i], inner_upper[i])
-            value = leaf.transform.to_user(inside * numbers["scale"][i])
-            # The map back rounds: put the value exactly on a bound it touches.
-            low, high = numbers["lower"][i], numbers["upper"][i]
-            nearest = jnp.where(value - low <= high - value, low, high)
-            on_edge = (inside <= inner_lower[i]) | (inside >= inner_upper[i])
-            exact = jnp.where(on_edge, nearest, jnp.clip(value, low, high))
-            # (An overflow stays one: inf - inf would make it NaN.)
-            shift = jnp.where(exact == value, 0, exact - value)
-            value = value + jax.lax.stop_gradient(shift)
-            found[i] = value.astype(inner[i].dtype)
     for i, arguments in structure.ties:
         tied = structure.leaves[i].tie(**{name: found[at] for name, at in arguments})
         found[i] = jnp.asarray(tied)
@@ -130,11 +167,14 @@ def hold_fixed_entries(
     structure: Structure, numbers: Numbers, new: PyTree, old: PyTree
 ) -> PyTree:
     """Return ``new``, with the fixed entries of partly free arrays as in ``old``."""
-    if not numbers["mask"]:
+    mask = numbers["mask"]
+    if structure.shapes is not None:
+        return jnp.where(mask, new, old) if len(mask) else new
+    if not mask:
         return new
     fresh, held = (structure.treedef.flatten_up_to(tree) for tree in (new, old))
-    for i, mask in numbers["mask"].items():
-        fresh[i] = jnp.where(mask, fresh[i], held[i])
+    for i, entries in mask.items():
+        fresh[i] = jnp.where(entries, fresh[i], held[i])
     return jax.tree.unflatten(structure.treedef, fresh)
 
 

@@ -30,14 +30,16 @@ def test_measures_in_numpy(x, g, step, value, unit):
         return {"a": jnp.asarray(values[:2]), "b": jnp.asarray(values[2])}
 
     with jax.enable_x64(True):
-        found = measure(
+        found, largest = measure(
             tree(x),
+            tree(10 * g * unit),
             tree(g * unit),
             tree(x - step),
             jnp.asarray(value * unit),
-            jnp.asarray(1.0),
             jnp.asarray(True),
         )
+    assert_allclose(largest, 10 * unit * np.max(np.abs(g)), rtol=1e-12)
+    assert_allclose(found.norm, unit * np.linalg.norm(g), rtol=1e-12, atol=1e-300)
     # The units of the loss make no difference.
     size = np.maximum(np.abs(x), 1.0)
     expected = np.max(np.abs(g) * size) / abs(value)
@@ -51,8 +53,26 @@ def test_measures_in_numpy(x, g, step, value, unit):
 
 def test_before_any_step_nothing_rests():
     one = jnp.ones(())
-    now = measure(one, one, one, one, one, jnp.asarray(False))
+    now, _ = measure(one, one, one, one, one, jnp.asarray(False))
     assert np.isinf(now.moved)
+
+
+@pytest.mark.parametrize("n", [3, 5000])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_entry_that_is_not_finite_shows(n, bad):
+    x = jnp.ones(n)
+    for at in (0, n // 2, n - 1):
+        gradient = {"a": x, "b": x.at[at].set(bad)}
+        state = {"a": x, "b": x}
+        _, largest = measure(
+            state, gradient, gradient, state, jnp.asarray(1.0), jnp.asarray(True)
+        )
+        assert not np.isfinite(largest)
+
+
+def progress(value, norm, optimality, sensitivity, moved):
+    size = abs(value)
+    return Progress(value, norm, optimality * size, sensitivity * size, moved)
 
 
 @pytest.mark.parametrize(
@@ -78,11 +98,15 @@ def test_before_any_step_nothing_rests():
     ],
 )
 def test_rule(changes, expected):
-    now = Progress(value=0.5, norm=1e-9, optimality=1e-11, sensitivity=0.0, moved=1e-6)
-    start = Progress(value=1.0, norm=1.0, optimality=1.0, sensitivity=1.0, moved=np.inf)
-    assert bool(has_converged(now._replace(**changes), start, 1e-10)) is expected
+    given = {"value": 0.5, "norm": 1e-9, "optimality": 1e-11, "sensitivity": 0.0}
+    now = progress(**given | {"moved": 1e-6} | changes)
+    start = progress(
+        value=1.0, norm=1.0, optimality=1.0, sensitivity=1.0, moved=np.inf
+    )
+    assert bool(has_converged(now, start, 1e-10)) is expected
     # A gradient that was as small at the start says nothing.
-    start = start._replace(optimality=1e-11, value=0.5)
+    now = progress(**given, moved=1e-6)
+    start = progress(0.5, 1.0, 1e-11, 1.0, np.inf)
     assert bool(has_converged(now, start, 1e-10)) is False
 
 

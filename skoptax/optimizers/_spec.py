@@ -40,6 +40,38 @@ DEFAULT_LEARNING_RATES = {
 WITHOUT_LEARNING_RATE = frozenset({"lbfgs"})
 
 
+# Factories of optimisers that descend at every step, by a line search, to the limits
+# of the arithmetic.
+DESCENDING = frozenset({optax.lbfgs})
+# They treat the entries of all parameters alike, each by itself or as one vector, so
+# that it makes no difference to them how the entries are arranged. Each is tested.
+ENTRYWISE = frozenset(
+    {
+        "adabelief",
+        "adadelta",
+        "adagrad",
+        "adam",
+        "adamax",
+        "adamaxw",
+        "adamw",
+        "adan",
+        "amsgrad",
+        "lbfgs",
+        "lion",
+        "nadam",
+        "nadamw",
+        "optimistic_gradient_descent",
+        "radam",
+        "rmsprop",
+        "rprop",
+        "sgd",
+        "sign_sgd",
+        "signum",
+        "yogi",
+    }
+)
+
+
 @dataclass(frozen=True, eq=False)
 class OptimizerSpec:
     """An optimiser that is built inside of the program.
@@ -67,6 +99,25 @@ class OptimizerSpec:
             The factory, the constants, and the numbers' names.
         """
         return ("spec", self.factory, self.constants, sorted(self.numbers))
+
+    @property
+    def descends(self) -> bool:
+        """Whether it lowers the loss at every step, by a line search."""
+        return self.factory in DESCENDING
+
+    @property
+    def is_entrywise(self) -> bool:
+        """Whether the arrangement of the entries makes no difference to it.
+
+        A mask, or a transformation among the hyperparameters, may tell parameters
+        apart.
+        """
+        return self.factory in _entrywise_factories() and all(
+            value is None
+            or isinstance(value, (bool, int, float, str))
+            or name == "learning_rate"
+            for name, value in self.constants.items()
+        )
 
     def build(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
         """Build the transformation.
@@ -118,6 +169,10 @@ class FinishedOptimizer:
     transformation: optax.GradientTransformation
     numbers: dict[str, float] = field(default_factory=dict)
 
+    # What it does with which parameter is not known.
+    is_entrywise = False
+    descends = False
+
     def content(self) -> tuple[Any, ...]:
         """Return what a content key must hold of it."""
         return ("finished", self.transformation)
@@ -138,6 +193,12 @@ def _rate_in_state(state: Any) -> Any:
     # The state of a schedule goes by the same name; it is no array.
     scalars = [value for _, value in found if getattr(value, "ndim", None) == 0]
     return scalars[0] if len(scalars) == 1 else None
+
+
+@functools.cache
+def _entrywise_factories() -> frozenset[Factory]:
+    found = factories()
+    return frozenset(found[name] for name in ENTRYWISE if name in found)
 
 
 @functools.cache
