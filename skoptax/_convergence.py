@@ -49,15 +49,14 @@ class Progress(NamedTuple):
 
 
 def measure(
-    internal: Any, gradient: Any, projected: Any, before: Any, value: Any, moved: Any
-) -> tuple[Progress, Any]:
+    internal: Any, gradient: Any, before: Any, value: Any, moved: Any
+) -> Progress:
     """Measure how far a state is from an optimum.
 
     Parameters
     ----------
-    internal, gradient, projected, before : pytree
-        The state, the gradient at it and what of it does not point out of an active
-        bound, and the state before the step.
+    internal, gradient, before : pytree
+        The state, the projected gradient at it, and the state before the step.
     value : scalar
         The loss.
     moved : bool
@@ -65,31 +64,25 @@ def measure(
 
     Returns
     -------
-    progress : Progress
+    Progress
         What the rule of convergence looks at.
-    largest : scalar
-        The largest entry of the gradient, not finite if any is not.
     """
     dtype = value.dtype
     found = []
-    for x, g, p, old in zip(
-        *map(jax.tree.leaves, (internal, gradient, projected, before)), strict=True
+    for x, g, old in zip(
+        *map(jax.tree.leaves, (internal, gradient, before)), strict=True
     ):
         width = jnp.maximum(jnp.abs(x), 1.0)
-        found.append(
-            _maxima(jnp.abs(g), jnp.abs(p) * width, jnp.abs(p * x), abs(x - old) / width)
-        )
-    largest, reach, pull, change = jnp.max(
-        jnp.stack([jnp.stack(m).astype(dtype) for m in found]), axis=0
-    )
-    progress = Progress(
+        maxima = _maxima(jnp.abs(g) * width, jnp.abs(g * x), jnp.abs(x - old) / width)
+        found.append(jnp.stack(list(maxima)).astype(dtype))
+    reach, pull, change = jnp.max(jnp.stack(found), axis=0)
+    return Progress(
         value=value,
-        norm=optax.tree.norm(projected).astype(dtype),
+        norm=optax.tree.norm(gradient).astype(dtype),
         reach=reach,
         pull=pull,
         moved=jnp.where(moved, change, jnp.inf).astype(dtype),
     )
-    return progress, largest
 
 
 def _maxima(*arrays: Any) -> Any:
@@ -124,12 +117,13 @@ def has_converged(now: Progress, start: Progress, tol: Any) -> Any:
     bool
         Always true where the gradient is exactly zero.
     """
-    rests = now.moved <= jnp.sqrt(tol)
+    # Nothing is made of tol alone, which would be a computation of its own.
+    rests = now.moved**2 <= tol
     fallen = (now.optimality <= tol) & (start.optimality > tol)
     vanished = (
         (now.value >= 0)
-        & (now.value <= tol**2 * jnp.abs(start.value))
-        & (now.norm <= jnp.sqrt(tol) * start.norm)
+        & (now.value <= tol * (tol * jnp.abs(start.value)))
+        & ((now.norm / start.norm) ** 2 <= tol)
         & (now.sensitivity * tol >= 1)
     )
     return (now.norm == 0) | (rests & (fallen | vanished))

@@ -19,6 +19,7 @@ from ._loop import (
     HISTORY_ROWS,
     NO_IMPROVEMENT,
     NON_FINITE,
+    OFF,
     RUNNING,
     STALLED,
     Control,
@@ -106,7 +107,6 @@ class Run:
         self._owner = owner
         self._role = role
         self._carry: Any = None
-        self._report: Any = None
         self._replaced = True
         self._rows: list[tuple[int, Any]] = []
         self._first_row = 0
@@ -172,20 +172,18 @@ class Run:
             limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
             is_start = self._carry is None
             control = Control(
-                is_start=is_start,
-                is_replaced=self._replaced,
-                stop_at=limit,
-                first_row=self._first_row,
-                patience=self.patience,
-                stalled_after=self.stalled_after,
+                is_start=np.bool_(is_start),
+                is_replaced=np.bool_(self._replaced),
+                stop_at=np.int32(limit),
+                first_row=np.int32(self._first_row),
+                patience=np.int32(self.patience or OFF),
+                stalled_after=np.int32(self.stalled_after or OFF),
                 tol=float(self.tol),
             )
             carry = self._program.about[0] if is_start else self._carry
             began, before = time.perf_counter(), self.step
             with explained(self._role):
-                self._carry, self._report = self._program(
-                    *self._inputs(), control.arguments(), carry
-                )
+                self._carry = self._program(*self._inputs(), control, carry)
             self._counts = Counts(*np.asarray(self._carry.counts).tolist())
             self.step, self.status = self._counts.step, self._counts.status
             self._program.record_speed(time.perf_counter() - began, self.step - before)
@@ -268,7 +266,7 @@ class Run:
 
     def split_state(self) -> tuple[PyTree, PyTree]:
         """Return the free and the static part of the current state."""
-        values = self._values(self._report.values)
+        values = self._values(self._carry.values)
         static = {
             i: leaf
             for i, leaf in enumerate(self._leaves)
@@ -290,8 +288,8 @@ class Run:
         pytree
             Free and tied parameters are new; all else are the given objects.
         """
-        report = self._report.selected_values
-        values = self._values(jax.device_get(report) if on_host else report)
+        selected = self._carry.selected
+        values = self._values(jax.device_get(selected) if on_host else selected)
         leaves = dict(enumerate(self._leaves))
         return self._structure.tree(
             leaves | self._replaced_leaves(values, "free", "tied")
@@ -335,9 +333,8 @@ class Run:
     def _start(self) -> Progress:
         return Progress(*np.asarray(self._carry.start).tolist())
 
-    def _values(self, report: tuple[PyTree, dict[int, Any]]) -> dict[int, Any]:
-        free, tied = report
-        return self._structure.split(free) | tied
+    def _values(self, values: Values) -> dict[int, Any]:
+        return self._structure.split(values.free) | values.tied
 
     def _replaced_leaves(self, values: dict[int, Any], *kinds: str) -> dict[int, Any]:
         found: dict[int, Any] = {}

@@ -50,6 +50,9 @@ RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
 # each scalar of its own, and these are what a step over few rows and parameters costs.
 
 
+OFF = np.iinfo(np.int32).max
+
+
 class Control(NamedTuple):
     """What the host decides before each block; all of it is traced."""
 
@@ -57,13 +60,9 @@ class Control(NamedTuple):
     is_replaced: Any  # the values are new: evaluate them before the next update
     stop_at: Any  # the step at which to come back
     first_row: Any  # the step that the first row of the history block belongs to
-    patience: Any  # steps without a new best loss, 0 is off
+    patience: Any  # steps without a new best loss, or OFF
     stalled_after: Any  # the same for an optimiser that descends at every step
     tol: Any  # 0 is off
-
-    def arguments(self) -> tuple[np.ndarray, float]:
-        """Return what the program takes: the integers as one vector, and the rest."""
-        return np.array(self[:-1], np.int32), float(self.tol)
 
 
 class Counts(NamedTuple):
@@ -83,6 +82,13 @@ class Best(NamedTuple):
     selected: Any
 
 
+class Values(NamedTuple):
+    """The parameters' values."""
+
+    free: PyTree  # as `Structure.join` has them
+    tied: dict[int, Array]  # by position
+
+
 class Carry(NamedTuple):
     """All that one block hands to the next."""
 
@@ -90,7 +96,8 @@ class Carry(NamedTuple):
     opt_state: PyTree
     aux: PyTree
     gradient: PyTree
-    selected: PyTree  # the free values that are to be returned
+    values: Values  # at this state, in the user's units
+    selected: Values  # what is to be returned
     counts: Array  # of shape (5,): Counts
     best: Array  # of shape (2,): Best
     now: Array  # of shape (5,): Progress, here
@@ -98,17 +105,10 @@ class Carry(NamedTuple):
     history: dict[str, Array]  # data type to (HISTORY_ROWS, n_columns)
 
 
-class Report(NamedTuple):
-    """What the host reads off a block's end, in the user's units."""
-
-    values: tuple[PyTree, dict[int, Array]]  # the free ones joined, and the tied
-    selected_values: tuple[PyTree, dict[int, Array]]
-
-
 class Block(NamedTuple):
     """The loop for one structure."""
 
-    run: Callable[..., tuple[Carry, Report]]
+    run: Callable[..., Carry]
     blank: Callable[..., tuple[Carry, list[Column]]]
 
 
@@ -145,43 +145,43 @@ def make_block(
     Returns
     -------
     Block
-        ``run(numbers, data, hyper, control, carry)``, to be compiled (``control`` as
-        `Control.arguments` has it), and
+        ``run(numbers, data, hyper, control, carry)``, to be compiled, and
         ``blank(numbers, data, hyper)``, which makes a carry to start from and says
         where the history has what.
     """
 
-    shown = structure.indices("free", "tied")
-
     def objective(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any]:
-        # Not part of the loops over the rows, where they would be computed anew for
-        # each row.
         values = user_values(structure, numbers, internal)
         result = loss(build_state(structure, numbers, values), *data)
         value, aux = result if has_aux else (result, ())
-        scalars = {i: values[i] for i in shown if jnp.ndim(values[i]) == 0}
-        return jnp.asarray(value), (aux, scalars)
+        tied = {i: jnp.asarray(values[i]) for i in structure.indices("tied")}
+        return jnp.asarray(value), (aux, Values(structure.join(values), tied))
 
     def evaluate(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, ...]:
-        (value, (aux, scalars)), gradient = value_and_grad(objective, mode)(
+        (value, (aux, values)), gradient = value_and_grad(objective, mode)(
             internal, numbers, data
         )
-        zeros = jax.tree.map(jnp.zeros_like, gradient)
-        gradient = hold_fixed_entries(structure, numbers, gradient, zeros)
-        return value, aux, gradient, scalars
+        if len(numbers["mask"]):
+            zeros = jax.tree.map(jnp.zeros_like, gradient)
+            gradient = hold_fixed_entries(structure, numbers, gradient, zeros)
+        return value, aux, gradient, values
+
+    def scalars(values: Values) -> dict[int, Any]:
+        found = structure.split(values.free) | values.tied
+        return {i: x for i, x in sorted(found.items()) if jnp.ndim(x) == 0}
 
     def row_of(
-        hyper: Any, scalars: Any, value: Any, norm: Any, state: Any, k: Any
+        hyper: Any, values: Values, value: Any, norm: Any, state: Any, k: Any
     ) -> dict[Any, Any]:
         row = {"loss": value, "grad_norm": norm}
         rate = optimizer.learning_rate(hyper, state, k)
         if rate is not None:
             row["learning_rate"] = rate
-        return row | scalars
+        return row | scalars(values)
 
     def blank(numbers: Any, data: Any, hyper: Any) -> tuple[Carry, list[Column]]:
         internal = jax.eval_shape(lambda n: internal_start(structure, n), numbers)
-        value, (aux, scalars) = jax.eval_shape(objective, internal, numbers, data)
+        value, (aux, values) = jax.eval_shape(objective, internal, numbers, data)
         opt_state = jax.eval_shape(
             lambda h, i: optimizer.build(h).init(i), hyper, internal
         )
@@ -193,7 +193,7 @@ def make_block(
             names.extend(row)
             return list(row.values())
 
-        row = jax.eval_shape(list_row, hyper, scalars, value, value, opt_state, 0)
+        row = jax.eval_shape(list_row, hyper, values, value, value, opt_state, 0)
         columns: list[Column] = []
         for name, entry in zip(names, row, strict=True):
             before = [c for c in columns if c.dtype == str(entry.dtype)]
@@ -213,7 +213,8 @@ def make_block(
             opt_state=_zeros(opt_state),
             aux=_zeros(aux),
             gradient=start,
-            selected=start,
+            values=_zeros(values),
+            selected=_zeros(values),
             counts=np.zeros(len(Counts._fields), np.int32),
             best=np.array(Best(lowest=np.inf, selected=0.0), value.dtype),
             now=np.array(now, value.dtype),
@@ -225,25 +226,23 @@ def make_block(
     def enter(numbers: Any, hyper: Any, control: Control, carry: Carry) -> Carry:
         """Put the host's decisions into what the previous block left."""
         start = internal_start(structure, numbers)
-        is_replaced = control.is_replaced > 0
-        internal = _where(is_replaced, start, carry.internal)
+        internal = _where(control.is_replaced, start, carry.internal)
         fresh = optimizer.build(hyper).init(start)
         counts = Counts(*carry.counts)
         counts = counts._replace(
             pending=control.is_replaced,
             # A replaced state has another chance.
-            status=jnp.where(is_replaced, RUNNING, counts.status),
+            status=jnp.where(control.is_replaced, RUNNING, counts.status),
         )
         return carry._replace(
             internal=internal,
-            opt_state=_where(control.is_start > 0, fresh, carry.opt_state),
+            opt_state=_where(control.is_start, fresh, carry.opt_state),
             counts=_vector(counts, carry.counts),
         )
 
     def run(
-        numbers: Any, data: Any, hyper: Any, control: Any, carry: Carry
-    ) -> tuple[Carry, Report]:
-        control = Control(*control[0], control[1])
+        numbers: Any, data: Any, hyper: Any, control: Control, carry: Carry
+    ) -> Carry:
         lower, upper = internal_bounds(structure, numbers)
         transformation = optax.with_extra_args_support(optimizer.build(hyper))
 
@@ -254,7 +253,7 @@ def make_block(
             nothing where the loss is.
             """
             size = jnp.abs(start.value)
-            tiny = (control.stalled_after > 0) & (size > 0) & (size < TINY_LOSS)
+            tiny = (control.stalled_after < OFF) & (size > 0) & (size < TINY_LOSS)
             # Not where it is rounding error, at the optimum of a fit without residuals.
             tiny &= start.sensitivity < 1 / TINY_LOSS
             return jnp.where(tiny, 1 / jnp.where(tiny, size, 1), 1)
@@ -293,7 +292,7 @@ def make_block(
             """
             counts = Counts(*carry.counts)
             since = counts.step - counts.best_step
-            lost = (control.stalled_after > 0) & (since % RESTART_EVERY == RESTART_AT)
+            lost = (control.stalled_after < OFF) & (since % RESTART_EVERY == RESTART_AT)
             fresh = transformation.init(carry.internal)
             return carry._replace(opt_state=_where(lost, fresh, carry.opt_state))
 
@@ -305,15 +304,13 @@ def make_block(
             )
             internal = _where(advance, moved, carry.internal)
             opt_state = _where(advance, opt_state, carry.opt_state)
-            value, aux, gradient, scalars = evaluate(internal, numbers, data)
+            value, aux, gradient, values = evaluate(internal, numbers, data)
             step = counts.step + advance
             projected = active_gradient(internal, gradient, lower, upper)
-            now, largest = measure(
-                internal, gradient, projected, carry.internal, value, advance
-            )
-            row = row_of(hyper, scalars, value, now.norm, opt_state, step - 1)
+            now = measure(internal, projected, carry.internal, value, advance)
+            row = row_of(hyper, values, value, now.norm, opt_state, step - 1)
             # Entry by entry: the norm of finite entries may overflow.
-            finite = jnp.isfinite(value) & jnp.isfinite(largest)
+            finite = jnp.isfinite(value) & all_finite(gradient)
             now_vector = _vector(now, carry.now)
             start = jnp.where(step == 0, now_vector, carry.start)
             better = finite & (value < best.lowest)
@@ -323,27 +320,28 @@ def make_block(
             slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(lowest)
             is_good = finite & (value <= lowest + slack)
             converged = is_good & has_converged(now, Progress(*start), control.tol)
-            descends = control.stalled_after > 0
             best_step = jnp.where(better, step, counts.best_step)
             since_best = step - best_step
-            status = jnp.where(
-                (control.patience > 0) & (since_best >= control.patience),
-                NO_IMPROVEMENT,
-                RUNNING,
-            )
-            for code, holds in (
-                (STALLED, descends & (since_best >= control.stalled_after)),
+            # The later ones go before the earlier ones.
+            reasons = [
+                (NO_IMPROVEMENT, since_best >= control.patience),
                 (CONVERGED, (control.tol > 0) & converged),
                 (NON_FINITE, ~finite),
-            ):
+            ]
+            selects = finite
+            if optimizer.descends:
+                reasons.insert(1, (STALLED, since_best >= control.stalled_after))
+                selects &= is_good | (control.stalled_after == OFF)
+            status = jnp.asarray(RUNNING, step.dtype)
+            for code, holds in reasons:
                 status = jnp.where(holds, code, status)
-            selects = is_good | (finite & ~descends)
             return Carry(
                 internal=internal,
                 opt_state=opt_state,
                 aux=aux,
                 gradient=gradient,
-                selected=_where(selects, internal, carry.selected),
+                values=values,
+                selected=_where(selects, values, carry.selected),
                 counts=_vector(
                     Counts(
                         step=step,
@@ -369,14 +367,7 @@ def make_block(
             )
 
         begin = enter(numbers, hyper, control, carry)
-        end = jax.lax.while_loop(goes_on, lambda c: _like(body(c), c), begin)
-
-        def shown_values(internal: PyTree) -> tuple[PyTree, dict[int, Any]]:
-            values = user_values(structure, numbers, internal)
-            tied = {i: values[i] for i in structure.indices("tied")}
-            return structure.join(values), tied
-
-        return end, Report(shown_values(end.internal), shown_values(end.selected))
+        return jax.lax.while_loop(goes_on, lambda c: _like(body(c), c), begin)
 
     return Block(run, blank)
 
@@ -470,3 +461,11 @@ def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
 def _like(new: PyTree, old: PyTree) -> PyTree:
     """Cast leaves to the types of others: those of a loop, say, are fixed."""
     return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)
+
+
+def all_finite(tree: PyTree) -> Any:
+    """Tell whether every entry is finite.
+
+    Not by the largest entry: on a CPU, a maximum may pass over NaN.
+    """
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

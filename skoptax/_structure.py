@@ -178,6 +178,8 @@ def joined(structure: Structure, numbers: Numbers) -> tuple[Structure, Numbers]:
     new = dict(numbers)
     for key in FREE_NUMBERS:
         new[key] = vector([numbers[key][i] for i in free]).astype(values[0].dtype)
+    # The same division in the program would be a computation of its own.
+    new["inner_bounds"] = (new["lower"] / new["scale"], new["upper"] / new["scale"])
     if numbers["mask"]:
         new["mask"] = vector([numbers["mask"].get(i, np.True_) for i in free])
     return dataclasses.replace(structure, shapes=shapes), new

@@ -38,6 +38,8 @@ def _leafwise(
 
 def internal_bounds(structure: Structure, numbers: Numbers) -> tuple[PyTree, PyTree]:
     """Return the bounds in the space the optimiser steps in."""
+    if structure.is_plain and structure.shapes is not None:
+        return numbers["inner_bounds"]
     free = separate(structure, numbers)
 
     def end(side: str) -> Callable[..., Any]:

@@ -30,22 +30,22 @@ def test_measures_in_numpy(x, g, step, value, unit):
         return {"a": jnp.asarray(values[:2]), "b": jnp.asarray(values[2])}
 
     with jax.enable_x64(True):
-        found, largest = measure(
+        found = measure(
             tree(x),
-            tree(10 * g * unit),
             tree(g * unit),
             tree(x - step),
             jnp.asarray(value * unit),
             jnp.asarray(True),
         )
-    assert_allclose(largest, 10 * unit * np.max(np.abs(g)), rtol=1e-12)
     assert_allclose(found.norm, unit * np.linalg.norm(g), rtol=1e-12, atol=1e-300)
+    with jax.enable_x64(True):
+        optimality, sensitivity = found.optimality, found.sensitivity
     # The units of the loss make no difference.
     size = np.maximum(np.abs(x), 1.0)
     expected = np.max(np.abs(g) * size) / abs(value)
-    assert_allclose(found.optimality, expected, rtol=1e-12, atol=1e-270)
+    assert_allclose(optimality, expected, rtol=1e-12, atol=1e-270)
     assert_allclose(
-        found.sensitivity, np.max(np.abs(g * x)) / abs(value), rtol=1e-12, atol=1e-270
+        sensitivity, np.max(np.abs(g * x)) / abs(value), rtol=1e-12, atol=1e-270
     )
     moved = np.max(np.abs(x - (x - step)) / size)
     assert_allclose(found.moved, moved, rtol=1e-12, atol=1e-270)
@@ -53,21 +53,8 @@ def test_measures_in_numpy(x, g, step, value, unit):
 
 def test_before_any_step_nothing_rests():
     one = jnp.ones(())
-    now, _ = measure(one, one, one, one, one, jnp.asarray(False))
+    now = measure(one, one, one, one, jnp.asarray(False))
     assert np.isinf(now.moved)
-
-
-@pytest.mark.parametrize("n", [3, 5000])
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_an_entry_that_is_not_finite_shows(n, bad):
-    x = jnp.ones(n)
-    for at in (0, n // 2, n - 1):
-        gradient = {"a": x, "b": x.at[at].set(bad)}
-        state = {"a": x, "b": x}
-        _, largest = measure(
-            state, gradient, gradient, state, jnp.asarray(1.0), jnp.asarray(True)
-        )
-        assert not np.isfinite(largest)
 
 
 def progress(value, norm, optimality, sensitivity, moved):

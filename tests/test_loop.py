@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from skoptax._loop import differentiable_forward, value_and_grad
+from skoptax._loop import all_finite, differentiable_forward, value_and_grad
 
 vectors = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(np.array)
 
@@ -52,3 +52,13 @@ def test_a_forward_function_differentiates_in_reverse():
     assert_allclose(gradient, [16.0, 16.0])
     scaled = jax.grad(lambda x: 3.0 * differentiable_forward(looped)(x))
     assert_allclose(scaled(jnp.array([1.0, 1.0])), [48.0, 48.0])
+
+
+@pytest.mark.parametrize("n", [3, 5000])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_an_entry_that_is_not_finite_shows(n, bad):
+    x = jnp.ones(n)
+    check = jax.jit(all_finite)
+    assert check({"a": x, "b": -x})
+    for at in (0, n // 2, n - 1):
+        assert not check({"a": x, "b": x.at[at].set(bad)})
