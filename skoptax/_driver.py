@@ -12,8 +12,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._diagnose import checked_loss, depends_on_parameters, explained
 from ._convergence import Progress
+from ._diagnose import checked_loss, depends_on_parameters, explained
+from ._fingerprint import Walk
 from ._loop import (
     CONVERGED,
     HISTORY_ROWS,
@@ -22,9 +23,10 @@ from ._loop import (
     OFF,
     RUNNING,
     STALLED,
+    Best,
     Control,
     Counts,
-    Best,
+    Values,
     make_block,
 )
 from ._packing import pack
@@ -32,7 +34,7 @@ from ._parameter import Parameter, is_parameter
 from ._programs import PROGRAMS
 from ._state import is_free
 from ._structure import Numbers, joined, separate
-from ._typing import Array, PyTree
+from ._typing import PyTree
 from ._unpacking import build_state, internal_start, user_values
 from ._validation import shorten
 from .exceptions import InvalidParameterError, ModelError, NonFiniteError
@@ -79,6 +81,8 @@ class Run:
         Named in errors about the state.
     role : str
         Named in errors about the loss, as the subject of a sentence.
+    walk : Walk, optional
+        What has been visited of the loss for a content key.
     """
 
     def __init__(
@@ -95,7 +99,9 @@ class Run:
         stalled_after: int = 0,
         owner: str = "OptaxOptimizer",
         role: str = "The loss",
+        walk: Walk | None = None,
     ) -> None:
+        self._walk = walk
         self._loss = loss
         self._optimizer = optimizer
         self._data = jax.tree.map(_to_device, data)
@@ -145,7 +151,8 @@ class Run:
             with explained(self._role):
                 return block.blank(*self._inputs())
 
-        self._program = PROGRAMS.get(content, self._inputs(), block.run, blank)
+        walk, self._walk = self._walk, None
+        self._program = PROGRAMS.get(content, self._inputs(), block.run, blank, walk)
 
     def _inputs(self) -> tuple[Any, ...]:
         return self._numbers, self._data, self._optimizer.numbers

@@ -11,14 +11,19 @@ import numpy as np
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from ._diagnose import explained
 from ._driver import Run
+from ._fingerprint import Walk
 from ._nested import get_nested, set_nested
-from ._objective import predictions
 from ._optimizer import drive, finish, precision
 from ._parameter import Parameter
-from ._problem import doubt, make_problem, read_dtype, read_settings
-from ._programs import PROGRAMS
+from ._prediction import predict_rows
+from ._problem import (
+    check_row_independent,
+    doubt,
+    make_problem,
+    read_dtype,
+    read_settings,
+)
 from ._typing import ArrayLike, Mode, StepCallback
 from ._validation import (
     cast_response,
@@ -89,6 +94,12 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         copies.
     chunk_size : int, default=None
         Steps between calls of the callbacks; ``None`` is 1.
+    row_independent : {"auto", True, False}, default="auto"
+        Whether model and loss treat each row by itself. Then rows of weight zero may
+        be added, so that data of nearly equal length, such as folds, share a
+        compiled program. "auto" analyses what JAX traces; where it cannot tell,
+        each length is compiled. Say ``True`` only of what is so: a model that takes
+        the mean of its inputs, say, would be fitted wrongly.
     random_state : int, RandomState or None, default=None
         Seeds start values that are drawn.
     dtype : {"float32", "float64"} or dtype, default=None
@@ -169,6 +180,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         n_iter_no_change: int | None = None,
         callbacks: StepCallback | Sequence[StepCallback] | None = None,
         chunk_size: int | None = None,
+        row_independent: Any = "auto",
         random_state: Any = None,
         dtype: Any = None,
     ) -> None:
@@ -187,6 +199,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         self.n_iter_no_change = n_iter_no_change
         self.callbacks = callbacks
         self.chunk_size = chunk_size
+        self.row_independent = row_independent
         self.random_state = random_state
         self.dtype = dtype
 
@@ -286,7 +299,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         weights = check_weights(sample_weight, inputs)
         settings = read_settings(self, inputs.dtype)
         with precision(inputs.dtype == np.float64):
-            problem = make_problem(self, inputs, responses, weights)
+            walk = Walk()
+            problem = make_problem(self, inputs, responses, weights, walk)
             run = Run(
                 problem.objective,
                 settings.optimizer,
@@ -299,6 +313,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
                 stalled_after=settings.stalled_after,
                 owner=type(self).__name__,
                 role="The model or the loss",
+                walk=walk,
             )
             state, data = finish(
                 run,
@@ -341,19 +356,10 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             X = columns_by_name(X, self.inputs)
         inputs = validate_data(self, X, reset=False, dtype=self._dtype)
         values = jax.tree.map(lambda v: np.asarray(v, dtype=self._dtype), self.params_)
-        call = self._call
-
-        def predict(values: Any, X: Any) -> Any:
-            return predictions(call, values, X, None)[0]
-
         with precision(self._dtype == np.float64):
-            program = PROGRAMS.get(
-                ("predict", call),
-                (values, inputs),
-                predict,
+            return predict_rows(
+                self._call, values, inputs, check_row_independent(self.row_independent)
             )
-            with explained("The model"):
-                return np.asarray(program(values, inputs))
 
     def __sklearn_is_fitted__(self) -> bool:
         # Not by any attribute with a trailing underscore: a fit that failed may have

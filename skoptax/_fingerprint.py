@@ -98,10 +98,7 @@ def fingerprint(*objects: Any) -> bytes:
         If something reachable has no readable content, such as a lock, an open
         file or a generator.
     """
-    try:
-        return _Walk().digest(objects)
-    except RecursionError as error:
-        raise NotWalkable("the object is nested too deeply") from error
+    return Walk().fingerprint(*objects)
 
 
 def is_installed(module_name: str | None) -> bool:
@@ -197,8 +194,12 @@ def _imported(name: str, package: str | None) -> list[types.ModuleType]:
     ]
 
 
-class _Walk:
-    """One traversal: digests of finished objects, and the path that leads here."""
+class Walk:
+    """One traversal: digests of finished objects, and the path that leads here.
+
+    Several fingerprints from one walk visit what they share once. It must not outlive
+    the moment: what has been visited is not looked at again.
+    """
 
     def __init__(self) -> None:
         self._done: dict[int, bytes] = {}
@@ -206,7 +207,15 @@ class _Walk:
         # Keeps temporaries alive, so that an id is not used twice in one walk.
         self._alive: list[Any] = []
 
+    def fingerprint(self, *objects: Any) -> bytes:
+        """Return a digest of the content of ``objects``, as `fingerprint` does."""
+        try:
+            return self.digest(objects)
+        except RecursionError as error:
+            raise NotWalkable("the object is nested too deeply") from error
+
     def digest(self, obj: Any) -> bytes:
+        """Return the digest of one object."""
         plain = self._plain(obj)
         if plain is not None:
             return plain

@@ -372,9 +372,7 @@ def make_block(
     return Block(run, blank)
 
 
-def _with_row(
-    history: dict[str, Any], at: Any, row: dict[Any, Any]
-) -> dict[str, Any]:
+def _with_row(history: dict[str, Any], at: Any, row: dict[Any, Any]) -> dict[str, Any]:
     """Write one row of the history, the columns of each data type in their order."""
     entries = [jnp.asarray(entry) for entry in row.values()]
     return {

@@ -22,7 +22,9 @@ import jax.numpy as jnp
 
 from ._component import Component, join_numbers
 from ._model import ModelCall, describe
+from ._packing import pack
 from ._parameter import is_parameter
+from ._unpacking import build_state, internal_start, user_values
 from .exceptions import ModelError
 from .losses import per_sample
 
@@ -75,11 +77,7 @@ class Objective:
             The objective.
         """
         values = parameter_values(state)
-        prediction, aux = predictions(self.call, values, X, y.shape)
-        loss = self.loss
-        if isinstance(loss, Component):
-            loss = join_numbers(loss, loss_numbers)
-        losses = _row_losses(loss(y, prediction), y.shape)
+        losses, aux = self.row_losses((values, loss_numbers), (X, y))
         log_prior = sum(
             (
                 jnp.sum(_log_density(p.prior, p.value))
@@ -100,6 +98,30 @@ class Objective:
             value = value + _scalar(penalty(values))
         return (value, aux) if self.call.has_aux else value
 
+    def row_losses(self, shared: tuple[Any, Any], rows: tuple[Any, Any]) -> Any:
+        """Evaluate the loss of each row.
+
+        Parameters
+        ----------
+        shared : tuple
+            The parameters' values, and the loss' hyperparameters.
+        rows : tuple
+            Inputs of shape (n, d) and responses of shape (n,) or (n, k).
+
+        Returns
+        -------
+        losses : array of shape (n,)
+            One for each row.
+        aux : pytree
+            ``()`` without ``has_aux``.
+        """
+        (values, loss_numbers), (X, y) = shared, rows
+        prediction, aux = predictions(self.call, values, X, y.shape)
+        loss = self.loss
+        if isinstance(loss, Component):
+            loss = join_numbers(loss, loss_numbers)
+        return _row_losses(loss(y, prediction), y.shape), aux
+
 
 def parameter_values(state: Any) -> Any:
     """Return a spec's values in its structure: arrays in place of parameters."""
@@ -108,6 +130,31 @@ def parameter_values(state: Any) -> Any:
         state,
         is_leaf=is_parameter,
     )
+
+
+def abstract_values(spec: Any, owner: str) -> Any:
+    """Return shapes and types of a spec's values, as the model gets them.
+
+    Parameters
+    ----------
+    spec : pytree
+        With `Parameter` leaves.
+    owner : str
+        Named in errors.
+
+    Returns
+    -------
+    pytree of jax.ShapeDtypeStruct
+        In the spec's structure.
+    """
+    structure, numbers = pack(spec, owner)
+
+    def values(numbers: Any) -> Any:
+        start = internal_start(structure, numbers)
+        found = user_values(structure, numbers, start)
+        return parameter_values(build_state(structure, numbers, found))
+
+    return jax.eval_shape(values, numbers)
 
 
 def predictions(

@@ -25,6 +25,7 @@ from ._typing import PyTree
 from ._validation import did_you_mean, invalid, is_number, shorten
 from .exceptions import InvalidParameterError
 
+
 def wants_float64(state: PyTree) -> bool:
     """Tell whether a leaf of the state is of double precision."""
 

@@ -10,13 +10,18 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 from sklearn.utils import check_random_state
 
 from ._component import Component, split_numbers
+from ._fingerprint import NotWalkable, Walk
 from ._model import bind_model, linear_model, model_signature
-from ._objective import Objective
+from ._objective import Objective, abstract_values
+from ._parameter import is_parameter
+from ._rows import MAX_PADDED, pad_rows, padded_length
 from ._spec import fill_spec, implied_spec, read_spec
+from ._structure import treedef_content
 from ._typing import StepCallback
 from ._validation import check_choice, check_integer, check_real, invalid
 from .callbacks._base import resolve_callbacks
@@ -141,6 +146,15 @@ def read_settings(estimator: Any, dtype: np.dtype) -> Settings:
     )
 
 
+def check_row_independent(value: Any) -> Any:
+    """Return the argument if it is "auto" or a bool, else raise."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, str) and value == "auto":
+        return value
+    raise invalid("row_independent", OWNER, "'auto', True or False", value)
+
+
 def _copied(callbacks: Any) -> Any:
     try:
         return copy.deepcopy(callbacks)
@@ -155,7 +169,11 @@ def _copied(callbacks: Any) -> Any:
 
 
 def make_problem(
-    estimator: Any, X: np.ndarray, y: np.ndarray, sample_weight: np.ndarray | None
+    estimator: Any,
+    X: np.ndarray,
+    y: np.ndarray,
+    sample_weight: np.ndarray | None,
+    walk: Walk,
 ) -> Problem:
     """Bind model, spec, loss and penalty to data.
 
@@ -169,11 +187,13 @@ def make_problem(
         Checked responses.
     sample_weight : ndarray of shape (n,) or None
         Checked weights.
+    walk : Walk
+        What has been visited of the model for a content key.
 
     Returns
     -------
     Problem
-        Ready to be minimised.
+        Ready to be minimised; the rows are padded to a bucket if that is allowed.
 
     Raises
     ------
@@ -182,6 +202,7 @@ def make_problem(
     ModelError
         If model, spec and data do not fit together.
     """
+    independent = check_row_independent(estimator.row_independent)
     model = linear_model if estimator.model is None else estimator.model
     model_signature(model)
     spec = read_spec(implied_spec(estimator.model, estimator.params))
@@ -216,11 +237,57 @@ def make_problem(
     spec = fill_spec(spec, X, y, np.random.default_rng(seed))
     loss_numbers, loss = _split(loss)
     penalty_numbers, penalty = _split(penalty)
-    return Problem(
-        Objective(call, loss, penalty),
-        spec,
-        (X, y, sample_weight, loss_numbers, penalty_numbers),
+    objective = Objective(call, loss, penalty)
+    rows = _arrange_rows(
+        objective, spec, loss_numbers, (X, y), sample_weight, independent, walk
     )
+    return Problem(objective, spec, (*rows, loss_numbers, penalty_numbers))
+
+
+def _arrange_rows(
+    objective: Objective,
+    spec: dict[str, Any],
+    loss_numbers: dict[str, Any],
+    rows: tuple[np.ndarray, np.ndarray],
+    weights: np.ndarray | None,
+    row_independent: Any,
+    walk: Walk,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Leave out rows of weight zero and pad the rest, unless rows interact."""
+    leaves, treedef = jax.tree.flatten(spec, is_leaf=is_parameter)
+    described = [(p.tie, np.shape(p.value), _type_of(p.value)) for p in leaves]
+    try:
+        key = walk.fingerprint(objective, described, treedef_content(treedef))
+    except NotWalkable:
+        key = None
+
+    def shared() -> Any:
+        return abstract_values(spec, OWNER), loss_numbers
+
+    def in_order(shared: Any, rows: Any) -> list[Any]:
+        losses, aux = objective.row_losses(shared, rows)
+        return [losses, *jax.tree.leaves(aux)]
+
+    present = rows
+    if weights is not None and not np.all(weights):
+        present = tuple(array[weights > 0] for array in rows)
+    length = padded_length(in_order, key, shared, present, row_independent)
+    if length is None:
+        return *rows, weights
+    n = len(present[0])
+    if weights is not None:
+        weights = weights[weights > 0]
+    if n <= MAX_PADDED:
+        padded = np.zeros(length, rows[0].dtype)
+        padded[:n] = 1 if weights is None else weights
+        weights = padded
+    X, y = (pad_rows(array, length) for array in present)
+    return X, y, weights
+
+
+def _type_of(value: Any) -> str:
+    # A plain Python number takes the default precision.
+    return str(getattr(value, "dtype", type(value).__name__))
 
 
 def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
-from ._fingerprint import NotWalkable, fingerprint
+from ._fingerprint import NotWalkable, Walk
 from .exceptions import UncachedWarning
 
 # The share of a second that the host leaves the device alone: short enough for
@@ -111,6 +111,7 @@ class ProgramCache:
         arguments: Any,
         function: Callable[..., Any],
         about: Callable[[], Any] | None = None,
+        walk: Walk | None = None,
     ) -> Program:
         """Return the program of this content for arguments of these shapes.
 
@@ -124,6 +125,8 @@ class ProgramCache:
             What to compile: pure, and determined by the content.
         about : callable, optional
             Makes what belongs to a new program and is not an array.
+        walk : Walk, optional
+            What has been visited of the content already.
 
         Returns
         -------
@@ -131,7 +134,7 @@ class ProgramCache:
             Shared, or made for this call if the content cannot be walked.
         """
         try:
-            digest = fingerprint(*content, *_configuration())
+            digest = (walk or Walk()).fingerprint(*content, *_configuration())
         except NotWalkable as reason:
             warnings.warn(
                 f"The model or the loss cannot be keyed by content ({reason}), so "

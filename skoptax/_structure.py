@@ -69,7 +69,7 @@ class Structure:
     def content(self) -> tuple[Any, ...]:
         """Return what a content key must hold of it."""
         return (
-            _treedef_content(self.treedef),
+            treedef_content(self.treedef),
             tuple(leaf.content() for leaf in self.leaves),
             self.ties,
             self.shapes,
@@ -136,11 +136,10 @@ class Structure:
         return found
 
 
-def _treedef_content(treedef: Any) -> Any:
+def treedef_content(treedef: Any) -> Any:
+    """Return what a content key must hold of a pytree's structure."""
     node = treedef.node_data()
-    return (
-        None if node is None else (node, [*map(_treedef_content, treedef.children())])
-    )
+    return None if node is None else (node, [*map(treedef_content, treedef.children())])
 
 
 def joined(structure: Structure, numbers: Numbers) -> tuple[Structure, Numbers]:

@@ -87,9 +87,7 @@ def progress(value, norm, optimality, sensitivity, moved):
 def test_rule(changes, expected):
     given = {"value": 0.5, "norm": 1e-9, "optimality": 1e-11, "sensitivity": 0.0}
     now = progress(**given | {"moved": 1e-6} | changes)
-    start = progress(
-        value=1.0, norm=1.0, optimality=1.0, sensitivity=1.0, moved=np.inf
-    )
+    start = progress(value=1.0, norm=1.0, optimality=1.0, sensitivity=1.0, moved=np.inf)
     assert bool(has_converged(now, start, 1e-10)) is expected
     # A gradient that was as small at the start says nothing.
     now = progress(**given, moved=1e-6)

@@ -1,0 +1,148 @@
+"""How many rows a program has, and what the rows that are added hold.
+
+A program is compiled for one number of rows. Folds of a cross-validation differ by
+a row, and the refit has more: padded to a common length, its *bucket*, they share
+one. The rows that are added repeat a real one and have weight zero.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from itertools import count
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental.xla_metadata import set_xla_metadata
+
+from ._coupling import row_axes
+from ._row_rules import CoupledError
+
+# Above, a fit takes so long that its compilation does not count.
+MAX_PADDED = 100_000
+# Up to `end` rows, the distance of two buckets is `step`th of the power of two
+# between which they lie: from 64 to 1,024 the powers of two themselves.
+_STEPS = ((1024, 1), (16_384, 8), (MAX_PADDED, 32))
+_SMALLEST = 64
+
+_MEMO_SIZE = 4096
+_memo: OrderedDict[Hashable, bool] = OrderedDict()
+_lock = threading.Lock()
+_labels = count()
+
+
+def bucket(n: int) -> int:
+    """Return the padded length for ``n`` rows.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows, 1 or more.
+
+    Returns
+    -------
+    int
+        ``n`` itself above 100,000 rows. Else the next power of two up to 1,024 (at
+        least 64), then the next eighth, and above 16,384 the next 32nd of one: at
+        most twice, 1.125 and 1.03 times the rows.
+    """
+    if n <= _SMALLEST:
+        return _SMALLEST
+    for end, parts in _STEPS:
+        if n <= end:
+            below = 1 << ((n - 1).bit_length() - 1)
+            step = max(below // parts, 1)
+            return -(-n // step) * step
+    return n
+
+
+def pad_rows(array: np.ndarray, length: int) -> np.ndarray:
+    """Return an array with its first row repeated behind it.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, ...)
+        At least one row.
+    length : int
+        The number of rows to have, ``n`` or more.
+
+    Returns
+    -------
+    ndarray of shape (length, ...)
+        The array itself if it has them already.
+    """
+    n = len(array)
+    if n == length:
+        return array
+    padded = np.empty((length, *array.shape[1:]), array.dtype)
+    padded[:n] = array
+    padded[n:] = array[0]
+    return padded
+
+
+def padded_length(
+    function: Callable[..., Any],
+    key: bytes | None,
+    shared: Callable[[], Any],
+    rows: Any,
+    row_independent: Any,
+) -> int | None:
+    """Return the number of rows to pad to, if rows may be added or left out.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(shared, rows) -> (per_row, *others)``, in JAX.
+    key : bytes or None
+        The content of the function and of what `shared` returns; ``None`` if it
+        cannot be known.
+    shared : callable
+        Returns a pytree of arrays: the parameters and their like.
+    rows : pytree of arrays of shape (n, ...)
+        The data.
+    row_independent : {"auto", True, False}
+        Whether rows do not interact; "auto" finds out.
+
+    Returns
+    -------
+    int or None
+        ``None`` where the function has to see the rows as they are.
+    """
+    n = len(jax.tree.leaves(rows)[0])
+    length = bucket(n)
+    if row_independent != "auto":
+        return length if row_independent else None
+    shapes = [(np.shape(x)[1:], np.dtype(x.dtype)) for x in jax.tree.leaves(rows)]
+    memo = (key, tuple(shapes), n, length)
+    with _lock:
+        known = _memo.get(memo) if key is not None else None
+    if known is None:
+        # JAX keeps the traces of inner functions by their identity, and would reuse
+        # one that has gone stale; the metadata is part of the key it uses.
+        label = f"rows-{key.hex() if key is not None else next(_labels)}"
+        with set_xla_metadata(skoptax=label):
+            known = _is_independent(function, shared(), rows, (n, length))
+        if key is not None:
+            with _lock:
+                _memo[memo] = known
+                while len(_memo) > _MEMO_SIZE:
+                    _memo.popitem(last=False)
+    return length if known else None
+
+
+def _is_independent(
+    function: Callable[..., Any], shared: Any, rows: Any, sizes: tuple[int, int]
+) -> bool:
+    """Tell whether the first output has a row for each row, and the others none."""
+    lengths = {d for x in jax.tree.leaves((shared, rows)) for d in np.shape(x)}
+    # Lengths that mean nothing else, for a function that asks for the number of rows.
+    unrelated = (k for k in count(7, 4) if k not in lengths)
+    try:
+        first, *others = row_axes(
+            function, shared, rows, (*sizes, next(unrelated), next(unrelated))
+        )
+    except CoupledError:
+        return False
+    return first == 0 and all(axis is None for axis in others)
