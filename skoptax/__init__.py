@@ -4,14 +4,18 @@ from . import callbacks, exceptions, losses, optimizers, penalties, priors
 from ._estimator import OptaxEstimator
 from ._optimizer import OptaxOptimizer
 from ._parameter import Parameter
+from ._programs import CacheInfo, cache_info, clear_cache
 from ._state import combine_state, named_parameters, partition_state
 
 __all__ = [
+    "CacheInfo",
     "OptaxEstimator",
     "OptaxOptimizer",
     "Parameter",
     "__version__",
+    "cache_info",
     "callbacks",
+    "clear_cache",
     "combine_state",
     "exceptions",
     "losses",

@@ -81,6 +81,8 @@ class Run:
         Named in errors about the state.
     role : str
         Named in errors about the loss, as the subject of a sentence.
+    content : object, optional
+        What the loss is keyed by, if not by itself.
     walk : Walk, optional
         What has been visited of the loss for a content key.
     """
@@ -99,8 +101,10 @@ class Run:
         stalled_after: int = 0,
         owner: str = "OptaxOptimizer",
         role: str = "The loss",
+        content: Any = None,
         walk: Walk | None = None,
     ) -> None:
+        self._content = loss if content is None else content
         self._walk = walk
         self._loss = loss
         self._optimizer = optimizer
@@ -134,7 +138,7 @@ class Run:
         self._numbers: Numbers = jax.tree.map(_to_device, numbers)
         self._leaves = jax.tree.leaves(state, is_leaf=is_parameter)
         content = (
-            self._loss,
+            self._content,
             self._structure.content(),
             self._optimizer.content(),
             self._mode,

@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from ._driver import Run
 from ._fingerprint import Walk
 from ._nested import get_nested, set_nested
-from ._optimizer import drive, finish, precision
+from ._optimizer import drive, finish, history_frame, precision
 from ._parameter import Parameter
 from ._prediction import predict_rows
 from ._problem import (
@@ -313,6 +314,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
                 stalled_after=settings.stalled_after,
                 owner=type(self).__name__,
                 role="The model or the loss",
+                content=problem.content,
                 walk=walk,
             )
             state, data = finish(
@@ -328,7 +330,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             return doubt(self.status_, self.message_, run, smooth)
 
     def _store(self, run: Run, data: dict[str, Any]) -> None:
-        self.history_ = data.pop("history")
+        self._history = data.pop("history")
         self.n_iter_ = data.pop("n_steps")
         self.status_ = data.pop("status")
         self.message_ = data.pop("message")
@@ -337,6 +339,14 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         self.selected_step_ = run.selected_step
         data.pop("aux", None)
         self.fitting_data_ = data
+
+    @property
+    def history_(self) -> pd.DataFrame:
+        """The path of the optimisation, made a DataFrame when it is first read."""
+        check_is_fitted(self)
+        if isinstance(self._history, dict):
+            self._history = history_frame(self._history)
+        return self._history
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict the mean response.

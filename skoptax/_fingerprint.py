@@ -73,6 +73,7 @@ _DESCRIPTORS = (
     types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
 )
+_SCALARS = (bool, int, str, float)
 _JITTED = type(jax.jit(lambda: None))
 
 _array_digests: dict[int, tuple[weakref.ref, bytes]] = {}
@@ -194,6 +195,16 @@ def _imported(name: str, package: str | None) -> list[types.ModuleType]:
     ]
 
 
+def _is_plain(obj: Any) -> bool:
+    """Tell whether an object is made of numbers, text and tuples alone."""
+    kind = type(obj)
+    if kind is tuple:
+        return all(map(_is_plain, obj))
+    if kind is list:  # which may hold itself
+        return all(x is None or type(x) in _SCALARS for x in obj)
+    return obj is None or kind in _SCALARS
+
+
 class Walk:
     """One traversal: digests of finished objects, and the path that leads here.
 
@@ -261,6 +272,9 @@ class Walk:
     def _structured(self, obj: Any) -> bytes:
         kind = type(obj)
         if kind in (tuple, list):
+            if _is_plain(obj):
+                # One digest for all of it: the types can be told from the text.
+                return _hash("plain", repr(obj).encode("utf-8", "surrogatepass"))
             return self._all(kind.__name__, *obj)
         if kind is dict:
             # The order of a dict is visible to a trace that iterates over it.

@@ -221,7 +221,8 @@ def make_block(
             start=np.zeros(len(Progress._fields), value.dtype),
             history=history,
         )
-        return carry, columns
+        # On the device once, not with every run.
+        return jax.device_put(carry), columns
 
     def enter(numbers: Any, hyper: Any, control: Control, carry: Carry) -> Carry:
         """Put the host's decisions into what the previous block left."""

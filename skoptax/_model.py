@@ -46,6 +46,11 @@ class ModelCall:
     arguments: tuple[Argument, ...]
     has_aux: bool = False
 
+    def content(self) -> tuple[Any, ...]:
+        """Return what a content key must hold of it."""
+        arguments = [(a.name, a.kind, a.column, a.by_keyword) for a in self.arguments]
+        return (self.model, arguments, self.has_aux)
+
     def __call__(self, params: Any, X: Any) -> Any:
         """Call the model.
 

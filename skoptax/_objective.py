@@ -47,6 +47,10 @@ class Objective:
     loss: Any
     penalty: Any
 
+    def content(self) -> tuple[Any, ...]:
+        """Return what a content key must hold of it."""
+        return (self.call.content(), self.loss, self.penalty)
+
     def __call__(
         self,
         state: Any,

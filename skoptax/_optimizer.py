@@ -181,6 +181,7 @@ class OptaxOptimizer:
             final_state, fitting_data = finish(
                 run, *drive(run, max_steps, callback, chunk_size), on_host=on_host
             )
+            fitting_data["history"] = history_frame(fitting_data["history"])
         return final_state, fitting_data
 
 
@@ -313,7 +314,8 @@ def finish(
     Returns
     -------
     tuple
-        Final state and fitting data, as `OptaxOptimizer.run` documents them.
+        Final state and fitting data, as `OptaxOptimizer.run` documents them, but
+        with the history as a dict of columns: a DataFrame is made when it is read.
     """
     status = STATUS_NAMES.get(run.status, "max_steps")
     if message is None:
@@ -322,15 +324,19 @@ def finish(
         message = f"{message} The result is that of step {run.selected_step}."
     else:
         status = "callback"
-    columns = run.history()
-    index = pd.RangeIndex(run.step + 1, name="step")
-    fitting_data["history"] = pd.DataFrame(columns, index=index)
+    fitting_data["history"] = run.history()
     fitting_data["n_steps"] = run.step
     fitting_data["status"] = status
     fitting_data["message"] = message
     if run.has_aux:
         fitting_data["aux"] = jax.device_get(run.aux) if on_host else run.aux
     return run.selected_state(on_host), fitting_data
+
+
+def history_frame(columns: dict[str, Any]) -> pd.DataFrame:
+    """Return the history as a DataFrame, indexed by the step."""
+    index = pd.RangeIndex(len(columns["loss"]), name="step")
+    return pd.DataFrame(columns, index=index)
 
 
 def _message(status: str, run: Run) -> str:

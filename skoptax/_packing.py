@@ -187,7 +187,7 @@ def start_value(parameter: Parameter, owner: str) -> Any:
         # A plain Python number has no precision of its own.
         keeps = isinstance(parameter.value, np.floating)
         value = value.astype(value.dtype if keeps else default)
-    if not isinstance(value, jax.Array) and not np.all(np.isfinite(value)):
+    if not isinstance(value, jax.Array) and not np.isfinite(value).all():
         raise invalid("value", owner, "finite", value)
     return value
 
@@ -217,6 +217,8 @@ def checked_bounds(
         If they are reversed, do not fit the value's shape, or leave the start
         value outside.
     """
+    if parameter.lower is None and parameter.upper is None and parameter.prior is None:
+        return np.asarray(-np.inf, value.dtype), np.asarray(np.inf, value.dtype)
     ends = []
     for side, infinite in (("lower", -np.inf), ("upper", np.inf)):
         given = getattr(parameter, side)

@@ -45,9 +45,9 @@ def predict_rows(
     def predict(values: Any, X: Any) -> Any:
         return predictions(call, values, X, None)[0]
 
-    walk = Walk()
+    walk, content = Walk(), call.content()
     try:
-        key = walk.fingerprint("predict", call, repr(abstract(values)))
+        key = walk.fingerprint("predict", content, repr(abstract(values)))
     except NotWalkable:
         key = None
 
@@ -56,7 +56,7 @@ def predict_rows(
 
     length = padded_length(in_order, key, lambda: values, (X,), row_independent)
     padded = X if length is None else pad_rows(X, length)
-    program = PROGRAMS.get(("predict", call), (values, padded), predict, walk=walk)
+    program = PROGRAMS.get(("predict", content), (values, padded), predict, walk=walk)
     with explained("The model"):
         result = np.asarray(program(values, padded))
     if len(padded) == len(X):

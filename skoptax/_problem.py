@@ -59,6 +59,7 @@ class Problem:
     """What to minimise: ``objective(spec, *data)``."""
 
     objective: Objective
+    content: tuple[Any, ...]  # of the objective, for its key
     spec: dict[str, Any]
     data: tuple[Any, ...]
 
@@ -238,14 +239,16 @@ def make_problem(
     loss_numbers, loss = _split(loss)
     penalty_numbers, penalty = _split(penalty)
     objective = Objective(call, loss, penalty)
+    content = objective.content()
     rows = _arrange_rows(
-        objective, spec, loss_numbers, (X, y), sample_weight, independent, walk
+        objective, content, spec, loss_numbers, (X, y), sample_weight, independent, walk
     )
-    return Problem(objective, spec, (*rows, loss_numbers, penalty_numbers))
+    return Problem(objective, content, spec, (*rows, loss_numbers, penalty_numbers))
 
 
 def _arrange_rows(
     objective: Objective,
+    content: tuple[Any, ...],
     spec: dict[str, Any],
     loss_numbers: dict[str, Any],
     rows: tuple[np.ndarray, np.ndarray],
@@ -255,9 +258,9 @@ def _arrange_rows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Leave out rows of weight zero and pad the rest, unless rows interact."""
     leaves, treedef = jax.tree.flatten(spec, is_leaf=is_parameter)
-    described = [(p.tie, np.shape(p.value), _type_of(p.value)) for p in leaves]
+    described = [(p.tie, p.value.shape, str(p.value.dtype)) for p in leaves]
     try:
-        key = walk.fingerprint(objective, described, treedef_content(treedef))
+        key = walk.fingerprint(content, described, treedef_content(treedef))
     except NotWalkable:
         key = None
 
@@ -283,11 +286,6 @@ def _arrange_rows(
         weights = padded
     X, y = (pad_rows(array, length) for array in present)
     return X, y, weights
-
-
-def _type_of(value: Any) -> str:
-    # A plain Python number takes the default precision.
-    return str(getattr(value, "dtype", type(value).__name__))
 
 
 def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:

@@ -8,16 +8,19 @@ worker share one.
 from __future__ import annotations
 
 import threading
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from ._fingerprint import NotWalkable, Walk
+from ._rows import forget as forget_rows
 from .exceptions import UncachedWarning
 
 # The share of a second that the host leaves the device alone: short enough for
@@ -40,6 +43,30 @@ _TRACE_SETTINGS = (
 FIRST_STEPS = 8
 
 
+class CacheInfo(NamedTuple):
+    """What the cache of compiled programs has done in this process.
+
+    Attributes
+    ----------
+    hits : int
+        How often a program was found. A fit and a prediction look for one each.
+    misses : int
+        How often none was there.
+    programs : int
+        How many are kept now.
+    compilations : int
+        How often a program was compiled.
+    seconds : float
+        The time spent on tracing and compiling them.
+    """
+
+    hits: int
+    misses: int
+    programs: int
+    compilations: int
+    seconds: float
+
+
 class Program:
     """One compiled function, and how fast it turned out to run.
 
@@ -49,46 +76,76 @@ class Program:
         A pure function of arrays.
     digest : bytes or None
         Its content key, or ``None`` if it has none.
-    about : object, optional
-        Whatever belongs to the program and is not an array.
+    on_compiled : callable, optional
+        Called with the seconds that each compilation took.
     """
 
     def __init__(
-        self, function: Callable[..., Any], digest: bytes | None, about: Any = None
+        self,
+        function: Callable[..., Any],
+        digest: bytes | None,
+        on_compiled: Callable[[float], None] | None = None,
     ) -> None:
         # Replaced by each caller's own: should JAX trace anew, it must not see what
         # an earlier caller has changed since.
         self.function = function
-        self.about = about
-        self.calls = 0
+        self.about: Any = None
+        self.label = digest.hex() if digest is not None else f"uncached-{id(self):x}"
+        self._on_compiled = on_compiled
+        self._lock = threading.Lock()
+        self._traces = 0
         self._seconds_per_step: float | None = None
-        label = digest.hex() if digest is not None else f"uncached-{id(self):x}"
 
         def traced(*arguments: Any) -> Any:
-            # JAX keeps the traces of inner functions (loop bodies, inner jits) by
-            # the function's identity, and would reuse one that has gone stale
-            # after a global changed. The metadata is part of the key it uses.
-            with set_xla_metadata(skoptax=label):
+            self._traces += 1
+            with self.tracing():
                 return self.function(*arguments)
 
         self._run = jax.jit(traced)
 
+    def tracing(self) -> AbstractContextManager[None]:
+        """Return a context in which JAX traces for this program alone.
+
+        JAX keeps the traces of inner functions (loop bodies, inner jits) by the
+        function's identity, and would reuse one that has gone stale after a global
+        changed. The metadata is part of the key it uses.
+        """
+        return set_xla_metadata(skoptax=self.label)
+
     def __call__(self, *arguments: Any) -> Any:
         """Run the program, compiling it if this is the first call."""
+        if self._traces == 0:
+            # One thread compiles, the others wait for it.
+            with self._lock:
+                if self._traces == 0:
+                    began = time.perf_counter()
+                    # The call below finds what this compiles.
+                    self._run.lower(*arguments).compile()
+                    self._compiled(began)
+        began, before = time.perf_counter(), self._traces
         result = self._run(*arguments)
-        self.calls += 1
+        if self._traces > before:  # in another context of JAX's
+            self._compiled(began)
         return result
 
+    def _compiled(self, began: float) -> None:
+        if self._on_compiled is not None:
+            self._on_compiled(time.perf_counter() - began)
+
     def record_speed(self, seconds: float, steps: int) -> None:
-        """Note how long a block took; a first call, which compiles, is left out."""
-        if self.calls > 1 and steps > 0:
+        """Note how long a block took."""
+        if steps > 0:
             self._seconds_per_step = seconds / steps
 
     def steps_per_block(self) -> int:
         """Return how many steps fit into one block."""
         if self._seconds_per_step is None:
-            return FIRST_STEPS if self.calls < 1 else 8 * FIRST_STEPS
+            return FIRST_STEPS
         return max(1, int(SECONDS_PER_BLOCK / max(self._seconds_per_step, 1e-9)))
+
+    def release(self) -> None:
+        """Let JAX forget what it compiled; a later call would compile again."""
+        self._run.clear_cache()
 
 
 class ProgramCache:
@@ -104,6 +161,8 @@ class ProgramCache:
         self.maxsize = maxsize
         self._programs: OrderedDict[Hashable, Program] = OrderedDict()
         self._lock = threading.RLock()
+        self._hits = self._misses = self._compilations = 0
+        self._seconds = 0.0
 
     def get(
         self,
@@ -143,28 +202,62 @@ class ProgramCache:
                 UncachedWarning,
                 stacklevel=2,
             )
-            return Program(function, None, about() if about else None)
+            with self._lock:
+                self._misses += 1
+            program = Program(function, None, self._count)
+            _describe(program, about)
+            return program
         key = (digest, abstract(arguments))
         # One lock for finding and building: two threads never build one twice.
         # Compilation happens later, at the first call.
         with self._lock:
             program = self._programs.get(key)
             if program is None:
-                program = Program(function, digest, about() if about else None)
+                self._misses += 1
+                program = Program(function, digest, self._count)
+                _describe(program, about)
                 self._programs[key] = program
                 while len(self._programs) > self.maxsize:
-                    self._programs.popitem(last=False)
+                    self._programs.popitem(last=False)[1].release()
+            else:
+                self._hits += 1
             program.function = function
             self._programs.move_to_end(key)
         return program
 
+    def _count(self, seconds: float) -> None:
+        with self._lock:
+            self._compilations += 1
+            self._seconds += seconds
+
     def __len__(self) -> int:
         return len(self._programs)
 
-    def clear(self) -> None:
-        """Forget all programs."""
+    def info(self) -> CacheInfo:
+        """Return the counts since the start, or since the last `clear`."""
         with self._lock:
+            return CacheInfo(
+                self._hits,
+                self._misses,
+                len(self._programs),
+                self._compilations,
+                self._seconds,
+            )
+
+    def clear(self) -> None:
+        """Forget all programs, and the counts."""
+        with self._lock:
+            for program in self._programs.values():
+                program.release()
             self._programs.clear()
+            self._hits = self._misses = self._compilations = 0
+            self._seconds = 0.0
+
+
+def _describe(program: Program, about: Callable[[], Any] | None) -> None:
+    if about is not None:
+        with program.tracing():
+            program.about = about()
 
 
 def _configuration() -> tuple[Any, ...]:
@@ -196,3 +289,35 @@ def abstract(arguments: Any) -> Hashable:
 
 
 PROGRAMS = ProgramCache()
+
+
+def cache_info() -> CacheInfo:
+    """Return what the cache of compiled programs has done in this process.
+
+    Returns
+    -------
+    CacheInfo
+        Counts since the start of the process, or since the last `clear_cache`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import skoptax
+    >>> X, y = np.arange(6.0).reshape(3, 2), np.arange(3.0)
+    >>> estimator = skoptax.OptaxEstimator(optimizer="sgd").fit(X, y)
+    >>> before = skoptax.cache_info()
+    >>> estimator.set_params(learning_rate=0.1).fit(X, y)
+    OptaxEstimator(...)
+    >>> skoptax.cache_info().compilations - before.compilations
+    0
+    """
+    return PROGRAMS.info()
+
+
+def clear_cache() -> None:
+    """Forget all compiled programs, free their memory and reset the counts.
+
+    Fits that are under way in other threads finish; later ones compile anew.
+    """
+    PROGRAMS.clear()
+    forget_rows()

@@ -132,6 +132,12 @@ def padded_length(
     return length if known else None
 
 
+def forget() -> None:
+    """Forget what was found out about functions."""
+    with _lock:
+        _memo.clear()
+
+
 def _is_independent(
     function: Callable[..., Any], shared: Any, rows: Any, sizes: tuple[int, int]
 ) -> bool:

@@ -228,6 +228,18 @@ def factories() -> dict[str, Factory]:
     return found
 
 
+def _arguments(factory: Factory) -> Mapping[str, inspect.Parameter]:
+    """Return a factory's arguments by name."""
+    if factory in factories().values():
+        return _known_arguments(factory)
+    return inspect.signature(factory).parameters
+
+
+@functools.cache
+def _known_arguments(factory: Factory) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(factory).parameters
+
+
 def resolve_optimizer(
     optimizer: Any,
     learning_rate: Any,
@@ -291,7 +303,7 @@ def resolve_optimizer(
                 learning_rate,
             )
         learning_rate = float(learning_rate)
-    accepted = inspect.signature(factory).parameters
+    accepted = _arguments(factory)
     if "learning_rate" in given:
         raise InvalidParameterError(
             f"The learning rate of {owner} is its 'learning_rate' parameter. Got it in "
