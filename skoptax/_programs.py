@@ -25,7 +25,7 @@ from .exceptions import UncachedWarning
 
 # The share of a second that the host leaves the device alone: short enough for
 # Ctrl-C, long enough for the dispatch not to count.
-SECONDS_PER_BLOCK = 0.2
+SECONDS_PER_BLOCK = 0.4
 # With another setting JAX would trace a program anew, from functions that may have
 # changed since: it must be another program.
 _TRACE_SETTINGS = (
