@@ -257,7 +257,10 @@ class Run:
             result = self._loss(build_state(structure, numbers, values), *self._data)
             return result[0] if self.has_aux else result
 
-        return depends_on_parameters(objective, internal_start(structure, numbers))
+        # By shapes alone: an eager operation would compile a program of its own.
+        start = jax.eval_shape(lambda n: internal_start(structure, n), numbers)
+        with self._program.tracing():
+            return depends_on_parameters(objective, start)
 
     # Reading results.
 
@@ -381,7 +384,7 @@ class Run:
             for first, block in blocks:
                 for dtype, array in block.items():
                     rows[dtype][first : first + len(array)] = array
-        found = {c.key: rows[c.dtype][:, c.index] for c in self._program.about[1]}
+        found = {c.key: rows[c.dtype][:, c.place] for c in self._program.about[1]}
         order = ("loss", "grad_norm", "learning_rate")
         columns = {name: found.pop(name) for name in order if name in found}
         if "learning_rate" in columns:

@@ -117,7 +117,7 @@ class Column(NamedTuple):
 
     key: Any  # "loss", "grad_norm", "learning_rate", or the position of a leaf
     dtype: str
-    index: int
+    place: int
 
 
 def make_block(
@@ -154,7 +154,9 @@ def make_block(
         values = user_values(structure, numbers, internal)
         result = loss(build_state(structure, numbers, values), *data)
         value, aux = result if has_aux else (result, ())
-        tied = {i: jnp.asarray(values[i]) for i in structure.indices("tied")}
+        tied: dict[int, Any] = {
+            i: jnp.asarray(values[i]) for i in structure.indices("tied")
+        }
         return jnp.asarray(value), (aux, Values(structure.join(values), tied))
 
     def evaluate(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, ...]:
@@ -198,7 +200,7 @@ def make_block(
         for name, entry in zip(names, row, strict=True):
             before = [c for c in columns if c.dtype == str(entry.dtype)]
             columns.append(Column(name, str(entry.dtype), len(before)))
-        history = {
+        history: dict[str, Any] = {
             dtype: np.zeros((HISTORY_ROWS, len(list(group))), dtype)
             for dtype, group in groupby(
                 sorted(columns, key=lambda c: c.dtype), key=lambda c: c.dtype
@@ -233,7 +235,7 @@ def make_block(
         counts = counts._replace(
             pending=control.is_replaced,
             # A replaced state has another chance.
-            status=jnp.where(control.is_replaced, RUNNING, counts.status),
+            status=_where(control.is_replaced, RUNNING, counts.status),
         )
         return carry._replace(
             internal=internal,
@@ -313,15 +315,15 @@ def make_block(
             # Entry by entry: the norm of finite entries may overflow.
             finite = jnp.isfinite(value) & all_finite(gradient)
             now_vector = _vector(now, carry.now)
-            start = jnp.where(step == 0, now_vector, carry.start)
+            start = _where(step == 0, now_vector, carry.start)
             better = finite & (value < best.lowest)
-            lowest = jnp.where(better, value, best.lowest)
+            lowest = _where(better, value, best.lowest)
             # Close to an optimum the loss is flat to rounding error, and a later
             # state has more digits; one that is clearly higher is a way gone wrong.
             slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(lowest)
             is_good = finite & (value <= lowest + slack)
             converged = is_good & has_converged(now, Progress(*start), control.tol)
-            best_step = jnp.where(better, step, counts.best_step)
+            best_step = _where(better, step, counts.best_step)
             since_best = step - best_step
             # The later ones go before the earlier ones.
             reasons = [
@@ -335,7 +337,7 @@ def make_block(
                 selects &= is_good | (control.stalled_after == OFF)
             status = jnp.asarray(RUNNING, step.dtype)
             for code, holds in reasons:
-                status = jnp.where(holds, code, status)
+                status = _where(holds, code, status)
             return Carry(
                 internal=internal,
                 opt_state=opt_state,
@@ -349,12 +351,12 @@ def make_block(
                         pending=0,
                         status=status,
                         best_step=best_step,
-                        selected_step=jnp.where(selects, step, counts.selected_step),
+                        selected_step=_where(selects, step, counts.selected_step),
                     ),
                     carry.counts,
                 ),
                 best=_vector(
-                    Best(lowest, jnp.where(selects, value, best.selected)), carry.best
+                    Best(lowest, _where(selects, value, best.selected)), carry.best
                 ),
                 now=now_vector,
                 start=start,
@@ -452,9 +454,14 @@ def _zeros(shapes: PyTree) -> PyTree:
 
 
 def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
-    return jax.tree.map(
-        lambda n, o: jnp.where(condition, jnp.asarray(n).astype(o.dtype), o), new, old
-    )
+    # `jnp.where` is a compiled function of its own, which JAX would trace anew for
+    # each program.
+    def select(n: Any, o: Any) -> Any:
+        o = jnp.asarray(o)
+        n = jnp.broadcast_to(jnp.asarray(n).astype(o.dtype), o.shape)
+        return jax.lax.select_n(condition, o, n)
+
+    return jax.tree.map(select, new, old)
 
 
 def _like(new: PyTree, old: PyTree) -> PyTree:

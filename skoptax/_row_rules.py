@@ -274,13 +274,13 @@ def _dynamic_update_slice(op: Operation) -> list[Axis]:
 def _high_level(op: Operation) -> list[Axis]:
     """Look values up in a sorted array, the one high-level operation that is known."""
     inner = [p["_prim"] for p in op.params]
-    described = [getattr(p, "params", None) for p in inner]
+    described = [getattr(p, "params", {}) for p in inner]
     if type(inner[0]).__name__ != "SearchSorted" or not all(
         type(p) is type(inner[0]) and is_same(sorted(d.items()), sorted(e.items()))
         for p, d, e in zip(inner, described, described[:1] * len(inner), strict=True)
     ):
         raise CoupledError(f"the operation {inner[0]}")
-    if op.axes[0] is not None or described[0]["batch_dims"] != 0:
+    if op.axes[0] is not None or described[0].get("batch_dims") != 0:
         raise CoupledError("a look-up in other rows")
     return [op.axes[1]]
 

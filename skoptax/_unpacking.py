@@ -85,14 +85,16 @@ def clip_keeping_edges(x: Any, lower: Any, upper: Any) -> Any:
 
     `jnp.clip` has slope 1/2 on a bound, where a projected method often is.
     """
-    return jnp.clip(x, lower, upper)
+    lower, upper = (jnp.broadcast_to(end, x.shape) for end in (lower, upper))
+    return jax.lax.clamp(lower, x, upper)
 
 
 @clip_keeping_edges.defjvp
 def _clip_jvp(primals: Any, tangents: Any) -> Any:
     x, lower, upper = primals
     inside = (x >= lower) & (x <= upper)
-    return jnp.clip(x, lower, upper), jnp.where(inside, tangents[0], 0)
+    slope = jax.lax.select(inside, tangents[0], jnp.zeros_like(tangents[0]))
+    return clip_keeping_edges(x, lower, upper), slope
 
 
 def user_values(
@@ -117,12 +119,14 @@ def user_values(
     ) -> Any:
         inside = clip_keeping_edges(inner, inner_lower, inner_upper)
         value = transform.to_user(inside * scale)
+        low, high = (jnp.broadcast_to(end, value.shape) for end in (low, high))
         # The map back rounds: put the value exactly on a bound it touches.
-        nearest = jnp.where(value - low <= high - value, low, high)
+        nearest = jax.lax.select(value - low <= high - value, low, high)
         on_edge = (inside <= inner_lower) | (inside >= inner_upper)
-        exact = jnp.where(on_edge, nearest, jnp.clip(value, low, high))
+        exact = jax.lax.select(on_edge, nearest, jax.lax.clamp(low, value, high))
         # (An overflow stays one: inf - inf would make it NaN.)
-        shift = jnp.where(exact == value, 0, exact - value)
+        zero = jnp.zeros_like(value)
+        shift = jax.lax.select(exact == value, zero, exact - value)
         return (value + jax.lax.stop_gradient(shift)).astype(inner.dtype)
 
     found: dict[int, Any] = {
@@ -187,7 +191,7 @@ def active_gradient(
 
     def project(x: Any, g: Any, low: Any, high: Any) -> Any:
         outward = ((x <= low) & (g > 0)) | ((x >= high) & (g < 0))
-        return jnp.where(outward, 0, g)
+        return jax.lax.select(outward, jnp.zeros_like(g), g)
 
     return jax.tree.map(project, internal, gradient, lower, upper)
 
@@ -195,7 +199,7 @@ def active_gradient(
 def project(internal: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
     """Return the nearest point of the box."""
     return jax.tree.map(
-        lambda x, low, high: jnp.clip(x, low, high).astype(x.dtype),
+        lambda x, low, high: clip_keeping_edges(x, low, high).astype(x.dtype),
         internal,
         lower,
         upper,

@@ -1,6 +1,10 @@
 """The cache of programs, and what goes stale inside of JAX."""
 
 import gc
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 import types
 import weakref
@@ -12,7 +16,8 @@ import optax
 import pytest
 from numpy.testing import assert_allclose
 
-from skoptax import OptaxOptimizer, Parameter
+import skoptax
+from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
 from skoptax._programs import Program, ProgramCache, abstract
 from skoptax.exceptions import UncachedWarning
 
@@ -311,3 +316,168 @@ def test_another_trace_sees_the_caller_that_asks_for_it():
     with jax.default_device(jax.devices()[0]):
         assert start_loss(Factor(2.0)) == 9.0
     assert start_loss(first) == 4.0
+
+
+def fit(model, rate=0.1, **arguments):
+    X = np.linspace(0.0, 1.0, 20)[:, None]
+    estimator = OptaxEstimator(
+        model, {"a": 1.0}, optimizer="sgd", learning_rate=rate, max_steps=3, **arguments
+    )
+    return estimator.fit(X, 2.0 * X[:, 0])
+
+
+def slope(k):
+    return lambda X, a: a * X[:, 0] * k
+
+
+def test_what_the_cache_says_it_has_done():
+    skoptax.clear_cache()
+    assert skoptax.cache_info() == (0, 0, 0, 0, 0.0)
+    fit(slope(1.0))
+    first = skoptax.cache_info()
+    assert first[:4] == (0, 1, 1, 1)
+    assert first.seconds > 0
+    fitted = fit(slope(1.0), rate=0.2)
+    assert skoptax.cache_info() == (1, 1, 1, 1, first.seconds)
+    fitted.predict(np.ones((5, 1)))
+    fitted.predict(np.ones((7, 1)))
+    assert skoptax.cache_info()[:4] == (2, 2, 2, 2)
+    fit(slope(2.0))
+    assert skoptax.cache_info()[:4] == (2, 3, 3, 3)
+    skoptax.clear_cache()
+    assert skoptax.cache_info() == (0, 0, 0, 0, 0.0)
+    fit(slope(1.0))
+    assert skoptax.cache_info()[:4] == (0, 1, 1, 1)
+
+
+def test_the_count_of_compilations_is_that_of_jax():
+    # And there is no stray eager operation that compiles a program of its own.
+    script = """
+        import jax, jax.numpy as jnp, numpy as np
+        count = []
+
+        def listen(event, duration, **_):
+            if event == "/jax/core/compile/backend_compile_duration":
+                count.append(event)
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        import skoptax
+        from skoptax import OptaxEstimator, Parameter
+
+        def model(t, amplitude, rate):
+            return amplitude * jnp.exp(-rate * t)
+
+        t = np.linspace(0.0, 3.0, 101)
+        y = 2.0 * np.exp(-t)
+        for optimizer in ("adam", "lbfgs"):
+            before = len(count)
+            estimator = OptaxEstimator(
+                model,
+                {"amplitude": 1.0, "rate": Parameter(value=0.5, lower=0.0)},
+                optimizer=optimizer,
+                max_steps=1500,
+                tol=0.0,
+            )
+            estimator.fit(t[:, None], y).predict(t[:, None])
+            estimator.history_
+            assert len(count) - before <= 2, count
+        assert len(count) == skoptax.cache_info().compilations == 3, count
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_process_finds_programs_on_disk(tmp_path):
+    script = """
+        import jax, numpy as np
+        events = []
+        jax.monitoring.register_event_listener(lambda e, **_: events.append(e))
+        from skoptax import OptaxEstimator
+
+        X = np.linspace(0.0, 1.0, 30)[:, None]
+        OptaxEstimator(lambda X, a: a * X[:, 0], {"a": 1.0}).fit(X, X[:, 0]).predict(X)
+        print(sum(e.endswith("cache_hits") for e in events),
+              sum(e.endswith("cache_misses") for e in events))
+    """
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    found = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert found == [["0", "2"], ["2", "0"]]
+
+
+def test_what_goes_is_freed():
+    cache = ProgramCache(maxsize=1)
+    first = get(cache, "a")
+    first(np.ones(3))
+    assert first._run._cache_size() == 1
+    reference = weakref.ref(first)
+    get(cache, "b")
+    assert first._run._cache_size() == 0
+    # Somebody who still has it can run it.
+    assert_allclose(first(np.ones(3))[0], 1.0)
+    del first
+    gc.collect()
+    assert reference() is None
+    second = get(cache, "c")
+    second(np.ones(3))
+    cache.clear()
+    assert second._run._cache_size() == 0
+
+
+def test_threads_compile_a_program_once():
+    cache = ProgramCache()
+    start = threading.Barrier(6)
+
+    def work():
+        program = cache.get(("f",), (np.ones(4),), lambda x: jnp.sin(x) * 2)
+        start.wait()
+        assert_allclose(program(np.ones(4)), 2 * np.sin(1.0), rtol=1e-6)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert cache.info()[:4] == (5, 1, 1, 1)
+
+
+def test_clearing_while_fits_run():
+    results = {}
+
+    def work(k):
+        for _ in range(3):
+            results[k] = fit(slope(float(k + 1))).params_["a"]
+            skoptax.clear_cache()
+
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k in range(4):
+        assert results[k] == fit(slope(float(k + 1))).params_["a"]
+
+
+def test_an_option_that_the_compiler_does_not_know_is_dropped(monkeypatch):
+    options = {"xla_no_such_option": True}
+    monkeypatch.setattr("skoptax._programs._cpu_options", options)
+    program = get(ProgramCache(), "a")
+    assert_allclose(program(np.ones(2))[0], 1.0)
+    assert options == {}
