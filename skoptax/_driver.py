@@ -303,7 +303,9 @@ class Run:
             Free and tied parameters are new; all else are the given objects.
         """
         selected = self._carry.selected
-        values = self._values(jax.device_get(selected) if on_host else selected)
+        values = self._values(
+            jax.tree.map(np.asarray, selected) if on_host else selected
+        )
         leaves = dict(enumerate(self._leaves))
         return self._structure.tree(
             leaves | self._replaced_leaves(values, "free", "tied")
@@ -365,9 +367,11 @@ class Run:
     def _collect_rows(self) -> None:
         count = self.step - self._first_row + 1
         if count > 0:
-            block = jax.device_get(self._carry.history)
             # A copy: a view would keep the whole block alive.
-            rows = {dtype: array[:count].copy() for dtype, array in block.items()}
+            rows = {
+                dtype: np.asarray(block)[:count].copy()
+                for dtype, block in self._carry.history.items()
+            }
             self._rows.append((self._first_row, rows))
 
     def history(self) -> dict[str, Any]:

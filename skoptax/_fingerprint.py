@@ -8,9 +8,9 @@ elements of containers; the bytes of arrays. Only what lives in an installed
 package, in the standard library or in this package goes by reference.
 
 What cannot be walked raises `NotWalkable`; its program is not shared. A walk
-cannot see what a function reaches through `globals()`, `getattr` or `importlib` with
-a computed name, `os.environ` or a file, nor what was patched into an installed module
-or into `builtins`.
+cannot see what a function reaches through `importlib`, `sys.modules`, `os.environ` or a
+file, what was patched into an installed module or into `builtins`, nor a changed
+docstring or annotation of a class.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ from typing import Any
 
 import jax
 import numpy as np
+import scipy.special
+
+from ._bytecode import names_used
 
 
 class NotWalkable(Exception):
@@ -65,7 +68,37 @@ _CLASS_NOISE = frozenset(
         "__match_args__",
     }
 )
-_FUNCTION_NOISE = frozenset({"__wrapped__", "__doc__", "__name__", "__qualname__"})
+_MODULE_NOISE = frozenset(
+    {
+        "__annotations__",
+        "__builtins__",
+        "__cached__",
+        "__doc__",
+        "__file__",
+        "__loader__",
+        "__name__",
+        "__package__",
+        "__path__",
+        "__spec__",
+    }
+)
+_ENUM_NOISE = frozenset({"__objclass__", "_name_", "_sort_order_", "_value_"})
+# Copied from the function that is wrapped, which is looked at itself.
+_WRAPPER_NOISE = frozenset(
+    {
+        "__annotations__",
+        "__doc__",
+        "__module__",
+        "__name__",
+        "__qualname__",
+        "__type_params__",
+        "__wrapped__",
+        "_fun",
+        "_jit_info",
+    }
+)
+# What they reach cannot be known.
+_DYNAMIC = frozenset({"__import__", "eval", "exec", "globals"})
 _DESCRIPTORS = (
     types.GetSetDescriptorType,
     types.MemberDescriptorType,
@@ -145,17 +178,6 @@ def _is_importable(obj: Any, module: str | None, qualname: str) -> bool:
     return found is obj
 
 
-def _names_used(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _names_used(constant)
-    return names
-
-
-_names_used = functools.lru_cache(maxsize=4096)(_names_used)
-
-
 def _slots(cls: type) -> list[str]:
     """Return the names of the slots of a class and its bases."""
     found = []
@@ -181,18 +203,24 @@ def _hides_state(cls: type, n_slots: int) -> bool:
     return cls.__itemsize__ != 0 or cls.__basicsize__ > visible
 
 
-def _imported(name: str, package: str | None) -> list[types.ModuleType]:
-    """Return the user's modules that an ``import name`` in a function may mean."""
-    parents = (package or "").split(".") if package else []
-    found = [
-        name,
-        *(".".join([*parents[:i], name]) for i in range(1, len(parents) + 1)),
-    ]
-    return [
-        sys.modules[full]
-        for full in found
-        if full in sys.modules and not is_installed(full)
-    ]
+def _imported(name: str, level: int, package: str | None) -> list[types.ModuleType]:
+    """Return the user's modules that an import statement in a function may mean.
+
+    With ``import a.b`` the name ``a`` is what the function gets; and what it imports
+    from a package may be a module in it.
+    """
+    if level:
+        base = (package or "").split(".")
+        name = ".".join([*base[: len(base) - level + 1], *filter(None, [name])])
+    parts = name.split(".")
+    found = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return [sys.modules[n] for n in found if n in sys.modules and not is_installed(n)]
+
+
+def _own_attributes(wrapper: Any) -> dict[str, Any]:
+    """Return what a user has put on a wrapper that is made in C."""
+    attributes = getattr(wrapper, "__dict__", {})
+    return {k: v for k, v in attributes.items() if k not in _WRAPPER_NOISE}
 
 
 def _is_plain(obj: Any) -> bool:
@@ -231,7 +259,7 @@ class Walk:
         if plain is not None:
             return plain
         if isinstance(obj, types.ModuleType):
-            return self._module(obj, frozenset())
+            return self._module(obj, None)
         key = id(obj)
         if key in self._done:
             return self._done[key]
@@ -316,7 +344,9 @@ class Walk:
         about = f"{type(obj).__name__} {content.shape} {obj.dtype} {weak}"
         result = _hash("array", about.encode(), body)
         if isinstance(obj, np.ma.MaskedArray):
-            result = _hash("masked", result, self.digest(np.ma.getmaskarray(obj)))
+            mask = self.digest(np.ma.getmaskarray(obj))
+            hidden = self._all("", obj.fill_value, obj.hardmask)
+            result = _hash("masked", result, mask, hidden)
         elif isinstance(obj, np.ndarray) and type(obj) is not np.ndarray:
             # A subclass may hold more, such as a unit.
             result = _hash("own", result, self._all("", type(obj), self._state(obj)))
@@ -339,27 +369,27 @@ class Walk:
         ):
             return _hash("reference", module.encode(), qualname.encode())
         cells: list[bytes] = []
-        for cell in function.__closure__ or ():
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
             try:
                 content = cell.cell_contents
             except ValueError:  # not assigned yet
                 cells.append(_hash("empty"))
                 continue
             if isinstance(content, types.ModuleType):
-                names = frozenset(_names_used(function.__code__))
-                cells.append(_hash("cell", self._module(content, names)))
+                chains = names_used(function.__code__).variables.get(name)
+                cells.append(_hash("cell", self._module(content, chains)))
             else:
                 cells.append(_hash("cell", self.digest(content)))
-        attributes = {
-            k: v for k, v in vars(function).items() if k not in _FUNCTION_NOISE
-        }
         own = self._all(
             "function",
+            function.__name__,
             function.__code__,
             function.__defaults__,
             function.__kwdefaults__,
             cells,
-            attributes,
+            vars(function),
         )
         if installed:
             # A closure made by an installed package: its globals are that
@@ -382,49 +412,78 @@ class Walk:
                 given[name] is real[name]
                 or self.digest(given[name]) == self.digest(real[name])
             )
-            for name in _names_used(function.__code__) & given.keys()
+            for name in names_used(function.__code__).variables.keys() & given.keys()
         )
 
     def _globals(self, function: types.FunctionType) -> bytes:
-        names = _names_used(function.__code__)
+        uses = names_used(function.__code__)
+        enclosing = function.__code__.co_freevars
         parts = []
-        for name in sorted(names):
+        for name in sorted(uses.variables):
             if name in function.__globals__:
                 value = function.__globals__[name]
                 if isinstance(value, types.ModuleType):
-                    content = self._module(value, frozenset(names))
+                    content = self._module(value, uses.variables[name])
                 else:
                     content = self.digest(value)
                 parts.append(_hash("name", name.encode(), content))
-            elif hasattr(builtins, name):
+            elif hasattr(builtins, name) and name not in enclosing:
+                if name in _DYNAMIC:
+                    raise NotWalkable(f"{name}() in {function.__qualname__}")
                 parts.append(_hash("builtin", name.encode()))
-            for module in _imported(name, function.__globals__.get("__package__")):
-                parts.append(_hash("import", self._module(module, frozenset(names))))
+        package = function.__globals__.get("__package__")
+        for name, level in sorted(uses.imports):
+            for module in _imported(name, level, package):
+                parts.append(_hash("import", self._module(module, None)))
         return _hash("globals", *parts)
 
-    def _module(self, module: types.ModuleType, names: frozenset[str]) -> bytes:
-        """Digest a module: an installed one by name, another one's used names."""
-        parts = [module.__name__.encode()]
-        if not is_installed(module.__name__):
-            key = id(module)
-            if key in self._path:
-                return _hash("module cycle", *parts)
-            self._path[key] = len(self._path)
-            try:
-                # Without the names that the code uses, all of it counts.
-                used = sorted(names & set(vars(module)) if names else vars(module))
-                for name in used:
-                    if name.startswith("__"):
-                        continue
-                    value = vars(module)[name]
-                    if isinstance(value, types.ModuleType):
-                        content = self._module(value, names)
-                    else:
-                        content = self.digest(value)
-                    parts.append(_hash("name", name.encode(), content))
-            finally:
-                del self._path[key]
+    def _module(
+        self, module: types.ModuleType, chains: frozenset[tuple[str, ...]] | None
+    ) -> bytes:
+        """Digest a module: an installed one by name, of another one what is used.
+
+        Parameters
+        ----------
+        module : module
+            Any.
+        chains : frozenset of tuple of str, or None
+            The attributes that are taken of it; ``None`` for all it has.
+        """
+        name = module.__name__.encode()
+        if is_installed(module.__name__):
+            return _hash("module", name)
+        if chains is None:
+            return _hash("module", name, self._whole_module(module))
+        parts = [name]
+        for chain in sorted(chains):
+            first, rest = chain[0], chain[1:]
+            parts.append(_hash("name", first.encode()))
+            if first not in vars(module) and not hasattr(module, first):
+                continue  # the call will fail, or make it
+            value = getattr(module, first)  # that of a lazy module, too
+            if isinstance(value, types.ModuleType):
+                parts.append(self._module(value, frozenset({rest}) if rest else None))
+            else:
+                parts.append(self.digest(value))
         return _hash("module", *parts)
+
+    def _whole_module(self, module: types.ModuleType) -> bytes:
+        key = id(module)
+        if key in self._done:
+            return self._done[key]
+        if key in self._path:
+            return _hash("module cycle", module.__name__.encode())
+        self._path[key] = len(self._path)
+        try:
+            parts = [
+                _hash("name", name.encode(), self.digest(value))
+                for name, value in sorted(vars(module).items())
+                if name not in _MODULE_NOISE
+            ]
+        finally:
+            del self._path[key]
+        self._done[key] = _hash("whole", *parts)
+        return self._done[key]
 
     def _code(self, code: types.CodeType) -> bytes:
         known = _code_digests.get(id(code))
@@ -486,14 +545,22 @@ class Walk:
             # One that was unpickled has no __wrapped__, but both have this.
             state: Any = obj.__getstate__()
             return self._all(
-                "jit", state["fun"], state["static_argnums"], state["static_argnames"]
+                "jit",
+                state["fun"],
+                state["static_argnums"],
+                state["static_argnames"],
+                _own_attributes(obj),
             )
         if isinstance(obj, functools._lru_cache_wrapper):
-            return self._all("cache", obj.__wrapped__)
+            return self._all("cache", obj.__wrapped__, _own_attributes(obj))
         if isinstance(obj, enum.Enum):
-            return self._all("enum", cls, obj.name, obj.value)
+            own = {k: v for k, v in vars(obj).items() if k not in _ENUM_NOISE}
+            return self._all("enum", cls, obj.name, obj.value, own)
         if isinstance(obj, np.ufunc):
-            return self._all("ufunc", obj.__name__)
+            for package in (np, scipy.special):
+                if getattr(package, obj.__name__, None) is obj:
+                    return self._all("ufunc", package, obj.__name__)
+            raise NotWalkable(f"the ufunc {obj.__name__}")
         if isinstance(obj, types.MappingProxyType):
             return self._all("mapping", dict(obj))
         if isinstance(obj, (tuple, list, dict, set, frozenset)):
@@ -512,7 +579,8 @@ class Walk:
 
     def _state(self, obj: Any) -> list[tuple[str, Any]]:
         """Return the attributes that an instance holds, in ``__dict__`` or slots."""
-        state = sorted(getattr(obj, "__dict__", {}).items())
+        # In their order, which is seen by who iterates over them.
+        state = list(getattr(obj, "__dict__", {}).items())
         for name in _slots(type(obj)):
             if hasattr(obj, name):
                 state.append((name, getattr(obj, name)))

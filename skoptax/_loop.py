@@ -35,7 +35,7 @@ from ._unpacking import (
     user_values,
 )
 
-HISTORY_ROWS = 1024
+HISTORY_ROWS = 4096
 # An optimiser that descends at every step starts anew so many steps after its last
 # success, and again that many later. Sooner, it loses what it knows of narrow valleys.
 RESTART_AT, RESTART_EVERY = 6, 10

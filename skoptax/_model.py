@@ -141,6 +141,16 @@ def describe(model: Any, signature: inspect.Signature | None = None) -> str:
     return f"{name}({', '.join(map(str, signature.parameters.values()))})"
 
 
+class _Description:
+    """What `describe` says, made when an error shows it: it costs more than a check."""
+
+    def __init__(self, model: Any, signature: inspect.Signature) -> None:
+        self._given = (model, signature)
+
+    def __str__(self) -> str:
+        return describe(*self._given)
+
+
 def parameters_from_signature(model: Any) -> dict[str, Any]:
     """Return the start values that a model's signature gives as defaults.
 
@@ -211,7 +221,7 @@ def bind_model(
     """
     signature = model_signature(model)
     accepted = signature.parameters
-    shown = describe(model, signature)
+    shown: Any = _Description(model, signature)
     takes_all = "params" in accepted and "params" not in names
     rest = next((p for p in accepted.values() if p.kind is p.VAR_KEYWORD), None)
     if not takes_all and rest is None:

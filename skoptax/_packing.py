@@ -177,16 +177,14 @@ def start_value(parameter: Parameter, owner: str) -> Any:
         )
     if not isinstance(value, jax.Array):
         value = np.asarray(value)
-    if not (
-        jnp.issubdtype(value.dtype, jnp.floating)
-        or jnp.issubdtype(value.dtype, jnp.integer)
-    ):
+    # (The question of JAX knows more types, and takes longer.)
+    is_real = value.dtype.kind == "f" or jnp.issubdtype(value.dtype, jnp.floating)
+    if not is_real and not jnp.issubdtype(value.dtype, jnp.integer):
         raise invalid("value", owner, "a real number or an array of them", value)
-    default = jnp.result_type(float)
-    if not jnp.issubdtype(value.dtype, jnp.floating) or is_number(parameter.value):
+    keeps = isinstance(parameter.value, np.floating)
+    if not is_real or (is_number(parameter.value) and not keeps):
         # A plain Python number has no precision of its own.
-        keeps = isinstance(parameter.value, np.floating)
-        value = value.astype(value.dtype if keeps else default)
+        value = value.astype(value.dtype if keeps else jnp.result_type(float))
     if not isinstance(value, jax.Array) and not np.isfinite(value).all():
         raise invalid("value", owner, "finite", value)
     return value
@@ -265,6 +263,8 @@ def _scale(
     parameter: Parameter, value: Any, transform: Transform, owner: str
 ) -> np.ndarray:
     given = parameter.scale
+    if given is None:
+        return np.asarray(1.0, value.dtype)
     if isinstance(given, str) and given == "value":
         given = np.abs(np.asarray(transform.from_user(np.asarray(value))))
         if not np.all(given > 0):
@@ -272,7 +272,7 @@ def _scale(
                 "scale", owner, "'value' only where the start is not 0", parameter.value
             )
     try:
-        scale = np.asarray(1.0 if given is None else given, dtype=value.dtype)
+        scale = np.asarray(given, dtype=value.dtype)
         np.broadcast_to(scale, value.shape)
         usable = bool(np.all(np.isfinite(scale) & (scale > 0)))
     except (TypeError, ValueError):

@@ -20,8 +20,8 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from ._coupling import row_axes
 from ._row_rules import CoupledError
 
-# Above, a fit takes so long that its compilation does not count.
-MAX_PADDED = 100_000
+# From 100,000 rows on a fit takes so long that its compilation does not count.
+MAX_PADDED = 99_999
 # Up to `end` rows, the distance of two buckets is `step`th of the power of two
 # between which they lie: from 64 to 1,024 the powers of two themselves.
 _STEPS = ((1024, 1), (16_384, 8), (MAX_PADDED, 32))
@@ -44,7 +44,7 @@ def bucket(n: int) -> int:
     Returns
     -------
     int
-        ``n`` itself above 100,000 rows. Else the next power of two up to 1,024 (at
+        ``n`` itself from 100,000 rows on. Else the next power of two up to 1,024 (at
         least 64), then the next eighth, and above 16,384 the next 32nd of one: at
         most twice, 1.125 and 1.03 times the rows.
     """

@@ -522,8 +522,23 @@ def unwalkable_generator():
     return (x for x in [1])
 
 
+def unwalkable_ufunc():
+    return np.frompyfunc(lambda x: 2 * x, 1, 1)
+
+
+def unwalkable_eval():
+    return lambda x: eval("FACTOR") * x
+
+
 @pytest.mark.parametrize(
-    "make", [unwalkable_lock, unwalkable_file, unwalkable_generator]
+    "make",
+    [
+        unwalkable_lock,
+        unwalkable_file,
+        unwalkable_generator,
+        unwalkable_ufunc,
+        unwalkable_eval,
+    ],
 )
 @pytest.mark.parametrize(
     "wrap", [lambda x: x, closure, Model, Slotted, lambda x: {1: x}]

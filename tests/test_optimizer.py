@@ -22,6 +22,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
+from skoptax._loop import HISTORY_ROWS
 from skoptax.callbacks import Callback
 from skoptax.exceptions import (
     DifferentiationError,
@@ -937,42 +938,45 @@ def test_history_and_fitting_data():
 
 
 def test_long_runs_keep_their_whole_history():
+    last, n = HISTORY_ROWS - 1, 2 * HISTORY_ROWS + 500
     optimizer = OptaxOptimizer(decay, optax.sgd(0.01))
-    final, data = optimizer.run(decay_state(), 2600)
+    final, data = optimizer.run(decay_state(), n)
     history = data["history"]
-    assert history.index.tolist() == list(range(2601))
+    assert history.index.tolist() == list(range(n + 1))
     assert not history.isna().any().any()
     a, r = 1.0, 0.5
-    for k in range(2601):
+    for k in range(n + 1):
         loss, da, dr, _ = by_hand(a, r)
-        if k in (0, 1, 1022, 1023, 1024, 1025, 2047, 2048, 2049, 2600):
+        if k in (0, 1, n) or abs(k % HISTORY_ROWS) < 2 or k % HISTORY_ROWS == last:
             row = history.loc[k]
             assert_allclose(row["loss"], loss, rtol=1e-9)
             assert_allclose(row[["a", "r"]], [a, r], rtol=1e-9)
-        if k < 2600:
+        if k < n:
             a, r = a - 0.01 * da, r - 0.01 * dr
     assert_allclose(pair(final), [a, r], rtol=1e-9)
-    for n_steps in (1, 1023, 1024, 1500):
+    for n_steps in (1, last, HISTORY_ROWS, n - 1000):
         short = optimizer.run(decay_state(), n_steps)[1]["history"]
         pd.testing.assert_frame_equal(short, history.loc[:n_steps], check_exact=True)
 
 
 def test_a_state_replaced_where_the_history_block_ends():
+    last = HISTORY_ROWS - 1
+
     def callback(step, diff, static, *rest):
-        if step == 1022:  # row 1023, the last of the first block
+        if step == last - 1:  # row `last`, that of the first block
             diff = diff | {"a": diff["a"].with_fields(value=7.0)}
         return False, diff, static
 
     optimizer = OptaxOptimizer(decay, optax.sgd(0.01), callback)
-    history = optimizer.run(decay_state(), 1030, chunk_size=1023)[1]["history"]
-    assert history.index.tolist() == list(range(1031))
-    assert history["a"][1023] == 7.0
-    a, r = 7.0, history["r"][1023]
-    assert_allclose(history["loss"][1023], by_hand(a, r)[0], rtol=1e-12)
+    history = optimizer.run(decay_state(), last + 7, chunk_size=last)[1]["history"]
+    assert history.index.tolist() == list(range(last + 8))
+    assert history["a"][last] == 7.0
+    a, r = 7.0, history["r"][last]
+    assert_allclose(history["loss"][last], by_hand(a, r)[0], rtol=1e-12)
     _, da, dr, _ = by_hand(a, r)
-    next_row = history.loc[1024, ["a", "r"]]
+    next_row = history.loc[last + 1, ["a", "r"]]
     assert_allclose(next_row, [a - 0.01 * da, r - 0.01 * dr], rtol=1e-12)
-    assert history["a"][1022] < 3
+    assert history["a"][last - 1] < 3
 
 
 def test_no_steps_at_all():

@@ -19,6 +19,7 @@ ROWS = (
     "cluster",
     "many_fits",
     "startup",
+    "padding",
 )
 
 

@@ -58,8 +58,6 @@ ENTRYWISE = frozenset(
         "amsgrad",
         "lbfgs",
         "lion",
-        "nadam",
-        "nadamw",
         "optimistic_gradient_descent",
         "radam",
         "rmsprop",

@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skoptax import OptaxOptimizer, Parameter, optimizers
 from skoptax.exceptions import InvalidParameterError
 from skoptax.optimizers._spec import (
+    ENTRYWISE,
     FinishedOptimizer,
     OptimizerSpec,
     factories,
@@ -248,3 +249,50 @@ def test_readout_of_a_line_search():
     assert np.isnan(history["learning_rate"][0])
     assert history["learning_rate"][1] == pytest.approx(used)
     assert history["w"][1] == pytest.approx(float(x + updates))
+
+
+def uneven(state):
+    """Return a loss that is different in each entry of parameters of several shapes."""
+    total = (state["a"] - 1.0) ** 2 + jnp.cos(state["b"]["c"].value) * state["a"] ** 2
+    scales = jnp.array([[1.0, 10.0, 0.1], [2.0, 0.5, 3.0]])
+    return total + jnp.sum(scales * (state["w"].value - 0.3) ** 2)
+
+
+def path(optimizer, steps):
+    state = {
+        "a": Parameter(value=np.float64(0.2)),
+        "w": Parameter(value=np.linspace(-1.0, 0.4, 6).reshape(2, 3), upper=0.5),
+        "b": {"c": Parameter(value=np.float64(2.0), scale=3.0)},
+    }
+    final, data = OptaxOptimizer(uneven, optimizer).run(state, steps)
+    return np.concatenate(
+        [data["history"].to_numpy().ravel(), np.asarray(final["w"]).ravel()]
+    )
+
+
+@pytest.mark.parametrize("name", sorted(ENTRYWISE))
+def test_the_arrangement_of_entries_makes_no_difference(name, monkeypatch):
+    if name not in factories():
+        pytest.skip(f"this version of optax has no {name}")
+    optimizer = optimizers.spec(name, 0.05)
+    assert optimizer.is_entrywise
+    # Closer to the minimum, a line search decides by rounding error.
+    steps = 5 if name == "lbfgs" else 25
+    joint = path(optimizer, steps)
+    monkeypatch.setattr(OptimizerSpec, "is_entrywise", False)
+    assert_allclose(path(optimizer, steps), joint, rtol=1e-9, atol=1e-12)
+
+
+def test_what_tells_parameters_apart_gets_them_apart():
+    def mask(params):
+        return {"a": True, "w": False, "b": {"c": False}}
+
+    decayed = optimizers.spec("adamw", 0.05, weight_decay=10.0, mask=mask)
+    assert not decayed.is_entrywise
+    assert not optimizers.spec("lamb", 0.05).is_entrywise
+    assert not resolve_optimizer(optax.adam(0.05), None, None, "a test").is_entrywise
+    assert optimizers.spec("sgd", optax.linear_schedule(0.1, 0.0, 9)).is_entrywise
+    plain = path(optimizers.spec("adam", 0.05), 4)
+    found = path(decayed, 4)
+    assert_allclose(found[-6:], plain[-6:], rtol=1e-12)
+    assert np.nanmax(np.abs(found - plain)) > 0.01
