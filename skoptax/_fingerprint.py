@@ -557,10 +557,11 @@ class Walk:
             own = {k: v for k, v in vars(obj).items() if k not in _ENUM_NOISE}
             return self._all("enum", cls, obj.name, obj.value, own)
         if isinstance(obj, np.ufunc):
+            name = getattr(obj, "__name__", "")
             for package in (np, scipy.special):
-                if getattr(package, obj.__name__, None) is obj:
-                    return self._all("ufunc", package, obj.__name__)
-            raise NotWalkable(f"the ufunc {obj.__name__}")
+                if getattr(package, name, None) is obj:
+                    return self._all("ufunc", package, name)
+            raise NotWalkable(f"the function {obj!r}")
         if isinstance(obj, types.MappingProxyType):
             return self._all("mapping", dict(obj))
         if isinstance(obj, (tuple, list, dict, set, frozenset)):

@@ -14,10 +14,10 @@ from .._workloads import START, decay, decay_data
 NUMBER = "2 of the list"
 TITLE = "Padding beside compiling"
 WORK = (
-    "A warm fit whose rows are padded to their bucket, beside the same fit at its exact "
-    "length (`row_independent=False`), both 1,000 Adam steps (100 above 10,000 rows); "
-    "and the compilation that a length of its own costs. The lengths are the worst of "
-    "their range, one row above a bucket, and folds of 503 rows."
+    "A warm fit whose rows are padded to their bucket, beside the same fit at its "
+    "exact length (`row_independent=False`), both 1,000 Adam steps (100 above 10,000 "
+    "rows); and the compilation that a length of its own costs. The lengths are the "
+    "worst of their range, one row above a bucket, and folds of 503 rows."
 )
 LENGTHS = (65, 129, 257, 402, 513, 1025, 2049, 16_385, 65_537)
 SMOKE_LENGTHS = (65,)
