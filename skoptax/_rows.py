@@ -20,11 +20,11 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from ._coupling import row_axes
 from ._row_rules import CoupledError
 
-# From 100,000 rows on a fit takes so long that its compilation does not count.
-MAX_PADDED = 99_999
+# Above, weights and added rows cost a fit more than the compilations they save.
+MAX_PADDED = 16_384
 # Up to `end` rows, the distance of two buckets is `step`th of the power of two
 # between which they lie: from 64 to 1,024 the powers of two themselves.
-_STEPS = ((1024, 1), (16_384, 8), (MAX_PADDED, 32))
+_STEPS = ((1024, 1), (MAX_PADDED, 8))
 _SMALLEST = 64
 
 _MEMO_SIZE = 4096
@@ -44,9 +44,8 @@ def bucket(n: int) -> int:
     Returns
     -------
     int
-        ``n`` itself from 100,000 rows on. Else the next power of two up to 1,024 (at
-        least 64), then the next eighth, and above 16,384 the next 32nd of one: at
-        most twice, 1.125 and 1.03 times the rows.
+        The next power of two up to 1,024 rows (at least 64), then the next eighth of
+        one, at most 1.125 times the rows; above 16,384 rows ``n`` itself.
     """
     if n <= _SMALLEST:
         return _SMALLEST
