@@ -54,7 +54,7 @@ FIRST_STEPS = 8
 class CacheInfo(NamedTuple):
     """What the cache of compiled programs has done in this process.
 
-    Attributes
+    Parameters
     ----------
     hits : int
         How often a program was found. A fit and a prediction look for one each.
