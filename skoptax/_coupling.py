@@ -77,8 +77,8 @@ def row_axes(
 
     def traces(function: Callable[..., Any]) -> list[Any]:
         try:
-            return [
-                jax.make_jaxpr(function)(
+            found = [
+                jax.make_jaxpr(function, return_shape=True)(
                     common, jax.tree.map(lambda x, n=n: abstract(x, n), rows)
                 )
                 for n in sizes
@@ -86,6 +86,11 @@ def row_axes(
         except Exception as error:
             # Whatever it is: the fit itself will meet it, if it is an error there.
             raise CoupledError(f"a trace that fails: {error}") from error
+        jaxprs, results = zip(*found, strict=True)
+        trees: list[Any] = [jax.tree.structure(result) for result in results]
+        if any(tree != trees[0] for tree in trees):
+            raise CoupledError("a result whose structure follows the rows")
+        return list(jaxprs)
 
     walk = _Walk(sizes)
     found = walk.run(traces(function), axes)

@@ -51,10 +51,10 @@ def predict_rows(
     except NotWalkable:
         key = None
 
-    def in_order(values: Any, rows: Any) -> list[Any]:
-        return [predict(values, *rows)]
+    def of_rows(values: Any, rows: Any) -> Any:
+        return predict(values, *rows)
 
-    length = padded_length(in_order, key, lambda: values, (X,), row_independent)
+    length = padded_length(of_rows, key, lambda: values, (X,), row_independent)
     padded = X if length is None else pad_rows(X, length)
     program = PROGRAMS.get(("predict", content), (values, padded), predict, walk=walk)
     with explained("The model"):

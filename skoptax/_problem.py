@@ -19,6 +19,7 @@ from ._fingerprint import NotWalkable, Walk
 from ._model import bind_model, linear_model, model_signature
 from ._objective import Objective, abstract_values
 from ._parameter import is_parameter
+from ._programs import abstract
 from ._rows import MAX_PADDED, pad_rows, padded_length
 from ._spec import fill_spec, implied_spec, read_spec
 from ._structure import treedef_content
@@ -256,36 +257,39 @@ def _arrange_rows(
     row_independent: Any,
     walk: Walk,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Leave out rows of weight zero and pad the rest, unless rows interact."""
+    """Fill rows of weight zero and pad, unless rows interact."""
     leaves, treedef = jax.tree.flatten(spec, is_leaf=is_parameter)
     described = [(p.tie, p.value.shape, str(p.value.dtype)) for p in leaves]
     try:
-        key = walk.fingerprint(content, described, treedef_content(treedef))
+        numbers = repr(abstract(loss_numbers))
+        key = walk.fingerprint(content, described, numbers, treedef_content(treedef))
     except NotWalkable:
         key = None
 
     def shared() -> Any:
         return abstract_values(spec, OWNER), loss_numbers
 
-    def in_order(shared: Any, rows: Any) -> list[Any]:
-        losses, aux = objective.row_losses(shared, rows)
-        return [losses, *jax.tree.leaves(aux)]
-
     present = rows
     if weights is not None and not np.all(weights):
-        present = tuple(array[weights > 0] for array in rows)
-    length = padded_length(in_order, key, shared, present, row_independent)
+        # Their places stay: a model may number its rows.
+        present = tuple(_without_absent(array, weights > 0) for array in rows)
+    length = padded_length(objective.row_losses, key, shared, present, row_independent)
     if length is None:
         return *rows, weights
     n = len(present[0])
-    if weights is not None:
-        weights = weights[weights > 0]
     if n <= MAX_PADDED:
         padded = np.zeros(length, rows[0].dtype)
         padded[:n] = 1 if weights is None else weights
         weights = padded
     X, y = (pad_rows(array, length) for array in present)
     return X, y, weights
+
+
+def _without_absent(array: np.ndarray, is_present: np.ndarray) -> np.ndarray:
+    """Return an array with a row that counts in place of those that do not."""
+    replaced = array.copy()
+    replaced[~is_present] = array[np.argmax(is_present)]
+    return replaced
 
 
 def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:

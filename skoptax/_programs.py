@@ -41,11 +41,10 @@ _TRACE_SETTINGS = (
 )
 # On a CPU, XLA has two ways of making code for a fused kernel; for the many small
 # kernels of a fit the older one compiles in two thirds of the time and runs as fast.
-# A version of XLA without an option says so, and is not asked again.
-_cpu_options: dict[str, Any] = {
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 4,
-}
+# JAX 0.12 has it no more. An XLA without an option says so, and is not asked again.
+_cpu_options: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 4}
+if jax.__version_info__ < (0, 11):
+    _cpu_options["xla_cpu_use_fusion_emitters"] = False
 _NO_OPTION = "No such compile option: '"
 # Steps of a first block, whose speed is not known.
 FIRST_STEPS = 8
@@ -102,6 +101,7 @@ class Program:
         self._on_compiled = on_compiled
         self._lock = threading.Lock()
         self._traces = 0
+        self._is_compiled = False
         self._seconds_per_step: float | None = None
 
         def traced(*arguments: Any) -> Any:
@@ -123,12 +123,13 @@ class Program:
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the program, compiling it if this is the first call."""
-        if self._traces == 0:
+        if not self._is_compiled:
             # One thread compiles, the others wait for it.
             with self._lock:
-                if self._traces == 0:
+                if not self._is_compiled:
                     began = time.perf_counter()
                     self._compile(arguments)
+                    self._is_compiled = True
                     self._compiled(began)
         began, before = time.perf_counter(), self._traces
         result = self._run(*arguments)

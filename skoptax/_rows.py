@@ -18,7 +18,6 @@ import numpy as np
 from jax.experimental.xla_metadata import set_xla_metadata
 
 from ._coupling import row_axes
-from ._row_rules import CoupledError
 
 # Above, weights and added rows cost a fit more than the compilations they save.
 MAX_PADDED = 16_384
@@ -93,7 +92,8 @@ def padded_length(
     Parameters
     ----------
     function : callable
-        ``function(shared, rows) -> (per_row, *others)``, in JAX.
+        ``function(shared, rows)``, in JAX. The first leaf of what it returns has a row
+        for each row, the others have none.
     key : bytes or None
         The content of the function and of what `shared` returns; ``None`` if it
         cannot be known.
@@ -148,6 +148,7 @@ def _is_independent(
         first, *others = row_axes(
             function, shared, rows, (*sizes, next(unrelated), next(unrelated))
         )
-    except CoupledError:
+    except Exception:
+        # Where the analysis itself fails, on what JAX has that it does not know.
         return False
     return first == 0 and all(axis is None for axis in others)

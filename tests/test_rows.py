@@ -170,7 +170,23 @@ def test_lengths_share_a_program_where_rows_do_not_interact():
     assert compilations(lambda: estimator(model).fit(X, y, np.ones(N))) == 0
 
 
-def test_rows_that_do_not_count_are_left_out():
+@pytest.mark.parametrize("n", [N, MAX_PADDED + 7])
+def test_rows_keep_their_numbers(n):
+    X = np.linspace(0.1, 3.0, n)[:, None]
+    y = 2.0 * np.exp(-X[:, 0])
+    weights = np.ones(n)
+    weights[:5] = weights[20:25] = 0.0
+
+    def model(X, a):
+        return a * X[:, 0] + jnp.arange(X.shape[0]) / (10.0 * n)
+
+    with jax.enable_x64(True):
+        expected = plainly(model, X, y, weights)
+    found = estimator(model).fit(X, y, weights)
+    assert_allclose(found.history_[["loss", "a"]], expected, rtol=1e-11)
+
+
+def test_rows_that_do_not_count_are_filled():
     # Even where the model is not finite.
     X, y = data()
     X = np.concatenate([[[0.0], [-1.0]], X])
@@ -182,7 +198,7 @@ def test_rows_that_do_not_count_are_left_out():
 
     found = estimator(model).fit(X, y, weights)
     expected = estimator(model).fit(X[2:], y[2:])
-    assert_array_equal(found.history_, expected.history_)
+    assert_allclose(found.history_, expected.history_, rtol=1e-12)
     assert found.status_ == "max_steps"
 
 
@@ -290,3 +306,62 @@ CHANGE = plain
 @jax.jit
 def inner(x):
     return CHANGE(x)
+
+
+class Shaped(skoptax.losses.Loss):
+    """A loss that couples rows if its hyperparameter is an array."""
+
+    def __init__(self, weight=1.0):
+        self.weight = weight
+
+    def __call__(self, y_true, y_pred):
+        weight = jnp.asarray(self.weight)
+        squared = (y_true - y_pred) ** 2
+        if weight.ndim == 0:
+            return weight * squared
+        return weight[0] * squared + weight[1] * (y_pred - jnp.mean(y_pred)) ** 2
+
+
+def test_the_shape_of_a_hyperparameter_counts():
+    X, y = data()
+    model = INDEPENDENT["decay"]
+    estimator(model, loss=Shaped(0.5)).fit(X, y)
+    found = estimator(model, loss=Shaped(np.array([0.5, 1.0]))).fit(X, y)
+
+    def loss(y, prediction):
+        centred = prediction - jnp.mean(prediction)
+        return 0.5 * (y - prediction) ** 2 + centred**2
+
+    with jax.enable_x64(True):
+        expected = plainly(model, X, y, loss=loss)
+    assert_allclose(found.history_[["loss", "a"]], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("aux", [lambda X, a: {"a": a}, lambda X, a: {"a": a, "b": a}])
+def test_auxiliary_data_whose_structure_follows_the_rows(aux):
+    X, y = data()
+    seen = []
+
+    def watch(step, diff, static, fitting, aux, loss, grads):
+        seen.append(sorted(aux))
+        return False, diff, static
+
+    def model(X, a):
+        found = aux(X, a) if X.shape[0] == N else {f"n{X.shape[0]}": a}
+        return a * X[:, 0], found
+
+    estimator(model, has_aux=True, callbacks=watch).fit(X, y)
+    assert all(keys == sorted(aux(X, 1.0)) for keys in seen)
+
+
+def test_what_the_analysis_cannot_walk_is_fitted_as_it_is():
+    X, y = data()
+
+    def model(X, a):
+        jax.lax.create_token()
+        return a * X[:, 0]
+
+    with jax.enable_x64(True):
+        expected = plainly(lambda X, a: a * X[:, 0], X, y)
+    found = estimator(model).fit(X, y)
+    assert_allclose(found.history_[["loss", "a"]], expected, rtol=1e-12)

@@ -308,8 +308,11 @@ def resolve_optimizer(
             "optimizer_kwargs instead."
         )
     if "learning_rate" in accepted and name not in WITHOUT_LEARNING_RATE:
+        default = accepted["learning_rate"].default
+        # (Without one, `optax.adadelta` steps uphill.)
         if learning_rate is None and (
-            accepted["learning_rate"].default is inspect.Parameter.empty
+            default is inspect.Parameter.empty
+            or (default is None and name in DEFAULT_LEARNING_RATES)
         ):
             learning_rate = DEFAULT_LEARNING_RATES.get(name, DEFAULT_LEARNING_RATE)
         if learning_rate is not None:

@@ -296,3 +296,15 @@ def test_what_tells_parameters_apart_gets_them_apart():
     found = path(decayed, 4)
     assert_allclose(found[-6:], plain[-6:], rtol=1e-12)
     assert np.nanmax(np.abs(found - plain)) > 0.01
+
+
+@pytest.mark.parametrize("name", ["adadelta", "adafactor"])
+def test_an_optimiser_whose_default_is_no_learning_rate_descends(name):
+    history = OptaxOptimizer(quadratic, optimizers.spec(name)).run(
+        {"w": Parameter(value=np.full(3, 4.0))}, 50
+    )[1]["history"]
+    assert history["loss"].iloc[-1] < history["loss"].iloc[10] < history["loss"].iloc[0]
+
+
+def quadratic(state):
+    return jnp.sum((state["w"].value - 1.0) ** 2)
