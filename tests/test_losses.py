@@ -342,7 +342,13 @@ class TestResolve:
         assert loss.name == name
 
     def test_registry_is_complete(self):
-        assert set(LOSSES.values()) == set(losses.Loss.__subclasses__())
+        # Other tests have losses of their own.
+        ours = {
+            loss
+            for loss in losses.Loss.__subclasses__()
+            if loss.__module__.startswith("skoptax.")
+        }
+        assert set(LOSSES.values()) == ours
 
     def test_objects_and_functions_pass(self):
         loss = losses.Huber(2.0)
