@@ -46,11 +46,11 @@ TINY_LOSS = 1e-6
 RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
 
 
+# A number of steps that is never reached: the rule does not apply.
+OFF = np.iinfo(np.int32).max
+
 # The scalars of the loop travel in few vectors: a compiled loop runs one kernel for
 # each scalar of its own, and these are what a step over few rows and parameters costs.
-
-
-OFF = np.iinfo(np.int32).max
 
 
 class Control(NamedTuple):

@@ -149,6 +149,7 @@ def _is_independent(
             function, shared, rows, (*sizes, next(unrelated), next(unrelated))
         )
     except Exception:
-        # Where the analysis itself fails, on what JAX has that it does not know.
+        # Coupled, or a construct of JAX's that the analysis does not know: the rows
+        # are fitted as they are, which is right whatever the function does.
         return False
     return first == 0 and all(axis is None for axis in others)
