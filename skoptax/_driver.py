@@ -183,18 +183,20 @@ class Run:
             limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
             is_start = self._carry is None
             control = Control(
-                is_start=np.bool_(is_start),
-                is_replaced=np.bool_(self._replaced),
-                stop_at=np.int32(limit),
-                first_row=np.int32(self._first_row),
-                patience=np.int32(self.patience or OFF),
-                stalled_after=np.int32(self.stalled_after or OFF),
-                tol=float(self.tol),
+                is_start=is_start,
+                is_replaced=self._replaced,
+                stop_at=limit,
+                first_row=self._first_row,
+                patience=self.patience or OFF,
+                stalled_after=self.stalled_after or OFF,
+                tol=self.tol,
             )
             carry = self._program.about[0] if is_start else self._carry
             began, before = time.perf_counter(), self.step
             with explained(self._role):
-                self._carry = self._program(*self._inputs(), control, carry)
+                self._carry = self._program(
+                    *self._inputs(), control.packed(), carry
+                )
             self._counts = Counts(*np.asarray(self._carry.counts).tolist())
             self.step, self.status = self._counts.step, self._counts.status
             self._program.record_speed(time.perf_counter() - began, self.step - before)

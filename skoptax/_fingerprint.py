@@ -106,7 +106,8 @@ _DESCRIPTORS = (
     types.MethodDescriptorType,
     types.ClassMethodDescriptorType,
 )
-_SCALARS = (bool, int, str, float)
+_SCALARS = frozenset({bool, int, str, float})
+_PLAIN_TYPES = frozenset({dict, list, tuple, type(None)})
 _JITTED = type(jax.jit(lambda: None))
 
 _array_digests: dict[int, tuple[weakref.ref, bytes]] = {}
@@ -163,12 +164,10 @@ def _is_installed(module_name: str, file: str | None) -> bool:
 
 
 def _hash(tag: str, *parts: bytes) -> bytes:
-    state = hashlib.blake2b(tag.encode(), digest_size=16)
-    for part in parts:
-        # Lengths keep ("ab", "c") apart from ("a", "bc").
-        state.update(struct.pack("<q", len(part)))
-        state.update(part)
-    return state.digest()
+    # Lengths keep ("ab", "c") apart from ("a", "bc").
+    head = tag.encode()
+    lengths = struct.pack(f"<{len(parts) + 1}q", len(head), *map(len, parts))
+    return hashlib.blake2b(lengths + head + b"".join(parts), digest_size=16).digest()
 
 
 def _is_importable(obj: Any, module: str | None, qualname: str) -> bool:
@@ -223,14 +222,16 @@ def _own_attributes(wrapper: Any) -> dict[str, Any]:
     return {k: v for k, v in attributes.items() if k not in _WRAPPER_NOISE}
 
 
-def _is_plain(obj: Any) -> bool:
-    """Tell whether an object is made of numbers, text and tuples alone."""
+def _is_plain(obj: Any, depth: int = 8) -> bool:
+    """Tell whether an object's text tells all of it.
+
+    So it is with numbers, text and the types of Python's own containers, in tuples
+    and lists; of a limited depth, as a list may hold itself.
+    """
     kind = type(obj)
-    if kind is tuple:
-        return all(map(_is_plain, obj))
-    if kind is list:  # which may hold itself
-        return all(x is None or type(x) in _SCALARS for x in obj)
-    return obj is None or kind in _SCALARS
+    if kind is tuple or kind is list:
+        return depth > 0 and all(_is_plain(x, depth - 1) for x in obj)
+    return obj is None or kind in _SCALARS or (kind is type and obj in _PLAIN_TYPES)
 
 
 class Walk:
@@ -277,7 +278,13 @@ class Walk:
         return result
 
     def _all(self, tag: str, *objects: Any) -> bytes:
-        return _hash(tag, *[self.digest(o) for o in objects])
+        return _hash(tag, *[self._part(o) for o in objects])
+
+    def _part(self, obj: Any) -> bytes:
+        """Return the text of what is plain, the digest of what is not."""
+        if _is_plain(obj):
+            return b"=" + repr(obj).encode("utf-8", "surrogatepass")
+        return b"#" + self.digest(obj)
 
     def _plain(self, obj: Any) -> bytes | None:
         kind = type(obj)

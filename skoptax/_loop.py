@@ -64,6 +64,16 @@ class Control(NamedTuple):
     stalled_after: Any  # the same for an optimiser that descends at every step
     tol: Any  # 0 is off
 
+    def packed(self) -> tuple[np.ndarray, float]:
+        """Return all of it in two arguments: each costs a call of a program."""
+        return np.array(self[:-1], np.int32), float(self.tol)
+
+    @classmethod
+    def unpacked(cls, integers: Any, tol: Any) -> Control:
+        """Undo `packed`, inside of a program."""
+        is_start, is_replaced, *others = integers
+        return cls(is_start != 0, is_replaced != 0, *others, tol)
+
 
 class Counts(NamedTuple):
     """The loop's integers."""
@@ -145,7 +155,7 @@ def make_block(
     Returns
     -------
     Block
-        ``run(numbers, data, hyper, control, carry)``, to be compiled, and
+        ``run(numbers, data, hyper, decisions, carry)``, to be compiled, and
         ``blank(numbers, data, hyper)``, which makes a carry to start from and says
         where the history has what.
     """
@@ -244,8 +254,9 @@ def make_block(
         )
 
     def run(
-        numbers: Any, data: Any, hyper: Any, control: Control, carry: Carry
+        numbers: Any, data: Any, hyper: Any, decisions: tuple[Any, Any], carry: Carry
     ) -> Carry:
+        control = Control.unpacked(*decisions)
         lower, upper = internal_bounds(structure, numbers)
         transformation = optax.with_extra_args_support(optimizer.build(hyper))
 

@@ -186,6 +186,7 @@ def parameters_from_signature(model: Any) -> dict[str, Any]:
 
 def bind_model(
     model: Any,
+    signature: inspect.Signature,
     names: Sequence[str],
     inputs: Sequence[str] | None,
     columns: Sequence[str] | None,
@@ -198,6 +199,8 @@ def bind_model(
     ----------
     model : callable
         The user's function.
+    signature : inspect.Signature
+        Its own, from `model_signature`.
     names : sequence of str
         The parameters' names, at the top level of the spec.
     inputs : sequence of str or None
@@ -219,7 +222,6 @@ def bind_model(
     ModelError
         If signature, spec and data do not fit together.
     """
-    signature = model_signature(model)
     accepted = signature.parameters
     shown: Any = _Description(model, signature)
     takes_all = "params" in accepted and "params" not in names

@@ -129,7 +129,7 @@ def _pack_parameter(
     lower, upper = checked_bounds(parameter, value, owner)
     if not isinstance(transform, Identity):
         check_range(transform, lower, upper, np.asarray(value), owner)
-    free = np.asarray(parameter.free)
+    free: Any = np.True_ if parameter.free is True else np.asarray(parameter.free)
     if free.dtype != bool or (free.ndim and free.shape != np.shape(value)):
         raise invalid(
             "free",

@@ -206,7 +206,7 @@ def make_problem(
     """
     independent = check_row_independent(estimator.row_independent)
     model = linear_model if estimator.model is None else estimator.model
-    model_signature(model)
+    signature = model_signature(model)
     spec = read_spec(implied_spec(estimator.model, estimator.params))
     inputs = estimator.inputs
     if inputs is not None and (
@@ -223,6 +223,7 @@ def make_problem(
     columns = getattr(estimator, "feature_names_in_", None)
     call = bind_model(
         model,
+        signature,
         list(spec),
         None if inputs is None else [str(name) for name in inputs],
         None if columns is None else [str(name) for name in columns],
@@ -256,8 +257,12 @@ def _arrange_rows(
     weights: np.ndarray | None,
     row_independent: Any,
     walk: Walk,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Fill rows of weight zero and pad, unless rows interact."""
+) -> tuple[Any, ...]:
+    """Fill rows of weight zero and pad, unless rows interact.
+
+    Returns inputs, responses, weights or ``None``, and the number of rows that count
+    where that is not all or told by the weights.
+    """
     leaves, treedef = jax.tree.flatten(spec, is_leaf=is_parameter)
     described = [(p.tie, p.value.shape, str(p.value.dtype)) for p in leaves]
     try:
@@ -275,14 +280,15 @@ def _arrange_rows(
         present = tuple(_without_absent(array, weights > 0) for array in rows)
     length = padded_length(objective.row_losses, key, shared, present, row_independent)
     if length is None:
-        return *rows, weights
+        return *rows, weights, None
     n = len(present[0])
-    if n <= MAX_PADDED:
-        padded = np.zeros(length, rows[0].dtype)
-        padded[:n] = 1 if weights is None else weights
-        weights = padded
     X, y = (pad_rows(array, length) for array in present)
-    return X, y, weights
+    if weights is None:
+        # Also where nothing is added, as others in the bucket have rows added.
+        return X, y, None, np.int32(n) if n <= MAX_PADDED else None
+    padded = np.zeros(length, rows[0].dtype)
+    padded[:n] = weights
+    return X, y, padded, None
 
 
 def _without_absent(array: np.ndarray, is_present: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ worker share one.
 
 from __future__ import annotations
 
+import enum
 import threading
 import time
 import warnings
@@ -220,7 +221,7 @@ class ProgramCache:
             Shared, or made for this call if the content cannot be walked.
         """
         try:
-            digest = (walk or Walk()).fingerprint(*content, *_configuration())
+            digest = (walk or Walk()).fingerprint(content, _configuration())
         except NotWalkable as reason:
             warnings.warn(
                 f"The model or the loss cannot be keyed by content ({reason}), so "
@@ -289,7 +290,8 @@ def _describe(program: Program, about: Callable[[], Any] | None) -> None:
 
 def _configuration() -> tuple[Any, ...]:
     """Return JAX's settings that change a trace, as they are in this thread."""
-    return tuple(getattr(jax.config, name, None) for name in _TRACE_SETTINGS)
+    settings = (getattr(jax.config, name, None) for name in _TRACE_SETTINGS)
+    return tuple(s.value if isinstance(s, enum.Enum) else s for s in settings)
 
 
 def abstract(arguments: Any) -> Hashable:

@@ -20,7 +20,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from ._coupling import row_axes
 
 # Above, weights and added rows cost a fit more than the compilations they save.
-MAX_PADDED = 16_384
+MAX_PADDED = 8_192
 # Up to `end` rows, the distance of two buckets is `step`th of the power of two
 # between which they lie: from 64 to 1,024 the powers of two themselves.
 _STEPS = ((1024, 1), (MAX_PADDED, 8))

@@ -15,7 +15,9 @@ __all__ = ["combine_state", "named_parameters", "partition_state"]
 
 def is_free(leaf: Any) -> bool:
     """Tell whether a leaf is a `Parameter` with at least one free entry."""
-    return is_parameter(leaf) and leaf.tie is None and bool(np.any(leaf.free))
+    if not is_parameter(leaf) or leaf.tie is not None:
+        return False
+    return leaf.free if isinstance(leaf.free, bool) else bool(np.any(leaf.free))
 
 
 def path_name(path: tuple[Any, ...]) -> str:

@@ -9,6 +9,7 @@ each of them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -130,7 +131,7 @@ class Structure:
             return {i: leaves[i] for i in free}
         found, start = {}, 0
         for i, shape in zip(free, self.shapes, strict=True):
-            end = start + int(np.prod(shape, dtype=int))
+            end = start + math.prod(shape)
             found[i] = joined[start:end].reshape(shape) if shape else joined[start]
             start = end
         return found
@@ -168,6 +169,8 @@ def joined(structure: Structure, numbers: Numbers) -> tuple[Structure, Numbers]:
     shapes = tuple(np.shape(value) for value in values)
 
     def vector(entries: Sequence[Any]) -> np.ndarray:
+        if not any(shapes):
+            return np.array(entries)
         full = [
             np.broadcast_to(np.asarray(entry), shape).ravel() if shape else [entry]
             for entry, shape in zip(entries, shapes, strict=True)

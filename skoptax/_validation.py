@@ -12,9 +12,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from .exceptions import InvalidParameterError, ModelError
+
+
+# Larger arrays take longer to check than scikit-learn's overhead.
+_SMALL = 10_000
 
 
 def did_you_mean(word: object, options: Iterable[str]) -> str:
@@ -177,6 +181,69 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     return weights
 
 
+def check_data(estimator: Any, X: Any, y: Any, dtypes: Any) -> tuple[Any, Any]:
+    """Check the data of a fit as scikit-learn does.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Gets ``n_features_in_`` and ``feature_names_in_``.
+    X, y : array-like
+        What the user gave.
+    dtypes : dtype or list of dtype
+        What X may have.
+
+    Returns
+    -------
+    X : ndarray of shape (n, d)
+        Of one of these types.
+    y : ndarray of shape (n,) or (n, k)
+        Numeric.
+    """
+    if not (_is_ready(X, 2, dtypes) and _is_ready(y, 1, dtypes) and len(X) == len(y)):
+        return validate_data(
+            estimator, X, y, dtype=dtypes, multi_output=True, y_numeric=True
+        )
+    # What scikit-learn would come to, without the tenth of a small fit that it takes.
+    estimator.n_features_in_ = X.shape[1]
+    vars(estimator).pop("feature_names_in_", None)
+    return X, y
+
+
+def check_inputs(estimator: Any, X: Any, dtype: np.dtype) -> np.ndarray:
+    """Check the inputs of a prediction as scikit-learn does.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Fitted.
+    X : array-like of shape (n, d)
+        What the user gave.
+    dtype : numpy.dtype
+        That of the fit.
+
+    Returns
+    -------
+    ndarray of shape (n, d)
+        Of this type.
+    """
+    fits = _is_ready(X, 2, dtype) and X.shape[1] == estimator.n_features_in_
+    if fits and not hasattr(estimator, "feature_names_in_"):
+        return X
+    return validate_data(estimator, X, reset=False, dtype=dtype)
+
+
+def _is_ready(array: Any, ndim: int, dtypes: Any) -> bool:
+    """Tell of a small array that scikit-learn would find nothing to do about it."""
+    return (
+        type(array) is np.ndarray
+        and array.ndim == ndim
+        and 0 < array.size <= _SMALL
+        and array.dtype in (dtypes if isinstance(dtypes, list) else [dtypes])
+        and bool(np.isfinite(array).all())
+    )
+
+
 def refuse_strings(values: Any, name: str) -> None:
     """Refuse an array of strings, which NumPy would parse as numbers.
 
@@ -220,8 +287,11 @@ def cast_response(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
     ValueError
         If a value is missing, or too large for this precision.
     """
-    with np.errstate(over="ignore"):
-        cast = np.asarray(y, dtype=dtype)
+    if y.dtype == dtype:
+        cast = y
+    else:
+        with np.errstate(over="ignore"):
+            cast = np.asarray(y, dtype=dtype)
     if not np.all(np.isfinite(cast)):
         raise ValueError(
             f"Input y holds values that are missing, or not finite as {dtype}. Drop "

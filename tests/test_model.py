@@ -21,7 +21,9 @@ VALUES = {"a": 10.0, "b": 20.0}
 
 
 def call(model, names=("a", "b"), inputs=None, columns=None, X=X, values=VALUES):
-    return bind_model(model, names, inputs, columns, X.shape[1])(values, X)
+    return bind_model(
+        model, model_signature(model), names, inputs, columns, X.shape[1]
+    )(values, X)
 
 
 def test_columns_by_their_names():
@@ -116,7 +118,7 @@ def test_a_skipped_positional_only_argument():
 
     # Python cannot leave out c and pass a: said before anything is compiled.
     with pytest.raises(ModelError, match=r"'a'.*positional-only"):
-        bind_model(model, ["a", "b"], None, None, 1)
+        bind_model(model, model_signature(model), ["a", "b"], None, None, 1)
 
 
 class Callable:
@@ -150,10 +152,16 @@ def test_equal_calls_are_equal():
     def model(t, a):
         return t * a
 
-    one, other = (bind_model(model, ["a"], None, None, 1) for _ in range(2))
+    one, other = (
+        bind_model(model, model_signature(model), ["a"], None, None, 1)
+        for _ in range(2)
+    )
     assert one == other
     assert isinstance(one, ModelCall)
-    by_inputs = [bind_model(model, ["a"], names, None, 2) for names in ("ts", "st")]
+    by_inputs = [
+        bind_model(model, model_signature(model), ["a"], names, None, 2)
+        for names in ("ts", "st")
+    ]
     assert by_inputs[0] != by_inputs[1]
 
 
@@ -182,7 +190,7 @@ def decay(t, rate):
 )
 def test_what_does_not_fit(model, names, inputs, columns, n, words):
     with pytest.raises(ModelError, match=words):
-        bind_model(model, names, inputs, columns, n)
+        bind_model(model, model_signature(model), names, inputs, columns, n)
 
 
 @pytest.mark.parametrize("junk", [3, "decay", None, Callable, dict.get, [decay]])

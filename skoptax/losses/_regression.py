@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from .._component import absolute, number_like
+from .._component import absolute, as_floats, number_like
 from .._validation import check_real
 from ._base import Loss
 
@@ -31,7 +32,13 @@ class SquaredError(Loss):
     name = "squared_error"
 
     def _elementwise(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        return 0.5 * (y_pred - y_true) ** 2
+        return 0.5 * squares(y_true, y_pred)
+
+
+def squares(y_true: ArrayLike, y_pred: ArrayLike) -> jax.Array:
+    """Return the squared errors, twice the loss."""
+    truth, prediction = as_floats(y_true, y_pred)
+    return (prediction - truth) ** 2
 
 
 class AbsoluteError(Loss):
