@@ -194,9 +194,7 @@ class Run:
             carry = self._program.about[0] if is_start else self._carry
             began, before = time.perf_counter(), self.step
             with explained(self._role):
-                self._carry = self._program(
-                    *self._inputs(), control.packed(), carry
-                )
+                self._carry = self._program(*self._inputs(), control.packed(), carry)
             self._counts = Counts(*np.asarray(self._carry.counts).tolist())
             self.step, self.status = self._counts.step, self._counts.status
             self._program.record_speed(time.perf_counter() - began, self.step - before)
@@ -278,7 +276,7 @@ class Run:
 
     def gradient(self) -> PyTree:
         """Return the gradient, in the structure of the free part of the state."""
-        return self._with_values(self._structure.split(self._carry.gradient), "free")
+        return self._with_values(self._split(self._carry.gradient), "free")
 
     def split_state(self) -> tuple[PyTree, PyTree]:
         """Return the free and the static part of the current state."""
@@ -352,7 +350,13 @@ class Run:
         return Progress(*np.asarray(self._carry.start).tolist())
 
     def _values(self, values: Values) -> dict[int, Any]:
-        return self._structure.split(values.free) | values.tied
+        return self._split(values.free) | values.tied
+
+    def _split(self, joined: PyTree) -> dict[int, Any]:
+        if self._structure.shapes is None or isinstance(joined, np.ndarray):
+            return self._structure.split(joined)
+        # By way of the host: each slice on the device would be a program of its own.
+        return jax.device_put(self._structure.split(np.asarray(joined)))
 
     def _replaced_leaves(self, values: dict[int, Any], *kinds: str) -> dict[int, Any]:
         found: dict[int, Any] = {}

@@ -10,7 +10,7 @@ from ._diagnose import explained
 from ._fingerprint import NotWalkable, Walk
 from ._model import ModelCall
 from ._objective import predictions
-from ._programs import PROGRAMS, abstract
+from ._programs import PROGRAMS, described_shapes
 from ._rows import pad_rows, padded_length
 from ._typing import PyTree
 
@@ -47,7 +47,7 @@ def predict_rows(
 
     walk, content = Walk(), call.content()
     try:
-        key = walk.fingerprint("predict", content, repr(abstract(values)))
+        key = walk.fingerprint("predict", content, described_shapes(values))
     except NotWalkable:
         key = None
 
@@ -56,7 +56,9 @@ def predict_rows(
 
     length = padded_length(of_rows, key, lambda: values, (X,), row_independent)
     padded = X if length is None else pad_rows(X, length)
-    program = PROGRAMS.get(("predict", content), (values, padded), predict, walk=walk)
+    # The content again, if it has no key: that raises, and is dealt with there.
+    known = content if key is None else key
+    program = PROGRAMS.get(("predict", known), (values, padded), predict, walk=walk)
     with explained("The model"):
         result = np.asarray(program(values, padded))
     if len(padded) == len(X):

@@ -19,7 +19,7 @@ from ._fingerprint import NotWalkable, Walk
 from ._model import bind_model, linear_model, model_signature
 from ._objective import Objective, abstract_values
 from ._parameter import is_parameter
-from ._programs import abstract
+from ._programs import described_shapes
 from ._rows import MAX_PADDED, pad_rows, padded_length
 from ._spec import fill_spec, implied_spec, read_spec
 from ._structure import treedef_content
@@ -264,9 +264,9 @@ def _arrange_rows(
     where that is not all or told by the weights.
     """
     leaves, treedef = jax.tree.flatten(spec, is_leaf=is_parameter)
-    described = [(p.tie, p.value.shape, str(p.value.dtype)) for p in leaves]
+    described = [(p.tie, p.value.shape, p.value.dtype.char) for p in leaves]
     try:
-        numbers = repr(abstract(loss_numbers))
+        numbers = described_shapes(loss_numbers)
         key = walk.fingerprint(content, described, numbers, treedef_content(treedef))
     except NotWalkable:
         key = None

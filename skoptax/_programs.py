@@ -317,6 +317,27 @@ def abstract(arguments: Any) -> Hashable:
     )
 
 
+def described_shapes(arguments: Any) -> tuple[Any, ...]:
+    """Return what `abstract` does, in plain words that a content key can hold.
+
+    Parameters
+    ----------
+    arguments : pytree
+        Of NumPy arrays and Python numbers.
+
+    Returns
+    -------
+    tuple
+        The pytree's structure as text, with the shapes and types of its leaves.
+    """
+    leaves, treedef = jax.tree.flatten(arguments)
+    return str(treedef), tuple(
+        # (The name of a data type takes NumPy longer than all else here.)
+        (x.shape, x.dtype.char) if hasattr(x, "dtype") else type(x).__name__
+        for x in leaves
+    )
+
+
 PROGRAMS = ProgramCache()
 
 

@@ -19,7 +19,8 @@ from jax.experimental.xla_metadata import set_xla_metadata
 
 from ._coupling import row_axes
 
-# Above, weights and added rows cost a fit more than the compilations they save.
+# Above, added rows and their exclusion cost a fit more than the compilations they
+# save.
 MAX_PADDED = 8_192
 # Up to `end` rows, the distance of two buckets is `step`th of the power of two
 # between which they lie: from 64 to 1,024 the powers of two themselves.
@@ -44,7 +45,7 @@ def bucket(n: int) -> int:
     -------
     int
         The next power of two up to 1,024 rows (at least 64), then the next eighth of
-        one, at most 1.125 times the rows; above 16,384 rows ``n`` itself.
+        one, at most 1.125 times the rows; above 8,192 rows ``n`` itself.
     """
     if n <= _SMALLEST:
         return _SMALLEST

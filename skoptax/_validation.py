@@ -16,7 +16,6 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from .exceptions import InvalidParameterError, ModelError
 
-
 # Larger arrays take longer to check than scikit-learn's overhead.
 _SMALL = 10_000
 

@@ -26,13 +26,13 @@ def test_a_bucket_holds_its_rows_and_little_more(n):
 
 def test_folds_and_refit_of_a_small_search_share_a_bucket():
     assert {bucket(n) for n in (402, 403, 503)} == {512}
-    assert [bucket(n) for n in (1, 64, 65, 1024, 1025, 16_384)] == [
+    assert [bucket(n) for n in (1, 64, 65, 1024, 1025, 8192)] == [
         64,
         64,
         128,
         1024,
         1152,
-        16_384,
+        8192,
     ]
     assert bucket(MAX_PADDED + 1) == MAX_PADDED + 1
 
@@ -164,10 +164,14 @@ def test_lengths_share_a_program_where_rows_do_not_interact():
     assert compilations(fits(lambda X, a: a * X[:, 0])) == 2
     assert compilations(fits(lambda X, a: a * X[:, 0], row_independent=False)) == 8
     assert compilations(fits(lambda X, a: a * (X[:, 0] - X[:, 0].mean()))) == 8
-    # With weights and without.
+    # Weights are a program of their own, the same for all lengths.
     model = INDEPENDENT["decay"]
     estimator(model).fit(X, y)
-    assert compilations(lambda: estimator(model).fit(X, y, np.ones(N))) == 0
+    for n, compiled in ((N, 1), (N - 7, 0)):
+        fitted = estimator(model)
+        assert compilations(lambda: fitted.fit(X[:n], y[:n], np.ones(n))) == compiled  # noqa: B023
+        plain = estimator(model).fit(X[:n], y[:n])
+        assert_allclose(fitted.history_, plain.history_, rtol=1e-12)
 
 
 @pytest.mark.parametrize("n", [N, MAX_PADDED + 7])

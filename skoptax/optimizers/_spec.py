@@ -20,6 +20,7 @@ import optax
 
 from .._validation import did_you_mean, invalid, is_number, shorten
 from ..exceptions import InvalidParameterError
+from ._entrywise import entrywise_factories, is_entrywise
 
 # Their updates ask for arguments that line searches refuse.
 NEEDS_MORE = frozenset({"sophia"})
@@ -43,31 +44,9 @@ WITHOUT_LEARNING_RATE = frozenset({"lbfgs"})
 # Factories of optimisers that descend at every step, by a line search, to the limits
 # of the arithmetic.
 DESCENDING = frozenset({optax.lbfgs})
-# They treat the entries of all parameters alike, each by itself or as one vector, so
-# that it makes no difference to them how the entries are arranged. Each is tested.
-ENTRYWISE = frozenset(
-    {
-        "adabelief",
-        "adadelta",
-        "adagrad",
-        "adam",
-        "adamax",
-        "adamaxw",
-        "adamw",
-        "adan",
-        "amsgrad",
-        "lbfgs",
-        "lion",
-        "optimistic_gradient_descent",
-        "radam",
-        "rmsprop",
-        "rprop",
-        "sgd",
-        "sign_sgd",
-        "signum",
-        "yogi",
-    }
-)
+# All hyperparameters of these that must be known at trace time: of L-BFGS. Each is
+# tested.
+UNTRACEABLE = frozenset({"memory_size"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +89,7 @@ class OptimizerSpec:
         A mask, or a transformation among the hyperparameters, may tell parameters
         apart.
         """
-        return self.factory in _entrywise_factories() and all(
+        return self.factory in entrywise_factories() and all(
             value is None
             or isinstance(value, (bool, int, float, str))
             or name == "learning_rate"
@@ -167,13 +146,16 @@ class FinishedOptimizer:
     transformation: optax.GradientTransformation
     numbers: dict[str, float] = field(default_factory=dict)
 
-    # What it does with which parameter is not known.
-    is_entrywise = False
     descends = False
 
     def content(self) -> tuple[Any, ...]:
         """Return what a content key must hold of it."""
         return ("finished", self.transformation)
+
+    @property
+    def is_entrywise(self) -> bool:
+        """Whether the arrangement of the entries is known to make no difference."""
+        return is_entrywise(self.transformation)
 
     def build(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
         """Return the transformation."""
@@ -191,12 +173,6 @@ def _rate_in_state(state: Any) -> Any:
     # The state of a schedule goes by the same name; it is no array.
     scalars = [value for _, value in found if getattr(value, "ndim", None) == 0]
     return scalars[0] if len(scalars) == 1 else None
-
-
-@functools.cache
-def _entrywise_factories() -> frozenset[Factory]:
-    found = factories()
-    return frozenset(found[name] for name in ENTRYWISE if name in found)
 
 
 @functools.cache
@@ -461,7 +437,10 @@ def _untraceable(
 
     The trial runs the factory's own code on a quadratic that has nothing to do
     with the user's loss, so that an error of the user's is never taken for it.
+    Of some optimisers the outcome is known.
     """
+    if not constants and factory in entrywise_factories():
+        return tuple(name for name in names if name in UNTRACEABLE)
     try:
         key = (factory, names, tuple(sorted(constants.items())))
         if key in _untraceable_memo:

@@ -1,6 +1,7 @@
 """Optimisers as data: what is traced, what is a constant, what is refused."""
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +11,14 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skoptax import OptaxOptimizer, Parameter, optimizers
+from skoptax._validation import is_number
 from skoptax.exceptions import InvalidParameterError
+from skoptax.optimizers._entrywise import FACTORIES as ENTRYWISE
 from skoptax.optimizers._spec import (
-    ENTRYWISE,
+    UNTRACEABLE,
     FinishedOptimizer,
     OptimizerSpec,
+    _traceable,
     factories,
     make_spec,
     resolve_optimizer,
@@ -43,6 +47,24 @@ def step(spec, x, n=3):
         return jax.lax.fori_loop(0, n, body, (x, transformation.init(x)))[0]
 
     return np.asarray(run(spec.numbers, x, n))
+
+
+@pytest.mark.parametrize("name", sorted(ENTRYWISE & set(factories())))
+def test_what_is_known_to_be_untraceable(name):
+    factory = factories()[name]
+    arguments = inspect.signature(factory).parameters
+    numbers = {k: p.default for k, p in arguments.items() if is_number(p.default)}
+    # Those without a default number that take one.
+    for key, p in arguments.items():
+        if "float" in str(p.annotation) and not key.endswith("mask"):
+            numbers.setdefault(key, 0.5)
+    if name == "lbfgs":
+        del numbers["learning_rate"]  # its line search chooses the step
+    constants = {k: numbers.pop(k) for k in UNTRACEABLE & set(numbers)}
+    # With the table's constants all others can be traced, and the constants cannot.
+    assert _traceable(factory, numbers, constants)
+    for key, value in constants.items():
+        assert not _traceable(factory, {key: value}, {})
 
 
 def test_the_table_of_factories():
@@ -279,8 +301,49 @@ def test_the_arrangement_of_entries_makes_no_difference(name, monkeypatch):
     # Closer to the minimum, a line search decides by rounding error.
     steps = 5 if name == "lbfgs" else 25
     joint = path(optimizer, steps)
-    monkeypatch.setattr(OptimizerSpec, "is_entrywise", False)
+    finished = optimizer.build(optimizer.numbers)
+    assert FinishedOptimizer(finished).is_entrywise
+    # (The history of a finished one has no learning rate.)
+    joint_finished = path(finished, steps)
+    for kind in (OptimizerSpec, FinishedOptimizer):
+        monkeypatch.setattr(kind, "is_entrywise", False)
     assert_allclose(path(optimizer, steps), joint, rtol=1e-9, atol=1e-12)
+    assert_allclose(path(finished, steps), joint_finished, rtol=1e-9, atol=1e-12)
+
+
+def halve(updates, state, params=None):
+    return jax.tree.map(lambda u: u / 2, updates), state
+
+
+NOTHING = optax.identity()
+
+
+@pytest.mark.parametrize(
+    ("finished", "expected"),
+    [
+        (optax.adam(0.05), True),
+        (optax.adam(jnp.asarray(0.05)), True),
+        (optax.sgd(optax.exponential_decay(0.1, 5, 0.5), momentum=0.9), True),
+        (optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.05)), True),
+        (optax.chain(optax.clip(1.0), optax.trace(0.9), optax.scale(-0.1)), True),
+        (optax.with_extra_args_support(optax.adamw(0.05)), True),
+        # A mask, labels, a norm for each parameter, a vector of one's own.
+        (optax.adamw(0.05, mask=lambda tree: jax.tree.map(jnp.ndim, tree)), False),
+        (optax.masked(optax.sgd(0.1), {"a": True, "w": False, "b": False}), False),
+        (optax.multi_transform({"x": optax.sgd(0.1)}, "x"), False),
+        (optax.lamb(0.05), False),
+        (optax.adafactor(0.05), False),
+        (optax.chain(optax.adam(0.05), optax.scale_by_trust_ratio()), False),
+        (optax.scale(jnp.ones(3)), False),
+        (optax.apply_if_finite(optax.sgd(0.1), 3), False),
+        # The user's own code.
+        (optax.GradientTransformation(NOTHING.init, halve), False),
+        (optax.chain(optax.GradientTransformation(NOTHING.init, halve)), False),
+        (optax.stateless(lambda updates, params: updates), False),
+    ],
+)
+def test_of_which_finished_optimisers_that_is_known(finished, expected):
+    assert FinishedOptimizer(finished).is_entrywise is expected
 
 
 def test_what_tells_parameters_apart_gets_them_apart():
@@ -290,7 +353,6 @@ def test_what_tells_parameters_apart_gets_them_apart():
     decayed = optimizers.spec("adamw", 0.05, weight_decay=10.0, mask=mask)
     assert not decayed.is_entrywise
     assert not optimizers.spec("lamb", 0.05).is_entrywise
-    assert not resolve_optimizer(optax.adam(0.05), None, None, "a test").is_entrywise
     assert optimizers.spec("sgd", optax.linear_schedule(0.1, 0.0, 9)).is_entrywise
     plain = path(optimizers.spec("adam", 0.05), 4)
     found = path(decayed, 4)
