@@ -71,8 +71,10 @@ class Control(NamedTuple):
     @classmethod
     def unpacked(cls, integers: Any, tol: Any) -> Control:
         """Undo `packed`, inside of a program."""
-        is_start, is_replaced, *others = integers
-        return cls(is_start != 0, is_replaced != 0, *others, tol)
+        control = cls(*integers, tol=tol)
+        return control._replace(
+            is_start=control.is_start != 0, is_replaced=control.is_replaced != 0
+        )
 
 
 class Counts(NamedTuple):
