@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from ._tracing import own
+
 # Arrays of so many entries are put side by side; larger ones are read one by one.
 _SMALL = 1024
 
@@ -47,6 +49,7 @@ class Progress(NamedTuple):
         return jnp.maximum(jnp.abs(self.value), jnp.finfo(self.value.dtype).tiny)
 
 
+@own
 def measure(
     internal: Any, gradient: Any, before: Any, value: Any, moved: Any
 ) -> Progress:
@@ -91,6 +94,7 @@ def _maxima(*arrays: Any) -> Any:
     return jnp.max(jnp.stack([a.ravel() for a in arrays]), axis=1, initial=0.0)
 
 
+@own
 def has_converged(now: Progress, start: Progress, tol: Any) -> Any:
     """Tell whether the first-order conditions hold to the tolerance.
 

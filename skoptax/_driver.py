@@ -12,12 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._convergence import Progress
-from ._diagnose import checked_loss, depends_on_parameters, explained
-from ._fingerprint import Walk
-from ._loop import (
+from ._assessment import (
     CONVERGED,
-    HISTORY_ROWS,
     NO_IMPROVEMENT,
     NON_FINITE,
     OFF,
@@ -26,9 +22,11 @@ from ._loop import (
     Best,
     Control,
     Counts,
-    Values,
-    make_block,
 )
+from ._convergence import Progress
+from ._diagnose import checked_loss, depends_on_parameters, explained
+from ._fingerprint import Walk
+from ._loop import HISTORY_ROWS, Values, make_block
 from ._packing import pack
 from ._parameter import Parameter, is_parameter
 from ._programs import PROGRAMS

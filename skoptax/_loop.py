@@ -13,7 +13,7 @@ state that is *pending* is evaluated without being updated before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -22,8 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from ._convergence import Progress, has_converged, measure
+from ._assessment import OFF, RUNNING, Best, Control, Counts, assess, vector, where
+from ._convergence import Progress, measure
 from ._structure import Structure
+from ._tracing import own
 from ._typing import Array, PyTree
 from ._unpacking import (
     active_gradient,
@@ -41,57 +43,6 @@ HISTORY_ROWS = 4096
 RESTART_AT, RESTART_EVERY = 6, 10
 # A loss that starts below this is given to a line search in units of its start.
 TINY_LOSS = 1e-6
-
-# Why the loop ended by itself; 0 while it goes on.
-RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
-
-
-# A number of steps that is never reached: the rule does not apply.
-OFF = np.iinfo(np.int32).max
-
-# The scalars of the loop travel in few vectors: a compiled loop runs one kernel for
-# each scalar of its own, and these are what a step over few rows and parameters costs.
-
-
-class Control(NamedTuple):
-    """What the host decides before each block; all of it is traced."""
-
-    is_start: Any  # begin with a new optimiser state
-    is_replaced: Any  # the values are new: evaluate them before the next update
-    stop_at: Any  # the step at which to come back
-    first_row: Any  # the step that the first row of the history block belongs to
-    patience: Any  # steps without a new best loss, or OFF
-    stalled_after: Any  # the same for an optimiser that descends at every step
-    tol: Any  # 0 is off
-
-    def packed(self) -> tuple[np.ndarray, float]:
-        """Return all of it in two arguments: each costs a call of a program."""
-        return np.array(self[:-1], np.int32), float(self.tol)
-
-    @classmethod
-    def unpacked(cls, integers: Any, tol: Any) -> Control:
-        """Undo `packed`, inside of a program."""
-        control = cls(*integers, tol=tol)
-        return control._replace(
-            is_start=control.is_start != 0, is_replaced=control.is_replaced != 0
-        )
-
-
-class Counts(NamedTuple):
-    """The loop's integers."""
-
-    step: Any
-    pending: Any  # 1 if the state is to be evaluated, not updated
-    status: Any
-    best_step: Any
-    selected_step: Any
-
-
-class Best(NamedTuple):
-    """The losses that the loop remembers."""
-
-    lowest: Any
-    selected: Any
 
 
 class Values(NamedTuple):
@@ -241,18 +192,18 @@ def make_block(
     def enter(numbers: Any, hyper: Any, control: Control, carry: Carry) -> Carry:
         """Put the host's decisions into what the previous block left."""
         start = internal_start(structure, numbers)
-        internal = _where(control.is_replaced, start, carry.internal)
+        internal = where(control.is_replaced, start, carry.internal)
         fresh = optimizer.build(hyper).init(start)
         counts = Counts(*carry.counts)
         counts = counts._replace(
             pending=control.is_replaced,
             # A replaced state has another chance.
-            status=_where(control.is_replaced, RUNNING, counts.status),
+            status=where(control.is_replaced, RUNNING, counts.status),
         )
         return carry._replace(
             internal=internal,
-            opt_state=_where(control.is_start, fresh, carry.opt_state),
-            counts=_vector(counts, carry.counts),
+            opt_state=where(control.is_start, fresh, carry.opt_state),
+            counts=vector(counts, carry.counts),
         )
 
     def run(
@@ -310,69 +261,35 @@ def make_block(
             since = counts.step - counts.best_step
             lost = (control.stalled_after < OFF) & (since % RESTART_EVERY == RESTART_AT)
             fresh = transformation.init(carry.internal)
-            return carry._replace(opt_state=_where(lost, fresh, carry.opt_state))
+            return carry._replace(opt_state=where(lost, fresh, carry.opt_state))
 
         def body(carry: Carry) -> Carry:
-            counts, best = Counts(*carry.counts), Best(*carry.best)
+            counts = Counts(*carry.counts)
             advance = counts.pending == 0
             moved, opt_state = take_step(
                 with_restart(carry) if optimizer.descends else carry
             )
-            internal = _where(advance, moved, carry.internal)
-            opt_state = _where(advance, opt_state, carry.opt_state)
+            internal = where(advance, moved, carry.internal)
+            opt_state = where(advance, opt_state, carry.opt_state)
             value, aux, gradient, values = evaluate(internal, numbers, data)
             step = counts.step + advance
             projected = active_gradient(internal, gradient, lower, upper)
             now = measure(internal, projected, carry.internal, value, advance)
             row = row_of(hyper, values, value, now.norm, opt_state, step - 1)
-            # Entry by entry: the norm of finite entries may overflow.
-            finite = jnp.isfinite(value) & all_finite(gradient)
-            now_vector = _vector(now, carry.now)
-            start = _where(step == 0, now_vector, carry.start)
-            better = finite & (value < best.lowest)
-            lowest = _where(better, value, best.lowest)
-            # Close to an optimum the loss is flat to rounding error, and a later
-            # state has more digits; one that is clearly higher is a way gone wrong.
-            slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(lowest)
-            is_good = finite & (value <= lowest + slack)
-            converged = is_good & has_converged(now, Progress(*start), control.tol)
-            best_step = _where(better, step, counts.best_step)
-            since_best = step - best_step
-            # The later ones go before the earlier ones.
-            reasons = [
-                (NO_IMPROVEMENT, since_best >= control.patience),
-                (CONVERGED, (control.tol > 0) & converged),
-                (NON_FINITE, ~finite),
-            ]
-            selects = finite
-            if optimizer.descends:
-                reasons.insert(1, (STALLED, since_best >= control.stalled_after))
-                selects &= is_good | (control.stalled_after == OFF)
-            status = jnp.asarray(RUNNING, step.dtype)
-            for code, holds in reasons:
-                status = _where(holds, code, status)
+            verdict = assess(
+                value, gradient, now, step, carry, control, optimizer.descends
+            )
             return Carry(
                 internal=internal,
                 opt_state=opt_state,
                 aux=aux,
                 gradient=gradient,
                 values=values,
-                selected=_where(selects, values, carry.selected),
-                counts=_vector(
-                    Counts(
-                        step=step,
-                        pending=0,
-                        status=status,
-                        best_step=best_step,
-                        selected_step=_where(selects, step, counts.selected_step),
-                    ),
-                    carry.counts,
-                ),
-                best=_vector(
-                    Best(lowest, _where(selects, value, best.selected)), carry.best
-                ),
-                now=now_vector,
-                start=start,
+                selected=where(verdict.selects, values, carry.selected),
+                counts=verdict.counts,
+                best=verdict.best,
+                now=verdict.now,
+                start=verdict.start,
                 history=_with_row(carry.history, step - control.first_row, row),
             )
 
@@ -388,6 +305,7 @@ def make_block(
     return Block(run, blank)
 
 
+@own
 def _with_row(history: dict[str, Any], at: Any, row: dict[Any, Any]) -> dict[str, Any]:
     """Write one row of the history, the columns of each data type in their order."""
     entries = [jnp.asarray(entry) for entry in row.values()]
@@ -399,10 +317,6 @@ def _with_row(history: dict[str, Any], at: Any, row: dict[Any, Any]) -> dict[str
         )
         for dtype, rows in history.items()
     }
-
-
-def _vector(scalars: Sequence[Any], like: Any) -> Any:
-    return jnp.stack([jnp.asarray(x).astype(like.dtype) for x in scalars])
 
 
 def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., Any]:
@@ -466,25 +380,6 @@ def _zeros(shapes: PyTree) -> PyTree:
     return jax.tree.map(zero, shapes)
 
 
-def _where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
-    # `jnp.where` is a compiled function of its own, which JAX would trace anew for
-    # each program.
-    def select(n: Any, o: Any) -> Any:
-        o = jnp.asarray(o)
-        n = jnp.broadcast_to(jnp.asarray(n).astype(o.dtype), o.shape)
-        return jax.lax.select_n(condition, o, n)
-
-    return jax.tree.map(select, new, old)
-
-
 def _like(new: PyTree, old: PyTree) -> PyTree:
     """Cast leaves to the types of others: those of a loop, say, are fixed."""
     return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)
-
-
-def all_finite(tree: PyTree) -> Any:
-    """Tell whether every entry is finite.
-
-    Not by the largest entry: on a CPU, a maximum may pass over NaN.
-    """
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

@@ -24,9 +24,10 @@ from ._component import Component, join_numbers
 from ._model import ModelCall, describe
 from ._packing import pack
 from ._parameter import is_parameter
+from ._tracing import own
 from ._unpacking import build_state, internal_start, user_values
 from .exceptions import ModelError
-from .losses import SquaredError, per_sample
+from .losses import LOSSES, SquaredError, per_sample
 from .losses._regression import squares
 
 
@@ -96,13 +97,7 @@ class Objective:
             ),
             start=0.0,
         )
-        total: Any = losses.shape[0]
-        if sample_weight is not None:
-            losses, total = sample_weight * losses, jnp.sum(sample_weight)
-        elif n_rows is not None:
-            counts = jnp.arange(total) < n_rows
-            losses, total = jnp.where(counts, losses, 0), n_rows
-        value = (unit * jnp.sum(losses) - log_prior) / total
+        value = _mean(unit, losses, log_prior, sample_weight, n_rows)
         penalty = self.penalty
         if isinstance(penalty, Component):
             penalty = join_numbers(penalty, penalty_numbers)
@@ -131,8 +126,10 @@ class Objective:
         return self._row_losses(self._whole_loss(loss_numbers), values, X, y)
 
     def _whole_loss(self, numbers: dict[str, Any]) -> Any:
-        is_component = isinstance(self.loss, Component)
-        return join_numbers(self.loss, numbers) if is_component else self.loss
+        if not isinstance(self.loss, Component):
+            return self.loss
+        loss = join_numbers(self.loss, numbers)
+        return own(loss) if type(loss) in LOSSES.values() else loss
 
     def _in_units(self, numbers: dict[str, Any]) -> tuple[float, Any]:
         """Return a factor that the rows have in common, and the loss without it.
@@ -142,12 +139,26 @@ class Objective:
         """
         # Not for subclasses, which may be other functions.
         if type(self.loss) is SquaredError:
-            return 0.5, squares
+            return 0.5, own(squares)
         return 1.0, self._whole_loss(numbers)
 
     def _row_losses(self, loss: Any, values: Any, X: Any, y: Any) -> tuple[Any, Any]:
         prediction, aux = predictions(self.call, values, X, y.shape)
         return _one_for_each(loss(y, prediction), y.shape), aux
+
+
+@own
+def _mean(
+    unit: float, losses: Any, log_prior: Any, sample_weight: Any, n_rows: Any
+) -> Any:
+    """Return the mean over the rows that count, less the priors' share."""
+    total: Any = losses.shape[0]
+    if sample_weight is not None:
+        losses, total = sample_weight * losses, jnp.sum(sample_weight)
+    elif n_rows is not None:
+        counts = jnp.arange(total) < n_rows
+        losses, total = jnp.where(counts, losses, 0), n_rows
+    return (unit * jnp.sum(losses) - log_prior) / total
 
 
 def parameter_values(state: Any) -> Any:
@@ -277,7 +288,7 @@ def _one_for_each(losses: Any, shape: tuple[int, ...]) -> Any:
             f"{shape}. Got shape {jnp.shape(losses)} instead. Leave out the mean over "
             "samples: it is taken for you, with the weights."
         )
-    return per_sample(losses)
+    return own(per_sample)(losses)
 
 
 def _log_density(prior: Any, value: Any) -> Any:

@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from ._fingerprint import NotWalkable, Walk
 from ._rows import forget as forget_rows
+from ._tracing import labelled
 from .exceptions import UncachedWarning
 
 # The share of a second that the host leaves the device alone: short enough for
@@ -114,13 +114,8 @@ class Program:
         self._run = _jit(traced)
 
     def tracing(self) -> AbstractContextManager[None]:
-        """Return a context in which JAX traces for this program alone.
-
-        JAX keeps the traces of inner functions (loop bodies, inner jits) by the
-        function's identity, and would reuse one that has gone stale after a global
-        changed. The metadata is part of the key it uses.
-        """
-        return set_xla_metadata(skoptax=self.label)
+        """Return a context in which JAX traces for this program alone."""
+        return labelled(self.label)
 
     def __call__(self, *arguments: Any) -> Any:
         """Run the program, compiling it if this is the first call."""

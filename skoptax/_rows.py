@@ -15,9 +15,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental.xla_metadata import set_xla_metadata
 
 from ._coupling import row_axes
+from ._tracing import labelled
 
 # Above, added rows and their exclusion cost a fit more than the compilations they
 # save.
@@ -122,7 +122,7 @@ def padded_length(
         # JAX keeps the traces of inner functions by their identity, and would reuse
         # one that has gone stale; the metadata is part of the key it uses.
         label = f"rows-{key.hex() if key is not None else next(_labels)}"
-        with set_xla_metadata(skoptax=label):
+        with labelled(label):
             known = _is_independent(function, shared(), rows, (n, length))
         if key is not None:
             with _lock:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ._component import join_numbers
 from ._parameter import Parameter
 from ._structure import Numbers, Structure, separate
+from ._tracing import own
 from ._transforms import Identity, Pair
 from ._typing import PyTree
 
@@ -26,14 +27,16 @@ def _leafwise(
 ) -> PyTree:
     """Apply ``function(transform, *arrays)`` to each free leaf, or to all at once."""
     if structure.is_plain:
-        return jax.tree.map(partial(function, Identity()), *trees)
+        return jax.tree.map(own(partial(function, Identity())), *trees)
     parts = [structure.split(tree) for tree in trees]
-    return structure.join(
-        {
-            i: function(structure.leaves[i].transform, *(part[i] for part in parts))
-            for i in structure.indices("free")
-        }
-    )
+
+    def apply(i: int) -> Any:
+        transform = structure.leaves[i].transform
+        # A pair is of the user's functions.
+        run = function if isinstance(transform, Pair) else own(function)
+        return run(transform, *(part[i] for part in parts))
+
+    return structure.join({i: apply(i) for i in structure.indices("free")})
 
 
 def internal_bounds(structure: Structure, numbers: Numbers) -> tuple[PyTree, PyTree]:
@@ -169,6 +172,7 @@ def build_state(structure: Structure, numbers: Numbers, values: dict[int, Any]) 
     return jax.tree.unflatten(structure.treedef, leaves)
 
 
+@own
 def hold_fixed_entries(
     structure: Structure, numbers: Numbers, new: PyTree, old: PyTree
 ) -> PyTree:
@@ -184,6 +188,7 @@ def hold_fixed_entries(
     return jax.tree.unflatten(structure.treedef, fresh)
 
 
+@own
 def active_gradient(
     internal: PyTree, gradient: PyTree, lower: PyTree, upper: PyTree
 ) -> PyTree:
@@ -196,6 +201,7 @@ def active_gradient(
     return jax.tree.map(project, internal, gradient, lower, upper)
 
 
+@own
 def project(internal: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
     """Return the nearest point of the box."""
     return jax.tree.map(

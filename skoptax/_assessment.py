@@ -1,0 +1,180 @@
+"""What the loop decides after each step: what is best, what to return, whether to end.
+
+The scalars of the loop travel in few vectors: a compiled loop runs one kernel for each
+scalar of its own, and these are what a step over few rows and parameters costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._convergence import Progress, has_converged
+from ._tracing import own
+from ._typing import Array, PyTree
+
+# Why the loop ended by itself; 0 while it goes on.
+RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
+
+
+# A number of steps that is never reached: the rule does not apply.
+OFF = np.iinfo(np.int32).max
+
+
+class Control(NamedTuple):
+    """What the host decides before each block; all of it is traced."""
+
+    is_start: Any  # begin with a new optimiser state
+    is_replaced: Any  # the values are new: evaluate them before the next update
+    stop_at: Any  # the step at which to come back
+    first_row: Any  # the step that the first row of the history block belongs to
+    patience: Any  # steps without a new best loss, or OFF
+    stalled_after: Any  # the same for an optimiser that descends at every step
+    tol: Any  # 0 is off
+
+    def packed(self) -> tuple[np.ndarray, float]:
+        """Return all of it in two arguments: each costs a call of a program."""
+        return np.array(self[:-1], np.int32), float(self.tol)
+
+    @classmethod
+    def unpacked(cls, integers: Any, tol: Any) -> Control:
+        """Undo `packed`, inside of a program."""
+        control = cls(*integers, tol)
+        return control._replace(
+            is_start=control.is_start != 0, is_replaced=control.is_replaced != 0
+        )
+
+
+class Counts(NamedTuple):
+    """The loop's integers."""
+
+    step: Any
+    pending: Any  # 1 if the state is to be evaluated, not updated
+    status: Any
+    best_step: Any
+    selected_step: Any
+
+
+class Best(NamedTuple):
+    """The losses that the loop remembers."""
+
+    lowest: Any
+    selected: Any
+
+
+class Verdict(NamedTuple):
+    """What follows from a step."""
+
+    selects: Any  # whether to return this state, unless a later one is selected
+    counts: Array
+    best: Array
+    now: Array
+    start: Array
+
+
+@own
+def assess(
+    value: Any,
+    gradient: PyTree,
+    now: Progress,
+    step: Any,
+    carry: Any,
+    control: Control,
+    descends: bool,
+) -> Verdict:
+    """Compare a state with those before it.
+
+    Parameters
+    ----------
+    value : scalar
+        The loss.
+    gradient : pytree
+        All of it, where bounds are active, too.
+    now : Progress
+        How far the state is from an optimum.
+    step : int
+        Its number.
+    carry : Carry
+        ``counts``, ``best``, ``now`` and ``start`` of the state before.
+    control : Control
+        The host's rules.
+    descends : bool
+        Whether the optimiser lowers the loss at every step.
+
+    Returns
+    -------
+    Verdict
+        The scalars of the next carry.
+    """
+    counts, best = Counts(*carry.counts), Best(*carry.best)
+    # Entry by entry: the norm of finite entries may overflow.
+    finite = jnp.isfinite(value) & all_finite(gradient)
+    now_vector = vector(now, carry.now)
+    start = where(step == 0, now_vector, carry.start)
+    better = finite & (value < best.lowest)
+    lowest = where(better, value, best.lowest)
+    # Close to an optimum the loss is flat to rounding error, and a later state has more
+    # digits; one that is clearly higher is a way gone wrong.
+    slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(lowest)
+    is_good = finite & (value <= lowest + slack)
+    converged = is_good & has_converged(now, Progress(*start), control.tol)
+    best_step = where(better, step, counts.best_step)
+    since_best = step - best_step
+    # The later ones go before the earlier ones.
+    reasons = [
+        (NO_IMPROVEMENT, since_best >= control.patience),
+        (CONVERGED, (control.tol > 0) & converged),
+        (NON_FINITE, ~finite),
+    ]
+    selects = finite
+    if descends:
+        reasons.insert(1, (STALLED, since_best >= control.stalled_after))
+        selects &= is_good | (control.stalled_after == OFF)
+    status = jnp.asarray(RUNNING, step.dtype)
+    for code, holds in reasons:
+        status = where(holds, code, status)
+    new = Counts(
+        step=step,
+        pending=0,
+        status=status,
+        best_step=best_step,
+        selected_step=where(selects, step, counts.selected_step),
+    )
+    kept = Best(lowest, where(selects, value, best.selected))
+    return Verdict(
+        selects,
+        vector(new, carry.counts),
+        vector(kept, carry.best),
+        now_vector,
+        start,
+    )
+
+
+def vector(scalars: Sequence[Any], like: Any) -> Any:
+    """Return scalars as an array of the type of another."""
+    return jnp.stack([jnp.asarray(x).astype(like.dtype) for x in scalars])
+
+
+def where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
+    """Return one of two pytrees, in the types of the second."""
+
+    # `jnp.where` is a compiled function of its own, which JAX would trace anew for
+    # each program.
+    def select(n: Any, o: Any) -> Any:
+        o = jnp.asarray(o)
+        n = jnp.broadcast_to(jnp.asarray(n).astype(o.dtype), o.shape)
+        return jax.lax.select_n(condition, o, n)
+
+    return jax.tree.map(select, new, old)
+
+
+def all_finite(tree: PyTree) -> Any:
+    """Tell whether every entry is finite.
+
+    Not by the largest entry: on a CPU, a maximum may pass over NaN.
+    """
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]))

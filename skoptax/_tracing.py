@@ -1,0 +1,55 @@
+"""Whose traces JAX may keep.
+
+JAX keeps the traces of inner functions (loop bodies, inner jits, `jax.numpy`'s own
+functions) by the function's identity, and would reuse one that has gone stale after
+something that the function refers to changed. What it keeps is also keyed by the
+metadata of the moment. So a program is traced under a label of its own, its content
+key, and only what is certain to be this package's own code under one for all
+programs: its traces cannot go stale, and make half of a program's.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import ParamSpec, TypeVar
+
+from jax.experimental.xla_metadata import set_xla_metadata
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def labelled(label: str) -> AbstractContextManager[None]:
+    """Return a context in which JAX traces for one label alone.
+
+    Parameters
+    ----------
+    label : str
+        Of a program, or of an analysis.
+    """
+    return set_xla_metadata(skoptax=label)
+
+
+def own(function: Callable[P, T]) -> Callable[P, T]:
+    """Let all programs share JAX's traces of what a function calls.
+
+    Parameters
+    ----------
+    function : callable
+        Of this package. It calls nothing that a user has written, not even
+        indirectly: no model, loss, tie, transform, prior, penalty or optimiser.
+
+    Returns
+    -------
+    callable
+        The same function.
+    """
+
+    @functools.wraps(function)
+    def shared(*args: P.args, **kwargs: P.kwargs) -> T:
+        with labelled("own"):
+            return function(*args, **kwargs)
+
+    return shared
