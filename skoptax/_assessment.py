@@ -43,9 +43,9 @@ class Control(NamedTuple):
     @classmethod
     def unpacked(cls, integers: Any, tol: Any) -> Control:
         """Undo `packed`, inside of a program."""
-        control = cls(*integers, tol)
-        return control._replace(
-            is_start=control.is_start != 0, is_replaced=control.is_replaced != 0
+        is_start, is_replaced, stop_at, first_row, patience, stalled = integers
+        return cls(
+            is_start != 0, is_replaced != 0, stop_at, first_row, patience, stalled, tol
         )
 
 

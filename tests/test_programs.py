@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
 from skoptax._programs import Program, ProgramCache, abstract
 from skoptax.exceptions import UncachedWarning
+from skoptax.losses import SquaredError
 
 
 def get(cache, content, arguments=(1.0,), built=None):
@@ -258,6 +259,85 @@ def test_a_changed_global_is_seen(name, monkeypatch):
     for factor in (2.0, 3.0, 2.0, 0.5):
         monkeypatch.setitem(globals(), "FACTOR", factor)
         assert_allclose(run(), expected(factor), rtol=1e-10)
+
+
+class Bent(SquaredError):
+    """A loss of the user's, which inherits from one that is not."""
+
+    bend = staticmethod(lambda x: x)
+
+    def _elementwise(self, y_true, y_pred):
+        return self.bend(super()._elementwise(y_true, y_pred))
+
+
+def in_place(place, function):
+    """Return an estimator that has a user's function in one place."""
+    settings = {"optimizer": "sgd", "learning_rate": 0.01, "max_steps": 6}
+    spec = {"a": Parameter(value=1.2), "b": Parameter(value=0.7)}
+
+    def model(t, a, b):
+        return a * jnp.exp(-b * t)
+
+    if place == "model":
+        settings["model"] = lambda t, a, b: function(model(t, a, b))
+    elif place == "tie":
+        spec["b"] = Parameter(tie=lambda a: function(a) / 2)
+    elif place == "transform":
+        spec["b"] = Parameter(
+            value=0.7, transform=(lambda u: function(u) + u**3, lambda x: x)
+        )
+    elif place == "prior":
+        spec["b"] = Parameter(value=0.7, prior=lambda b: -function(b**2))
+    elif place == "penalty":
+        settings["penalty"] = lambda params: function(params["a"] ** 2)
+    elif place == "loss":
+        settings["loss"] = lambda y, p: function((y - p) ** 2)
+    elif place == "loss's subclass":
+        settings["loss"] = type("Bent", (Bent,), {"bend": staticmethod(function)})()
+    elif place == "schedule":
+        settings["learning_rate"] = lambda count: 0.01 / (1 + function(count + 1.0))
+    else:
+
+        def update(updates, state, params=None):
+            return jax.tree.map(lambda g: -0.01 * function(g), updates), state
+
+        settings["optimizer"] = optax.GradientTransformation(lambda params: (), update)
+        del settings["learning_rate"]
+    return OptaxEstimator(**{"model": model, "params": spec, **settings})
+
+
+@pytest.mark.parametrize("wrapper", ["jit", "scan", "checkpoint"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "model",
+        "tie",
+        "transform",
+        "prior",
+        "penalty",
+        "loss",
+        "loss's subclass",
+        "schedule",
+        "optimizer",
+    ],
+)
+def test_a_changed_global_is_seen_wherever_it_stands(place, wrapper, monkeypatch):
+    t = np.linspace(0.1, 2.0, 9)
+    y = 2.0 * np.exp(-t)
+
+    def path(function):
+        fitted = in_place(place, function).fit(t[:, None], y)
+        return fitted.history_[["loss", "a"]].to_numpy()
+
+    paths = []
+    for factor in (2.0, 3.0, 2.0):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        paths.append(path(IN_A_LOOP[wrapper]))
+        # A function that JAX has not seen, and that refers to nothing which changes.
+        power = factor**2 if wrapper in TWICE else factor
+        assert_allclose(paths[-1], path(lambda x, p=power: p * x), rtol=1e-12)
+    assert np.abs(paths[0] - paths[1]).max() > 1e-6
+    assert_array_equal(paths[0], paths[2])
 
 
 def test_a_reloaded_module_is_seen():
