@@ -278,7 +278,7 @@ TOO_COARSE = [
 def test_a_key_that_is_too_coarse_gives_wrong_numbers(
     wrong, name, monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(_fingerprint.Walk, "_function", wrong)
+    monkeypatch.setattr(_fingerprint, "function_digest", wrong)
     case = CASES[name]._replace(layout=("plain",))
     first, second = key_cases.fits(case, [A, B], tmp_path)
     assert_by_hand(first, case, A)

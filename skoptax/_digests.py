@@ -1,0 +1,54 @@
+"""The parts of content keys: digests of pieces, and what a walk over them offers."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class NotWalkable(Exception):
+    """An object's content cannot be read, so it has no fingerprint."""
+
+
+class Visitor(Protocol):
+    """A walk, as the rules for each kind of object see it."""
+
+    def digest(self, obj: Any) -> bytes:
+        """Return the digest of one object."""
+
+    def all(self, tag: str, *objects: Any) -> bytes:
+        """Return the digest of several, in their order."""
+
+    def once(self, key: int, make: Callable[[], bytes]) -> bytes:
+        """Return what is made for a key, made once; a cycle if it is being made."""
+
+
+_SCALARS = frozenset({bool, int, str, float})
+_PLAIN_TYPES = frozenset({dict, list, tuple, type(None)})
+
+
+def hash_parts(tag: str, *parts: bytes) -> bytes:
+    """Return the digest of some bytes, told apart by a tag."""
+    # Lengths keep ("ab", "c") apart from ("a", "bc").
+    head = tag.encode()
+    lengths = struct.pack(f"<{len(parts) + 1}q", len(head), *map(len, parts))
+    return hashlib.blake2b(lengths + head + b"".join(parts), digest_size=16).digest()
+
+
+def is_plain(obj: Any, depth: int = 8) -> bool:
+    """Tell whether an object's text tells all of it.
+
+    So it is with numbers, text and the types of Python's own containers, in tuples
+    and lists; of a limited depth, as a list may hold itself.
+    """
+    kind = type(obj)
+    if kind is tuple or kind is list:
+        return depth > 0 and all(is_plain(x, depth - 1) for x in obj)
+    return obj is None or kind in _SCALARS or (kind is type and obj in _PLAIN_TYPES)
+
+
+def plain_text(obj: Any) -> bytes:
+    """Return the text of what is plain."""
+    return repr(obj).encode("utf-8", "surrogatepass")
