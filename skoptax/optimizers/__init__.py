@@ -1,5 +1,11 @@
-"""Optimisers as data that can be compared, copied and searched."""
+"""Optimisers: those of Optax as data, and Levenberg-Marquardt."""
 
+from ._levenberg_marquardt import LevenbergMarquardtState, levenberg_marquardt
 from ._spec import OptimizerSpec, spec
 
-__all__ = ["OptimizerSpec", "spec"]
+__all__ = [
+    "LevenbergMarquardtState",
+    "OptimizerSpec",
+    "levenberg_marquardt",
+    "spec",
+]

@@ -1,0 +1,437 @@
+"""Levenberg-Marquardt in a hand-written Optax loop."""
+
+import itertools
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.optimize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skoptax import losses
+from skoptax.exceptions import InvalidParameterError
+from skoptax.optimizers import levenberg_marquardt
+from tests.test_nist import MODELS
+
+NIST = json.loads(
+    (Path(__file__).parents[1] / "reference" / "nist_strd.json").read_text("utf-8")
+)
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def minimise(predict, loss, params, steps, *, optimizer=None, extra=None, **bounds):
+    """Return parameters and state after so many updates, and every objective.
+
+    ``extra`` is what the objective has besides the losses.
+    """
+    optimizer = levenberg_marquardt() if optimizer is None else optimizer
+
+    def objective(params):
+        value = jnp.sum(loss(predict(params)))
+        return value if extra is None else value + extra(params)
+
+    def curvature(params):
+        if extra is None:
+            return None
+        flat, unravel = jax.flatten_util.ravel_pytree(params)
+        return jax.hessian(lambda x: extra(unravel(x)))(flat)
+
+    @jax.jit
+    def step(params, state):
+        value, gradient = jax.value_and_grad(objective)(params)
+        updates, state = optimizer.update(
+            gradient,
+            state,
+            params,
+            value=value,
+            value_fn=objective,
+            predict_fn=predict,
+            sample_loss=loss,
+            curvature=curvature(params),
+            **bounds,
+        )
+        return optax.apply_updates(params, updates), state, value
+
+    params = jax.tree.map(lambda x: jnp.asarray(x, float), params)
+    state, values = optimizer.init(params), []
+    for _ in range(steps):
+        params, state, value = step(params, state)
+        values.append(float(value))
+    return jax.device_get(params), state, [*values, float(objective(params))]
+
+
+def half_squares(y):
+    return lambda predictions: 0.5 * (predictions - y) ** 2
+
+
+# Certified values.
+
+
+@pytest.mark.parametrize("start", ["start1", "start2"])
+@pytest.mark.parametrize("name", sorted(NIST))
+def test_certified_values(name, start):
+    data = NIST[name]
+    x, y = np.asarray(data["x"]), np.asarray(data["y"])
+    columns = (x,) if x.ndim == 1 else tuple(x.T)
+    optimizer, loss = levenberg_marquardt(), half_squares(y)
+
+    def predict(params):
+        return MODELS[name](*columns, *params)
+
+    def objective(params):
+        return jnp.sum(loss(predict(params)))
+
+    @jax.jit
+    def run(params):
+        def body(carry):
+            params, state, k, _ = carry
+            updates, state = optimizer.update(
+                jax.grad(objective)(params),
+                state,
+                params,
+                predict_fn=predict,
+                sample_loss=loss,
+            )
+            params = optax.apply_updates(params, updates)
+            r, J = predict(params) - y, jax.jacfwd(predict)(params)
+            cosines = jnp.abs(J.T @ r) / jnp.linalg.norm(J, axis=0)
+            return params, state, k + 1, jnp.max(cosines) / jnp.linalg.norm(r)
+
+        def goes_on(carry):
+            _, state, k, cosine = carry
+            return (k < 1000) & (cosine > 1e-12) & state.accepted
+
+        return jax.lax.while_loop(
+            goes_on, body, (params, optimizer.init(params), 0, jnp.asarray(1.0))
+        )
+
+    params, state, steps, cosine = run(jnp.asarray(data[start], float))
+    assert state.accepted
+    assert cosine <= 1e-12
+    assert steps <= (700 if name == "MGH17" else 130)
+    certified = np.asarray(data["certified"])
+    digits = -np.log10(np.abs(params - certified) / np.abs(certified) + 1e-16)
+    assert digits.min() >= 9.0
+
+
+# Closed forms.
+
+
+def straight(seed=0, n=30, p=3):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, p)), rng.normal(size=n)
+
+
+@pytest.mark.parametrize("n", [30, 2])
+def test_a_line_is_fitted_as_by_lstsq(n):
+    # With fewer predictions than parameters, the Jacobian comes in reverse mode.
+    A, y = straight(n=n)
+    x, state, values = minimise(lambda x: A @ x, half_squares(y), np.zeros(3), 25)
+    best = np.linalg.lstsq(A, y)[0]
+    if n > 3:
+        assert_allclose(x, best, rtol=1e-12)
+        # Each step but those in rounding error goes down.
+        assert all(b <= a + 1e-12 for a, b in itertools.pairwise(values))
+    assert_allclose(A @ x, A @ best, atol=1e-7)
+    assert state.accepted
+
+
+def test_a_penalty_is_part_of_the_step():
+    A, y = straight()
+    penalty = np.array([0.3, 2.0, 40.0])
+    x, _, _ = minimise(
+        lambda x: A @ x,
+        half_squares(y),
+        np.ones(3),
+        20,
+        extra=lambda x: 0.5 * jnp.sum(penalty * x**2),
+    )
+    assert_allclose(x, np.linalg.solve(A.T @ A + np.diag(penalty), A.T @ y), rtol=1e-12)
+
+
+def test_a_penalty_that_is_not_convex():
+    A, y = straight()
+    x, _, values = minimise(
+        lambda x: A @ x,
+        half_squares(y),
+        np.zeros(3),
+        60,
+        extra=lambda x: 3.0 * jnp.sum(jnp.log1p((x / 0.1) ** 2)),
+    )
+    gradient = A.T @ (A @ x - y) + 3.0 * 2 * x / (0.01 + x**2)
+    assert np.abs(gradient).max() < 1e-9
+    assert values[-1] < values[0]
+
+
+# Other losses, beside a solver that knows nothing of all this.
+
+
+def decay_data():
+    rng = np.random.default_rng(5)
+    t = np.linspace(0.0, 3.0, 80)
+    mean = 2.5 * np.exp(-1.3 * t) + 0.5
+    return t, mean, rng
+
+
+def responses(name):
+    t, mean, rng = decay_data()
+    y = mean + 0.05 * rng.normal(size=t.size)
+    if name in ("huber", "cauchy"):
+        y[::5] += 3.0
+    elif name == "poisson":
+        y = rng.poisson(mean).astype(float)
+    elif name == "gamma":
+        y = mean * rng.gamma(5.0, 0.2, size=t.size)
+    elif name == "log_loss":
+        y = (rng.uniform(size=t.size) < mean / 4).astype(float)
+    return t, y
+
+
+LOSSES = {
+    "squared_error": losses.SquaredError(),
+    "huber": losses.Huber(delta=0.1),
+    "cauchy": losses.Cauchy(scale=0.1),
+    "log_cosh": losses.LogCosh(),
+    "poisson": losses.Poisson(),
+    "gamma": losses.Gamma(),
+    "log_loss": losses.LogLoss(),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_with_curvature_reaches_its_optimum(name):
+    t, y = responses(name)
+    weights = np.random.default_rng(1).uniform(0.5, 2.0, t.size)
+    factor = 0.25 if name == "log_loss" else 1.0
+    loss = LOSSES[name]
+
+    def predict(params):
+        a, b, c = params
+        return factor * (a * jnp.exp(-b * t) + c)
+
+    def sample_loss(predictions):
+        return weights * loss(jnp.asarray(y), predictions)
+
+    def objective(params):
+        return jnp.sum(sample_loss(predict(params)))
+
+    found, _, _ = minimise(predict, sample_loss, np.array([2.0, 1.0, 0.6]), 60)
+    size = np.sum(np.abs(weights))
+    assert np.abs(jax.grad(objective)(jnp.asarray(found))).max() < 1e-10 * size
+    with_value = jax.jit(jax.value_and_grad(objective))
+    best = scipy.optimize.minimize(
+        lambda p: tuple(map(np.asarray, with_value(p))),
+        found + 0.01,
+        jac=True,
+        method="BFGS",
+        options={"gtol": 1e-9},
+    )
+    assert float(objective(found)) <= best.fun * (1 + 1e-12)
+    assert_allclose(found, best.x, rtol=1e-5)
+
+
+# Bounds.
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_bounds_are_met_exactly_and_never_crossed(seed):
+    rng = np.random.default_rng(seed)
+    A, y = straight(seed, n=12)
+    lower = rng.uniform(-0.4, 0.1, 3)
+    upper = lower + rng.uniform(0.05, 0.5, 3)
+    seen = []
+
+    def predict(x):
+        jax.debug.callback(seen.append, x)
+        return A @ x
+
+    with jax.enable_x64(True):
+        x, _, _ = minimise(
+            predict,
+            half_squares(y),
+            (lower + upper) / 2,
+            40,
+            lower=jnp.asarray(lower),
+            upper=jnp.asarray(upper),
+        )
+        jax.effects_barrier()
+    best = scipy.optimize.lsq_linear(A, y, (lower, upper), method="bvls", tol=1e-14)
+    assert_allclose(x, best.x, atol=1e-9)
+    gradient = A.T @ (A @ x - y)
+    active = np.abs(gradient) > 1e-6
+    assert_array_equal(x[active], np.where(gradient > 0, lower, upper)[active])
+    # (`x + (new - x)` may round off `new` in a loop that adds the update.)
+    room = 4 * np.finfo(float).eps
+    points = np.asarray(seen)
+    assert (points >= lower - room).all()
+    assert (points <= upper + room).all()
+
+
+# What may go wrong on the way.
+
+
+def test_trial_points_that_are_not_finite_are_rejected():
+    t = np.linspace(1.0, 2.0, 20)
+    y = np.log(0.3 * t)
+
+    def predict(params):
+        return jnp.log(params["a"] * t)  # NaN for negative a
+
+    # A step by Gauss and Newton, from here: 5 + 5 log(0.06) = -9.
+    optimizer = levenberg_marquardt(initial_damping=1e-12)
+    params, state, values = minimise(
+        predict, half_squares(y), {"a": 5.0}, 30, optimizer=optimizer
+    )
+    assert_allclose(params["a"], 0.3, rtol=1e-12)
+    assert int(state.trials) > 30
+    assert np.isfinite(values).all()
+
+
+def test_a_start_that_is_not_finite_does_not_move():
+    def predict(x):
+        return jnp.log(x)
+
+    x, state, _ = minimise(predict, half_squares(np.ones(2)), np.array([-1.0, 1.0]), 1)
+    assert_array_equal(x, [-1.0, 1.0])
+    assert not state.accepted
+    assert int(state.trials) == 30
+
+
+def test_parameters_that_cannot_be_told_apart():
+    t = np.linspace(0.0, 1.0, 15)
+    y = 3.0 * t + 1.0
+
+    def predict(params):
+        return (params["a"] + params["b"]) * t + params["c"] + 0.0 * params["unused"]
+
+    start = {"a": 0.0, "b": 5.0, "c": 0.0, "unused": 7.0}
+    params, _, _ = minimise(predict, half_squares(y), start, 60)
+    assert_allclose(params["a"] + params["b"], 3.0, rtol=1e-9)
+    assert_allclose(params["c"], 1.0, rtol=1e-9)
+    assert params["unused"] == 7.0
+
+
+def test_a_fit_without_residuals_keeps_all_digits():
+    t = np.linspace(0.0, 3.0, 20)
+
+    def predict(params):
+        return params[0] * jnp.exp(-params[1] * t)
+
+    y = np.asarray(predict(np.array([2.5, 1.3])))
+    params, _, _ = minimise(predict, half_squares(y), np.array([1.0, 0.5]), 25)
+    assert_allclose(params, [2.5, 1.3], rtol=1e-14)
+
+
+@settings(max_examples=20, deadline=None)
+@given(exponents=st.lists(st.integers(-30, 30), min_size=3, max_size=3))
+def test_the_units_of_the_parameters_make_no_difference(exponents):
+    units = 2.0 ** np.array(exponents)
+    t, y = responses("squared_error")
+
+    def path(units):
+        def predict(x):
+            a, b, c = x * units
+            return a * jnp.exp(-b * t) + c
+
+        start = np.array([1.0, 0.5, 0.0]) / units
+        return minimise(predict, half_squares(y), start, 6)[0] * units
+
+    with jax.enable_x64(True):
+        assert_allclose(path(units), path(np.ones(3)), rtol=1e-12)
+
+
+def test_several_starts_in_one_program():
+    t, y = responses("squared_error")
+    optimizer, loss = levenberg_marquardt(), half_squares(y)
+
+    def predict(params):
+        return params["a"] * jnp.exp(-params["b"] * t) + params["c"]
+
+    def objective(params):
+        return jnp.sum(loss(predict(params)))
+
+    def run(params):
+        def body(_, carry):
+            params, state = carry
+            updates, state = optimizer.update(
+                jax.grad(objective)(params),
+                state,
+                params,
+                predict_fn=predict,
+                sample_loss=loss,
+            )
+            return optax.apply_updates(params, updates), state
+
+        return jax.lax.fori_loop(0, 40, body, (params, optimizer.init(params)))[0]
+
+    starts = {
+        "a": jnp.array([1.0, 3.0, 0.1]),
+        "b": jnp.array([0.5, 2.0, 1.0]),
+        "c": jnp.array([0.0, 0.3, 1.0]),
+    }
+    together = jax.jit(jax.vmap(run))(starts)
+    alone = [run(jax.tree.map(lambda x, i=i: x[i], starts)) for i in range(3)]
+    for key, values in together.items():
+        assert_allclose(values, [one[key] for one in alone], rtol=1e-9)
+        assert_allclose(values, values[0], rtol=1e-9)
+
+
+def test_single_precision_stays_single():
+    with jax.enable_x64(False):
+        t = np.linspace(0.0, 3.0, 20, dtype=np.float32)
+        y = (2.5 * np.exp(-1.3 * t)).astype(np.float32)
+        optimizer = levenberg_marquardt()
+
+        def predict(x):
+            return x[0] * jnp.exp(-x[1] * t)
+
+        x = jnp.array([1.0, 0.5])
+        state = optimizer.init(x)
+        for _ in range(12):
+            gradient = jax.grad(lambda x: jnp.sum(half_squares(y)(predict(x))))(x)
+            updates, state = optimizer.update(
+                gradient, state, x, predict_fn=predict, sample_loss=half_squares(y)
+            )
+            x = optax.apply_updates(x, updates)
+        assert x.dtype == state.damping.dtype == np.float32
+        assert_allclose(x, [2.5, 1.3], rtol=2e-6)
+
+
+@pytest.mark.parametrize("missing", ["params", "predict_fn", "sample_loss"])
+def test_what_the_update_cannot_do_without(missing):
+    optimizer = levenberg_marquardt()
+    x = jnp.ones(2)
+    arguments = {
+        "params": x,
+        "predict_fn": lambda x: x,
+        "sample_loss": lambda y: y**2,
+    }
+    del arguments[missing]
+    with pytest.raises(InvalidParameterError, match="predict_fn and sample_loss"):
+        optimizer.update(x, optimizer.init(x), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"initial_damping": 0.0}, "initial_damping"),
+        ({"initial_damping": np.inf}, "initial_damping"),
+        ({"max_trials": 0}, "max_trials"),
+        ({"max_trials": 2.5}, "max_trials"),
+    ],
+)
+def test_unusable_arguments(arguments, word):
+    with pytest.raises(InvalidParameterError, match=word):
+        levenberg_marquardt(**arguments)
