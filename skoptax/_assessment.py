@@ -37,7 +37,7 @@ class Control(NamedTuple):
     tol: Any  # 0 is off
 
     def packed(self) -> tuple[np.ndarray, float]:
-        """Return all of it in two arguments: each costs a call of a program."""
+        """Return all of it in two arguments: a call takes longer with each."""
         return np.array(self[:-1], np.int32), float(self.tol)
 
     @classmethod
@@ -79,7 +79,7 @@ class Verdict(NamedTuple):
 @own
 def assess(
     value: Any,
-    gradient: PyTree,
+    gradient: list[Any],
     now: Progress,
     step: Any,
     carry: Any,
@@ -92,7 +92,7 @@ def assess(
     ----------
     value : scalar
         The loss.
-    gradient : pytree
+    gradient : list of array
         All of it, where bounds are active, too.
     now : Progress
         How far the state is from an optimum.

@@ -49,7 +49,6 @@ class Progress(NamedTuple):
         return jnp.maximum(jnp.abs(self.value), jnp.finfo(self.value.dtype).tiny)
 
 
-@own
 def measure(
     internal: Any, gradient: Any, before: Any, value: Any, moved: Any
 ) -> Progress:
@@ -69,11 +68,23 @@ def measure(
     Progress
         What the rule of convergence looks at.
     """
+    # A pytree may be of the user's own class: only its leaves are the package's.
+    return _measure(
+        jax.tree.leaves(internal),
+        jax.tree.leaves(gradient),
+        jax.tree.leaves(before),
+        value,
+        moved,
+    )
+
+
+@own
+def _measure(
+    internal: list[Any], gradient: list[Any], before: list[Any], value: Any, moved: Any
+) -> Progress:
     dtype = value.dtype
     found = []
-    for x, g, old in zip(
-        *map(jax.tree.leaves, (internal, gradient, before)), strict=True
-    ):
+    for x, g, old in zip(internal, gradient, before, strict=True):
         width = jnp.maximum(jnp.abs(x), 1.0)
         maxima = _maxima(jnp.abs(g) * width, jnp.abs(g * x), jnp.abs(x - old) / width)
         found.append(jnp.stack(list(maxima)).astype(dtype))

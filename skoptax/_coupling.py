@@ -1,6 +1,6 @@
 """Which functions treat each row by itself, by an analysis of what JAX traces.
 
-Rows may be added to a fit with weight zero, so that folds of nearly equal size
+Rows that do not count may be added to a fit, so that folds of nearly equal size
 share a compiled program, only if no row has an influence on what is computed for
 another. No numerical experiment can show that: a coupling may vanish at the values
 that were tried. So the function is traced with several numbers of rows, and the

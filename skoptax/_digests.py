@@ -25,7 +25,7 @@ class Visitor(Protocol):
         """Return what is made for a key, made once; a cycle if it is being made."""
 
 
-_SCALARS = frozenset({bool, int, str, float})
+_SCALARS = frozenset({bool, int, str})
 _PLAIN_TYPES = frozenset({dict, list, tuple, type(None)})
 
 
@@ -37,7 +37,7 @@ def hash_parts(tag: str, *parts: bytes) -> bytes:
     return hashlib.blake2b(lengths + head + b"".join(parts), digest_size=16).digest()
 
 
-def is_plain(obj: Any, depth: int = 8) -> bool:
+def is_plain(obj: Any, depth: int = 4) -> bool:
     """Tell whether an object's text tells all of it.
 
     So it is with numbers, text and the types of Python's own containers, in tuples
@@ -46,6 +46,8 @@ def is_plain(obj: Any, depth: int = 8) -> bool:
     kind = type(obj)
     if kind is tuple or kind is list:
         return depth > 0 and all(is_plain(x, depth - 1) for x in obj)
+    if kind is float:
+        return bool(obj == obj)  # the text of NaN hides its sign
     return obj is None or kind in _SCALARS or (kind is type and obj in _PLAIN_TYPES)
 
 

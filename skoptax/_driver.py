@@ -146,7 +146,12 @@ class Run:
         # loss and the structure, not to the state or the data.
         loss = checked_loss(self._loss, self.has_aux, self._role)
         block = make_block(
-            loss, self._structure, self._optimizer, self._mode, self.has_aux
+            loss,
+            self._structure,
+            self._optimizer,
+            self._mode,
+            self.has_aux,
+            self._loss if hasattr(self._loss, "losses_at") else None,
         )
 
         def blank() -> Any:
@@ -354,7 +359,8 @@ class Run:
         if self._structure.shapes is None or isinstance(joined, np.ndarray):
             return self._structure.split(joined)
         # By way of the host: each slice on the device would be a program of its own.
-        return jax.device_put(self._structure.split(np.asarray(joined)))
+        where = joined.sharding if joined.committed else None
+        return jax.device_put(self._structure.split(np.asarray(joined)), where)
 
     def _replaced_leaves(self, values: dict[int, Any], *kinds: str) -> dict[int, Any]:
         found: dict[int, Any] = {}

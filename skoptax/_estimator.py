@@ -102,7 +102,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
     chunk_size : int, default=None
         Steps between calls of the callbacks; ``None`` is 1.
     row_independent : {"auto", True, False}, default="auto"
-        Whether model and loss treat each row by itself. Then rows of weight zero may
+        Whether model and loss treat each row by itself. Then rows that do not count may
         be added, so that data of nearly equal length, such as folds, share a
         compiled program. "auto" analyses what JAX traces; where it cannot tell,
         each length is compiled. Say ``True`` only of what is so: a model that takes

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 
 from ._assessment import OFF, RUNNING, Best, Control, Counts, assess, vector, where
 from ._convergence import Progress, measure
@@ -36,6 +37,7 @@ from ._unpacking import (
     project,
     user_values,
 )
+from .optimizers._levenberg_marquardt import needs_predictions
 
 HISTORY_ROWS = 4096
 # An optimiser that descends at every step starts anew so many steps after its last
@@ -89,6 +91,7 @@ def make_block(
     optimizer: Any,
     mode: str,
     has_aux: bool,
+    parts: Any = None,
 ) -> Block:
     """Build the loop for one loss, one optimiser and one structure of the state.
 
@@ -104,6 +107,9 @@ def make_block(
         The differentiation mode.
     has_aux : bool
         Whether the loss returns auxiliary data.
+    parts : SampleLoss, Objective or None
+        The loss before it was checked, if an optimiser may look at its predictions:
+        ``parts.predict`` and ``parts.losses_at`` have the arguments of the loss.
 
     Returns
     -------
@@ -130,6 +136,33 @@ def make_block(
             zeros = jax.tree.map(jnp.zeros_like, gradient)
             gradient = hold_fixed_entries(structure, numbers, gradient, zeros)
         return value, aux, gradient, values
+
+    def more_than_scalars(
+        carry: Carry, numbers: Any, data: Any, lower: PyTree, upper: PyTree
+    ) -> dict[str, Any]:
+        """Return what an optimiser needs that looks at each prediction."""
+        # Not to all: a line search refuses what it does not know.
+        if parts is None or not needs_predictions(carry.opt_state):
+            return {}
+        here = carry.internal
+
+        def state_at(internal: PyTree) -> PyTree:
+            held = hold_fixed_entries(structure, numbers, internal, here)
+            return build_state(
+                structure, numbers, user_values(structure, numbers, held)
+            )
+
+        return {
+            "predict_fn": lambda internal: parts.predict(state_at(internal), *data),
+            "sample_loss": lambda predictions: parts.losses_at(state_at(here), *data)(
+                predictions
+            ),
+            "lower": lower,
+            "upper": upper,
+            "curvature": _curvature(
+                lambda internal: parts.others(state_at(internal), *data), here
+            ),
+        }
 
     def scalars(values: Values) -> dict[int, Any]:
         found = structure.split(values.free) | values.tied
@@ -245,6 +278,7 @@ def make_block(
                 value=unit * Progress(*carry.now).value,
                 grad=gradient,
                 value_fn=differentiable,
+                **more_than_scalars(carry, numbers, data, lower, upper),
             )
             moved = project(optax.apply_updates(carry.internal, updates), lower, upper)
             return hold_fixed_entries(
@@ -277,7 +311,13 @@ def make_block(
             now = measure(internal, projected, carry.internal, value, advance)
             row = row_of(hyper, values, value, now.norm, opt_state, step - 1)
             verdict = assess(
-                value, gradient, now, step, carry, control, optimizer.descends
+                value,
+                jax.tree.leaves(gradient),
+                now,
+                step,
+                carry,
+                control,
+                optimizer.descends,
             )
             return Carry(
                 internal=internal,
@@ -303,6 +343,14 @@ def make_block(
         return jax.lax.while_loop(goes_on, lambda c: _like(body(c), c), begin)
 
     return Block(run, blank)
+
+
+def _curvature(others: Callable[[PyTree], Any], internal: PyTree) -> Any:
+    """Return the Hessian of what may be ``None``, of shape (p, p), or ``None``."""
+    flat, unravel = ravel_pytree(internal)
+    if others(internal) is None:
+        return None
+    return jax.jacfwd(jax.grad(lambda x: others(unravel(x))))(flat)
 
 
 @own

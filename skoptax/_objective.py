@@ -14,6 +14,7 @@ constants), the model :math:`f`, the prior density :math:`p` and the penalty
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,9 @@ from ._unpacking import build_state, internal_start, user_values
 from .exceptions import ModelError
 from .losses import LOSSES, SquaredError, per_sample
 from .losses._regression import squares
+
+# As they are now: the registry is open to users.
+_OWN_LOSSES = frozenset(LOSSES.values())
 
 
 @dataclass(frozen=True)
@@ -89,21 +93,62 @@ class Objective:
         values = parameter_values(state)
         unit, loss = self._in_units(loss_numbers)
         losses, aux = self._row_losses(loss, values, X, y)
-        log_prior = sum(
-            (
-                jnp.sum(_log_density(p.prior, p.value))
-                for p in jax.tree.leaves(state, is_leaf=is_parameter)
-                if p.prior is not None
-            ),
-            start=0.0,
-        )
-        value = _mean(unit, losses, log_prior, sample_weight, n_rows)
-        penalty = self.penalty
-        if isinstance(penalty, Component):
-            penalty = join_numbers(penalty, penalty_numbers)
+        losses, total = _counted(losses, sample_weight, n_rows)
+        value = _mean(unit, losses, _log_prior(state), total)
+        penalty = self._penalty(values, penalty_numbers)
         if penalty is not None:
-            value = value + _scalar(penalty(values))
+            value = value + penalty
         return (value, aux) if self.call.has_aux else value
+
+    def predict(self, state: Any, X: Any, y: Any, *_: Any) -> Any:
+        """Return the predictions, with the arguments of a call."""
+        return predictions(self.call, parameter_values(state), X, y.shape)[0]
+
+    def losses_at(
+        self,
+        state: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        n_rows: Any,
+        loss_numbers: dict[str, Any],
+        _: Any,
+    ) -> Callable[[Any], Any]:
+        """Return each row's share of the objective as a function of its prediction."""
+        unit, loss = self._in_units(loss_numbers)
+
+        def shares(prediction: Any) -> Any:
+            losses = _one_for_each(loss(y, prediction), y.shape)
+            losses, total = _counted(losses, sample_weight, n_rows)
+            return unit * losses / total
+
+        return shares
+
+    def others(
+        self,
+        state: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        n_rows: Any,
+        _: Any,
+        penalty_numbers: dict[str, Any],
+    ) -> Any:
+        """Return what the objective has besides losses, or ``None`` if nothing."""
+        leaves = jax.tree.leaves(state, is_leaf=is_parameter)
+        if self.penalty is None and all(p.prior is None for p in leaves):
+            return None
+        _, total = _counted(jnp.zeros(y.shape[:1], X.dtype), sample_weight, n_rows)
+        penalty = self._penalty(parameter_values(state), penalty_numbers)
+        return (0.0 if penalty is None else penalty) - _log_prior(state) / total
+
+    def _penalty(self, values: Any, numbers: dict[str, Any]) -> Any:
+        penalty = self.penalty
+        if penalty is None:
+            return None
+        if isinstance(penalty, Component):
+            penalty = join_numbers(penalty, numbers)
+        return _scalar(penalty(values))
 
     def row_losses(self, shared: tuple[Any, Any], rows: tuple[Any, Any]) -> Any:
         """Evaluate the loss of each row.
@@ -129,7 +174,7 @@ class Objective:
         if not isinstance(self.loss, Component):
             return self.loss
         loss = join_numbers(self.loss, numbers)
-        return own(loss) if type(loss) in LOSSES.values() else loss
+        return own(loss) if _is_own(self.loss) else loss
 
     def _in_units(self, numbers: dict[str, Any]) -> tuple[float, Any]:
         """Return a factor that the rows have in common, and the loss without it.
@@ -137,8 +182,7 @@ class Objective:
         A compiled sum does not move a factor out of itself: with 100,000 rows the half
         of the squared error took a tenth of a fit.
         """
-        # Not for subclasses, which may be other functions.
-        if type(self.loss) is SquaredError:
+        if _is_own(self.loss) and type(self.loss) is SquaredError:
             return 0.5, own(squares)
         return 1.0, self._whole_loss(numbers)
 
@@ -147,18 +191,37 @@ class Objective:
         return _one_for_each(loss(y, prediction), y.shape), aux
 
 
+def _is_own(loss: Any) -> bool:
+    """Tell whether all that a loss calls is this package's own."""
+    # No subclass, and no function put onto an instance.
+    return type(loss) in _OWN_LOSSES and not any(map(callable, vars(loss).values()))
+
+
 @own
-def _mean(
-    unit: float, losses: Any, log_prior: Any, sample_weight: Any, n_rows: Any
-) -> Any:
-    """Return the mean over the rows that count, less the priors' share."""
+def _counted(losses: Any, sample_weight: Any, n_rows: Any) -> tuple[Any, Any]:
+    """Return the rows' losses with their weights, 0 where they do not count, and n."""
     total: Any = losses.shape[0]
     if sample_weight is not None:
-        losses, total = sample_weight * losses, jnp.sum(sample_weight)
-    elif n_rows is not None:
-        counts = jnp.arange(total) < n_rows
-        losses, total = jnp.where(counts, losses, 0), n_rows
+        return sample_weight * losses, jnp.sum(sample_weight)
+    if n_rows is not None:
+        return jnp.where(jnp.arange(total) < n_rows, losses, 0), n_rows
+    return losses, total
+
+
+@own
+def _mean(unit: float, losses: Any, log_prior: Any, total: Any) -> Any:
     return (unit * jnp.sum(losses) - log_prior) / total
+
+
+def _log_prior(state: Any) -> Any:
+    return sum(
+        (
+            jnp.sum(_log_density(p.prior, p.value))
+            for p in jax.tree.leaves(state, is_leaf=is_parameter)
+            if p.prior is not None
+        ),
+        start=0.0,
+    )
 
 
 def parameter_values(state: Any) -> Any:
@@ -288,7 +351,7 @@ def _one_for_each(losses: Any, shape: tuple[int, ...]) -> Any:
             f"{shape}. Got shape {jnp.shape(losses)} instead. Leave out the mean over "
             "samples: it is taken for you, with the weights."
         )
-    return own(per_sample)(losses)
+    return own(per_sample)(jnp.asarray(losses))
 
 
 def _log_density(prior: Any, value: Any) -> Any:

@@ -260,8 +260,8 @@ def _arrange_rows(
 ) -> tuple[Any, ...]:
     """Fill rows of weight zero and pad, unless rows interact.
 
-    Returns inputs, responses, weights or ``None``, and the number of rows that count
-    where that is not all or told by the weights.
+    Returns inputs, responses, weights or ``None``, and, where rows may have been added
+    and there are no weights to tell, the number of rows that count.
     """
     leaves, treedef = jax.tree.flatten(spec, is_leaf=is_parameter)
     described = [(p.tie, p.value.shape, p.value.dtype.char) for p in leaves]

@@ -313,7 +313,7 @@ def abstract(arguments: Any) -> Hashable:
 
 
 def described_shapes(arguments: Any) -> tuple[Any, ...]:
-    """Return what `abstract` does, in plain words that a content key can hold.
+    """Return structure, shapes and types in words that a content key can hold.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 A program is compiled for one number of rows. Folds of a cross-validation differ by
 a row, and the refit has more: padded to a common length, its *bucket*, they share
-one. The rows that are added repeat a real one and have weight zero.
+one. The rows that are added repeat a real one and do not count.
 """
 
 from __future__ import annotations

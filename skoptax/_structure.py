@@ -132,7 +132,7 @@ class Structure:
         found, start = {}, 0
         for i, shape in zip(free, self.shapes, strict=True):
             end = start + math.prod(shape)
-            found[i] = joined[start:end].reshape(shape) if shape else joined[start]
+            found[i] = joined[start:end].reshape(shape) if shape else joined[start, ...]
             start = end
         return found
 

@@ -4,8 +4,8 @@ JAX keeps the traces of inner functions (loop bodies, inner jits, `jax.numpy`'s 
 functions) by the function's identity, and would reuse one that has gone stale after
 something that the function refers to changed. What it keeps is also keyed by the
 metadata of the moment. So a program is traced under a label of its own, its content
-key, and only what is certain to be this package's own code under one for all
-programs: its traces cannot go stale, and make half of a program's.
+key, and only what is certain to be this package's own code under one label for all
+programs: of such code no trace goes stale, and it is half of a program.
 """
 
 from __future__ import annotations
@@ -39,12 +39,14 @@ def own(function: Callable[P, T]) -> Callable[P, T]:
     ----------
     function : callable
         Of this package. It calls nothing that a user has written, not even
-        indirectly: no model, loss, tie, transform, prior, penalty or optimiser.
+        indirectly: no model, loss, tie, transform, prior, penalty or optimiser. Its
+        arguments are JAX arrays and containers of these; an array-like of the
+        user's would be converted here, and a pytree of the user's taken apart.
 
     Returns
     -------
     callable
-        The same function.
+        With the function's arguments and results.
     """
 
     @functools.wraps(function)

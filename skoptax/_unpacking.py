@@ -18,8 +18,11 @@ from ._component import join_numbers
 from ._parameter import Parameter
 from ._structure import Numbers, Structure, separate
 from ._tracing import own
-from ._transforms import Identity, Pair
+from ._transforms import Identity, Log, Logit, Pair
 from ._typing import PyTree
+
+# The transforms that call nothing of the user's.
+_OWN = (Identity, Log, Logit)
 
 
 def _leafwise(
@@ -32,8 +35,8 @@ def _leafwise(
 
     def apply(i: int) -> Any:
         transform = structure.leaves[i].transform
-        # A pair is of the user's functions.
-        run = function if isinstance(transform, Pair) else own(function)
+        # Others have functions of the user's.
+        run = own(function) if type(transform) in _OWN else function
         return run(transform, *(part[i] for part in parts))
 
     return structure.join({i: apply(i) for i in structure.indices("free")})
@@ -172,7 +175,6 @@ def build_state(structure: Structure, numbers: Numbers, values: dict[int, Any]) 
     return jax.tree.unflatten(structure.treedef, leaves)
 
 
-@own
 def hold_fixed_entries(
     structure: Structure, numbers: Numbers, new: PyTree, old: PyTree
 ) -> PyTree:
@@ -188,7 +190,6 @@ def hold_fixed_entries(
     return jax.tree.unflatten(structure.treedef, fresh)
 
 
-@own
 def active_gradient(
     internal: PyTree, gradient: PyTree, lower: PyTree, upper: PyTree
 ) -> PyTree:
@@ -198,14 +199,17 @@ def active_gradient(
         outward = ((x <= low) & (g > 0)) | ((x >= high) & (g < 0))
         return jax.lax.select(outward, jnp.zeros_like(g), g)
 
-    return jax.tree.map(project, internal, gradient, lower, upper)
+    return jax.tree.map(own(project), internal, gradient, lower, upper)
 
 
-@own
+def _clip_as(x: Any, low: Any, high: Any) -> Any:
+    return clip_keeping_edges(x, low, high).astype(x.dtype)
+
+
 def project(internal: PyTree, lower: PyTree, upper: PyTree) -> PyTree:
     """Return the nearest point of the box."""
     return jax.tree.map(
-        lambda x, low, high: clip_keeping_edges(x, low, high).astype(x.dtype),
+        own(_clip_as),
         internal,
         lower,
         upper,

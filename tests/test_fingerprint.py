@@ -686,3 +686,14 @@ def test_what_an_array_carries_beside_its_numbers_counts():
     masks = ([True, False], [False, True])
     one, other = (np.ma.array([1.0, 2.0], mask=mask) for mask in masks)
     assert fingerprint(one) != fingerprint(other)
+
+
+def test_the_sign_of_nan_is_seen():
+    def model(x):
+        return jnp.copysign(x, holder["s"])
+
+    digests = set()
+    for holder in ({"s": np.nan}, {"s": -np.nan}):
+        digests.add(fingerprint(model))
+        digests.add(fingerprint([holder["s"]]))
+    assert len(digests) == 4

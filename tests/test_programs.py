@@ -20,7 +20,7 @@ import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
 from skoptax._programs import Program, ProgramCache, abstract
 from skoptax.exceptions import UncachedWarning
-from skoptax.losses import SquaredError
+from skoptax.losses import LOSSES, SquaredError
 
 
 def get(cache, content, arguments=(1.0,), built=None):
@@ -270,6 +270,20 @@ class Bent(SquaredError):
         return self.bend(super()._elementwise(y_true, y_pred))
 
 
+class Lazy:
+    """An array that is not made before it is needed."""
+
+    def __init__(self, value, function):
+        self.value, self.function = value, function
+
+    shape = property(lambda self: self.value.shape)
+    ndim = property(lambda self: self.value.ndim)
+    dtype = property(lambda self: self.value.dtype)
+
+    def __jax_array__(self):
+        return self.function(self.value)
+
+
 def in_place(place, function):
     """Return an estimator that has a user's function in one place."""
     settings = {"optimizer": "sgd", "learning_rate": 0.01, "max_steps": 6}
@@ -294,6 +308,14 @@ def in_place(place, function):
         settings["loss"] = lambda y, p: function((y - p) ** 2)
     elif place == "loss's subclass":
         settings["loss"] = type("Bent", (Bent,), {"bend": staticmethod(function)})()
+    elif place == "registered loss":
+        kind = type("Mine", (Bent,), {"bend": staticmethod(function)})
+        settings["loss"] = kind()
+    elif place == "function put onto a loss":
+        settings["loss"] = SquaredError()
+        settings["loss"]._elementwise = lambda y, p: function((y - p) ** 2)
+    elif place == "what a loss returns":
+        settings["loss"] = lambda y, p: Lazy((y - p) ** 2, function)
     elif place == "schedule":
         settings["learning_rate"] = lambda count: 0.01 / (1 + function(count + 1.0))
     else:
@@ -317,6 +339,9 @@ def in_place(place, function):
         "penalty",
         "loss",
         "loss's subclass",
+        "registered loss",
+        "function put onto a loss",
+        "what a loss returns",
         "schedule",
         "optimizer",
     ],
@@ -326,7 +351,10 @@ def test_a_changed_global_is_seen_wherever_it_stands(place, wrapper, monkeypatch
     y = 2.0 * np.exp(-t)
 
     def path(function):
-        fitted = in_place(place, function).fit(t[:, None], y)
+        estimator = in_place(place, function)
+        if place == "registered loss":
+            monkeypatch.setitem(LOSSES, "mine", type(estimator.loss))
+        fitted = estimator.fit(t[:, None], y)
         return fitted.history_[["loss", "a"]].to_numpy()
 
     paths = []
@@ -338,6 +366,41 @@ def test_a_changed_global_is_seen_wherever_it_stands(place, wrapper, monkeypatch
         assert_allclose(paths[-1], path(lambda x, p=power: p * x), rtol=1e-12)
     assert np.abs(paths[0] - paths[1]).max() > 1e-6
     assert_array_equal(paths[0], paths[2])
+
+
+@jax.tree_util.register_pytree_node_class
+class Box:
+    """A pytree of the user's that computes when it is put together."""
+
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+
+    def tree_flatten(self):
+        return (self.a, self.b), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        a, b = children
+        return cls(jitted(a) if isinstance(a, jax.Array) else a, b)
+
+
+def test_a_changed_global_is_seen_in_a_pytree_class(monkeypatch):
+    # Of parameters that are not joined to one vector.
+    optimizer = optax.chain(optax.adaptive_grad_clip(100.0), optax.sgd(0.1))
+
+    def run():
+        start = Box(Parameter(value=1.0), Parameter(value=0.5))
+        loss = OptaxOptimizer(lambda s: (s.a - 3.0) ** 2 + (s.b - 1.0) ** 2, optimizer)
+        return loss.run(start, 3)[1]["history"].to_numpy()
+
+    paths = []
+    for factor in (1.0, 0.5):
+        monkeypatch.setitem(globals(), "FACTOR", factor)
+        paths.append(run())
+        jax.clear_caches()
+        skoptax.clear_cache()
+        assert_array_equal(paths[-1], run())
+    assert np.abs(paths[0] - paths[1]).max() > 1e-3
 
 
 def test_a_reloaded_module_is_seen():

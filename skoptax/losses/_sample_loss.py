@@ -92,6 +92,56 @@ class SampleLoss:
             If ``predict_fn`` returns something else than two or three items, or if
             their shapes disagree.
         """
+        y_true, y_pred, weight = self._items(state)
+        return jnp.sum(self._shares(y_true, y_pred, weight))
+
+    def predict(self, state: Any) -> jax.Array:
+        """Return the predictions.
+
+        Parameters
+        ----------
+        state : pytree
+            What ``predict_fn`` takes.
+
+        Returns
+        -------
+        jax.Array of shape (n, ...)
+            The second item of what ``predict_fn`` returns.
+        """
+        return self._items(state)[1]
+
+    def losses_at(self, state: Any) -> Callable[[Any], jax.Array]:
+        """Return the losses as a function of the predictions alone.
+
+        Parameters
+        ----------
+        state : pytree
+            Where to take responses and weights from.
+
+        Returns
+        -------
+        callable
+            From predictions to each sample's share of the whole, of shape (n,).
+        """
+        y_true, _, weight = self._items(state)
+        return lambda y_pred: self._shares(y_true, y_pred, weight)
+
+    def others(self, state: Any) -> None:
+        """Return what there is besides the losses: nothing.
+
+        Parameters
+        ----------
+        state : pytree
+            Not looked at.
+
+        Returns
+        -------
+        None
+            Always.
+        """
+        del state
+
+    def _items(self, state: Any) -> tuple[jax.Array, jax.Array, Any]:
         items = self.predict_fn(state)
         if not isinstance(items, (tuple, list)) or len(items) not in (2, 3):
             raise ModelError(
@@ -105,19 +155,22 @@ class SampleLoss:
                 "The predict_fn of SampleLoss must return y_true and y_pred of the "
                 f"same shape. It returned {y_true.shape} and {y_pred.shape}."
             )
+        return y_true, y_pred, items[2] if len(items) == 3 else None
+
+    def _shares(self, y_true: Any, y_pred: Any, weight: Any) -> jax.Array:
         losses = per_sample(self.sample_loss(y_true, y_pred))
         if losses.shape != y_true.shape[:1]:
             raise ModelError(
                 f"The sample_loss of SampleLoss must return {y_true.shape[0]} losses, "
                 f"one per sample. It returned {losses.shape[0]}."
             )
-        if len(items) == 2 or items[2] is None:
-            return jnp.mean(losses)
-        weight = jnp.asarray(items[2])
+        if weight is None:
+            return losses / losses.shape[0]
+        weight = jnp.asarray(weight)
         if weight.shape != losses.shape:
             raise ModelError(
                 "The sample_weight that predict_fn returns must have the shape "
                 f"{losses.shape}. It has {weight.shape}."
             )
         weight = number_like(weight, losses)
-        return jnp.sum(weight * losses) / jnp.sum(weight)
+        return weight * losses / jnp.sum(weight)

@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -74,8 +75,14 @@ _PARTS = frozenset(
         "zoom_linesearch",
     }
 )
-# A schedule is a function of the count of steps alone.
+# A schedule is a function of the count of steps alone; it may be the user's.
 _TAKE_SCHEDULES = frozenset({"scale_by_learning_rate", "scale_by_schedule"})
+
+
+_TRANSFORMATIONS = (
+    optax.GradientTransformation,
+    optax.GradientTransformationExtraArgs,
+)
 
 
 @functools.cache
@@ -96,21 +103,24 @@ def is_entrywise(transformation: optax.GradientTransformation) -> bool:
     Returns
     -------
     bool
-        True only if it is made of known functions of optax and of numbers: no mask
-        or label, and nothing of the user's, that could tell parameters apart.
+        True only if it is made of known functions of optax, of numbers and of
+        schedules that return one: no mask or label could tell parameters apart.
     """
-    return isinstance(transformation, tuple) and _is_known(transformation, set())
+    return type(transformation) in _TRANSFORMATIONS and _is_known(transformation, set())
 
 
 def _is_known(part: Any, seen: set[int]) -> bool:
-    if part is None or isinstance(part, (bool, int, float, str, np.dtype)):
+    kind = type(part)
+    # Not their subclasses, which may be anything.
+    if part is None or kind in (bool, int, float, str) or isinstance(part, np.dtype):
         return True
-    if isinstance(part, type):
+    if kind is type:
         return issubclass(part, np.generic)
-    if isinstance(part, tuple):
+    if kind is tuple or kind in _TRANSFORMATIONS:
         return all(_is_known(x, seen) for x in part)
-    if not isinstance(part, types.FunctionType):
-        return getattr(part, "shape", None) == ()
+    if kind is not types.FunctionType:
+        is_array = isinstance(part, (np.generic, jax.Array)) or kind is np.ndarray
+        return is_array and part.shape == ()
     if id(part) in seen:
         return True
     seen.add(id(part))
@@ -121,10 +131,20 @@ def _is_known(part: Any, seen: set[int]) -> bool:
         and part.__globals__ is getattr(module, "__dict__", None)
         and name in _PARTS
     )
-    return is_own and (
-        name in _TAKE_SCHEDULES
-        or all(_is_known(x, seen) for x in (*_enclosed(part), part.__defaults__))
+    takes_schedules = name in _TAKE_SCHEDULES
+    return is_own and all(
+        _is_schedule(x) if takes_schedules and callable(x) else _is_known(x, seen)
+        for x in (*_enclosed(part), part.__defaults__)
     )
+
+
+def _is_schedule(function: Any) -> bool:
+    """Tell whether a function of the step returns one number for all entries."""
+    try:
+        result = jax.eval_shape(function, jax.ShapeDtypeStruct((), np.int32))
+    except Exception:  # whatever the user's function does
+        return False
+    return getattr(result, "shape", None) == ()
 
 
 def _enclosed(function: types.FunctionType) -> list[Any]:

@@ -99,7 +99,8 @@ def levenberg_marquardt(
           that depends on predictions, weights and all. Each belongs to one prediction;
         - ``value_fn(params)``: the whole objective; by default the sum of the losses;
         - ``value``: the objective at ``params``, if it is known;
-        - ``lower``, ``upper``: bounds of the structure of ``params``;
+        - ``lower``, ``upper``: bounds of the structure of ``params``, each a number or
+          an array of its parameter's shape, infinite where there is none;
         - ``curvature``: the Hessian, of shape (p, p) in the order of
           `jax.flatten_util.ravel_pytree`, of what else the objective has: penalties
           and priors.
@@ -199,9 +200,10 @@ def levenberg_marquardt(
         if params is None or predict_fn is None or sample_loss is None:
             raise InvalidParameterError(
                 f"The update of {OWNER} needs params, predict_fn and sample_loss: it "
-                "looks at each prediction, not only at their loss. Pass "
-                "predict_fn=(params -> predictions) and sample_loss=(predictions -> "
-                "losses)."
+                "looks at each prediction, not only at their loss. For "
+                "skoptax.OptaxOptimizer, make the loss a skoptax.losses.SampleLoss; in "
+                "a loop of your own, pass predict_fn=(params -> predictions) and "
+                "sample_loss=(predictions -> losses)."
             )
         point, unravel = ravel_pytree(params)
         gradient, _ = ravel_pytree(updates)
@@ -218,10 +220,7 @@ def levenberg_marquardt(
         def objective(x: Array) -> Array:
             return summed(predict(x)) if value_fn is None else value_fn(unravel(x))
 
-        low, high = (
-            None if bound is None else ravel_pytree(bound)[0]
-            for bound in (lower, upper)
-        )
+        low, high = (_flat_bound(bound, params) for bound in (lower, upper))
         now = jnp.asarray(objective(point) if value is None else value, point.dtype)
         weighted, noise = _weighted_jacobian(predict, summed, point)
         scale = jnp.maximum(state.scale, _column_norms(weighted, curvature))
@@ -236,9 +235,14 @@ def levenberg_marquardt(
         )
 
         def search(trial: _Trial) -> _Trial:
-            step = _solve(local, trial.damping) / unit
+            step = _solve(local, trial.damping)
+            # What the step would push out of the box is held, too.
+            held = _held(point, -step, low, high)
+            step = _solve(_without(local, held), trial.damping) / unit
             new = _clip(point + step, low, high)
-            return _judge(local, trial, new, (new - point) * unit, now - objective(new))
+            inside = jnp.all(new == point + step)
+            moved = (new - point) * unit
+            return _judge(local, trial, new, moved, inside, now - objective(new))
 
         start = _Trial(
             state.damping,
@@ -263,17 +267,29 @@ def levenberg_marquardt(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def needs_predictions(state: PyTree) -> bool:
+    """Tell by its state whether a transformation, or a part of it, is one of these."""
+
+    def is_one(part: Any) -> bool:
+        return isinstance(part, LevenbergMarquardtState)
+
+    return any(map(is_one, jax.tree.leaves(state, is_leaf=is_one)))
+
+
 def _weighted_jacobian(
     predict: Callable[[Array], Array], summed: Callable[[Array], Array], point: Array
 ) -> tuple[Array, Array]:
     """Return the Jacobian times the root of the curvature, and the rounding error."""
-    predictions, push = jax.linearize(predict, point)
-    n, p = predictions.size, point.size
+    n, p = jax.eval_shape(predict, point).size, point.size
     if p <= n:
+
+        def push(direction: Array) -> tuple[Array, Array]:
+            return jax.jvp(predict, (point,), (direction,))
+
         basis = jnp.eye(p, dtype=point.dtype)
-        jacobian = jax.vmap(push, out_axes=1)(basis)
+        predictions, jacobian = jax.vmap(push, out_axes=(None, 1))(basis)
     else:
-        (pull,) = (jax.linear_transpose(push, point),)
+        predictions, pull = jax.vjp(predict, point)
         (jacobian,) = jax.vmap(pull)(jnp.eye(n, dtype=predictions.dtype))
     # The loss of a prediction depends on no other one: its Hessian is diagonal.
     slope, bend = jax.jvp(
@@ -289,6 +305,13 @@ def _column_norms(weighted: Array, curvature: Any) -> Array:
     if curvature is not None:
         squares = squares + jnp.maximum(jnp.diagonal(curvature), 0)
     return jnp.sqrt(squares)
+
+
+def _flat_bound(bound: PyTree | None, params: PyTree) -> Array | None:
+    if bound is None:
+        return None
+    full = jax.tree.map(lambda b, x: jnp.broadcast_to(b, jnp.shape(x)), bound, params)
+    return ravel_pytree(full)[0]
 
 
 def _held(point: Array, gradient: Array, low: Any, high: Any) -> Array:
@@ -336,8 +359,15 @@ def _solve(local: _Local, damping: Array) -> Array:
     return step + inverse(residual)
 
 
+def _without(local: _Local, held: Array) -> _Local:
+    """Return the model in the parameters that are not held."""
+    return local._replace(
+        root=jnp.where(held, 0, local.root), gradient=jnp.where(held, 0, local.gradient)
+    )
+
+
 def _judge(
-    local: _Local, trial: _Trial, new: Array, step: Array, gain: Array
+    local: _Local, trial: _Trial, new: Array, step: Array, inside: Array, gain: Array
 ) -> _Trial:
     """Accept a step or not, and adapt the damping by the gain ratio."""
     bent = local.root @ step
@@ -345,7 +375,9 @@ def _judge(
     usable = jnp.isfinite(gain) & jnp.all(jnp.isfinite(new))
     ratio = jnp.where(usable, gain / predicted, -1.0)
     # Below rounding error the gain says nothing; the gradient still does.
-    in_noise = (predicted <= local.noise) & (gain >= -local.noise)
+    # (What a clipped step is predicted to lose is no rounding error.)
+    in_noise = (predicted <= local.noise) & (inside | (predicted > 0))
+    in_noise &= gain >= -local.noise
     accepted = usable & (((ratio > _ENOUGH) & (gain > 0)) | in_noise)
     # Nielsen's rule: continuous, and patient after failures.
     factor = jnp.where(in_noise, 0.1, jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3))

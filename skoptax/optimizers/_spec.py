@@ -44,8 +44,8 @@ WITHOUT_LEARNING_RATE = frozenset({"lbfgs"})
 # Factories of optimisers that descend at every step, by a line search, to the limits
 # of the arithmetic.
 DESCENDING = frozenset({optax.lbfgs})
-# All hyperparameters of these that must be known at trace time: of L-BFGS. Each is
-# tested.
+# Of the entrywise optimisers' hyperparameters, those that must be known at trace time;
+# tested for each.
 UNTRACEABLE = frozenset({"memory_size"})
 
 

@@ -14,7 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skoptax import losses
+from skoptax import (
+    OptaxEstimator,
+    OptaxOptimizer,
+    Parameter,
+    losses,
+    penalties,
+    priors,
+)
 from skoptax.exceptions import InvalidParameterError
 from skoptax.optimizers import levenberg_marquardt
 from tests.test_nist import MODELS
@@ -244,7 +251,7 @@ def test_every_loss_with_curvature_reaches_its_optimum(name):
 # Bounds.
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_bounds_are_met_exactly_and_never_crossed(seed):
     rng = np.random.default_rng(seed)
@@ -334,7 +341,7 @@ def test_a_fit_without_residuals_keeps_all_digits():
     assert_allclose(params, [2.5, 1.3], rtol=1e-14)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(exponents=st.lists(st.integers(-30, 30), min_size=3, max_size=3))
 def test_the_units_of_the_parameters_make_no_difference(exponents):
     units = 2.0 ** np.array(exponents)
@@ -407,6 +414,112 @@ def test_single_precision_stays_single():
             x = optax.apply_updates(x, updates)
         assert x.dtype == state.damping.dtype == np.float32
         assert_allclose(x, [2.5, 1.3], rtol=2e-6)
+
+
+# Inside of the library's own loop.
+
+
+def test_in_the_optimizer():
+    data = NIST["Thurber"]
+    x, y = np.asarray(data["x"]), np.asarray(data["y"])
+    names = [f"b{i}" for i in range(1, 8)]
+
+    def predict(state):
+        values = [state[name].value for name in names]
+        return state["y"], MODELS["Thurber"](state["x"], *values)
+
+    state = {
+        name: Parameter(value=np.float64(start))
+        for name, start in zip(names, data["start1"], strict=True)
+    }
+    optimizer = OptaxOptimizer(
+        losses.SampleLoss(predict, "squared_error"), levenberg_marquardt()
+    )
+    final, fitting = optimizer.run({**state, "x": x, "y": y}, 60)
+    assert_allclose([final[n].value for n in names], data["certified"], rtol=1e-9)
+    assert (np.diff(fitting["history"]["loss"]) < 1e-9).all()
+
+
+def test_a_plain_loss_is_refused_by_name():
+    optimizer = OptaxOptimizer(lambda state: state["a"] ** 2, levenberg_marquardt())
+    with pytest.raises(InvalidParameterError, match=r"skoptax\.losses\.SampleLoss"):
+        optimizer.run({"a": Parameter(value=1.0)}, 2)
+
+
+def growth(t, a, b, c):
+    return a * jnp.exp(-b * t) + c[0] + c[1] * t
+
+
+SPECS = {
+    "plain": {"a": 1.0, "b": 0.5, "c": np.zeros(2)},
+    "bounds": {
+        "a": Parameter(value=1.0, upper=2.2),
+        "b": Parameter(value=0.5, lower=0.0),
+        "c": Parameter(value=np.zeros(2), lower=-0.1, upper=0.3),
+    },
+    "mask": {
+        "a": 1.0,
+        "b": 0.5,
+        "c": Parameter(value=np.zeros(2), free=np.array([True, False])),
+    },
+    "transform": {
+        "a": Parameter(value=1.0, transform="log"),
+        "b": Parameter(value=0.5, lower=0.1, scale=5.0),
+        "c": np.zeros(2),
+    },
+    "tie": {"a": Parameter(tie=lambda b: 2.0 * b), "b": 0.5, "c": np.zeros(2)},
+    "prior": {
+        "a": Parameter(value=1.0, prior=priors.Normal(1.0, 0.05)),
+        "b": Parameter(value=0.5, prior=lambda b: -0.5 * (b - 1.0) ** 2 / 0.01),
+        "c": np.zeros(2),
+    },
+}
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("name", SPECS)
+def test_in_the_estimator_it_finds_what_lbfgs_finds(name, weighted):
+    t, y = responses("squared_error")
+    weights = np.random.default_rng(2).uniform(0.0, 2.0, t.size).round(1)
+
+    def fit(**arguments):
+        arguments.setdefault("penalty", penalties.L2(1e-3) if weighted else None)
+        estimator = OptaxEstimator(growth, SPECS[name], **arguments)
+        return estimator.fit(t[:, None], y, weights if weighted else None)
+
+    found = fit(optimizer=levenberg_marquardt(), max_steps=40)
+    best = fit(optimizer="lbfgs", max_steps=3000, tol=1e-12)
+    assert found.loss_ <= best.loss_ + 1e-12 * abs(best.loss_)
+    for key, value in best.params_.items():
+        assert_allclose(found.params_[key], value, rtol=2e-5, atol=1e-6)
+    if name == "bounds":
+        assert found.params_["a"] == 2.2
+    if name == "mask":
+        assert found.params_["c"][1] == 0.0
+
+
+def test_a_model_that_only_forward_mode_can_differentiate():
+    t, y = responses("squared_error")
+
+    def model(t, a, b):
+        return jax.lax.while_loop(
+            lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * jnp.exp(-b * t / 3)), (0, a)
+        )[1]
+
+    def model_of_rows(t, a, b):
+        return model(t, a + 0.0 * t, b)
+
+    found = OptaxEstimator(
+        model_of_rows,
+        {"a": 1.0, "b": 0.5},
+        optimizer=levenberg_marquardt(),
+        mode="fwd",
+        max_steps=25,
+    ).fit(t[:, None], y)
+    best = scipy.optimize.curve_fit(
+        lambda t, a, b: a * np.exp(-b * t), t, y, [1.0, 0.5], xtol=1e-14, ftol=1e-14
+    )[0]
+    assert_allclose([found.params_["a"], found.params_["b"]], best, rtol=1e-7)
 
 
 @pytest.mark.parametrize("missing", ["params", "predict_fn", "sample_loss"])

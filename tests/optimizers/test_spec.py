@@ -318,6 +318,17 @@ def halve(updates, state, params=None):
 NOTHING = optax.identity()
 
 
+class Doubled(optax.GradientTransformation):
+    update = property(
+        lambda self: lambda g, s, p=None: (jax.tree.map(jnp.add, g, g), s)
+    )
+
+
+class Halved(float):
+    def __mul__(self, other):
+        return float(self) * other / 2
+
+
 @pytest.mark.parametrize(
     ("finished", "expected"),
     [
@@ -336,7 +347,11 @@ NOTHING = optax.identity()
         (optax.chain(optax.adam(0.05), optax.scale_by_trust_ratio()), False),
         (optax.scale(jnp.ones(3)), False),
         (optax.apply_if_finite(optax.sgd(0.1), 3), False),
+        (optax.sgd(lambda count: jnp.array([0.1, 0.01])), False),
+        (optax.sgd(lambda count: jnp.array([0.1])), False),
         # The user's own code.
+        (Doubled(*optax.sgd(0.1)), False),
+        (optax.scale(Halved(0.1)), False),
         (optax.GradientTransformation(NOTHING.init, halve), False),
         (optax.chain(optax.GradientTransformation(NOTHING.init, halve)), False),
         (optax.stateless(lambda updates, params: updates), False),
