@@ -268,7 +268,13 @@ def make_block(
             differentiable = (
                 value_fn if mode == "rev" else differentiable_forward(value_fn)
             )
-            gradient = active_gradient(carry.internal, carry.gradient, lower, upper)
+            extra = more_than_scalars(carry, numbers, data, lower, upper)
+            # One that knows the bounds finds out by itself which of them are active.
+            gradient = (
+                carry.gradient
+                if extra
+                else active_gradient(carry.internal, carry.gradient, lower, upper)
+            )
             if optimizer.descends:
                 gradient = jax.tree.map(lambda g: (unit * g).astype(g.dtype), gradient)
             updates, opt_state = transformation.update(
@@ -278,7 +284,7 @@ def make_block(
                 value=unit * Progress(*carry.now).value,
                 grad=gradient,
                 value_fn=differentiable,
-                **more_than_scalars(carry, numbers, data, lower, upper),
+                **extra,
             )
             moved = project(optax.apply_updates(carry.internal, updates), lower, upper)
             return hold_fixed_entries(
