@@ -66,6 +66,13 @@ class Best(NamedTuple):
     selected: Any
 
 
+class Look(NamedTuple):
+    """What an optimiser knows that looks at each prediction."""
+
+    optimality: Any  # of the state, as `Linearisation` has it
+    failed: Any  # the last update has found no step
+
+
 class Verdict(NamedTuple):
     """What follows from a step."""
 
@@ -85,6 +92,7 @@ def assess(
     carry: Any,
     control: Control,
     descends: bool,
+    look: Look | None = None,
 ) -> Verdict:
     """Compare a state with those before it.
 
@@ -104,6 +112,8 @@ def assess(
         The host's rules.
     descends : bool
         Whether the optimiser lowers the loss at every step.
+    look : Look or None
+        Of an optimiser that has one, which has a rule of convergence of its own.
 
     Returns
     -------
@@ -121,7 +131,10 @@ def assess(
     # digits; one that is clearly higher is a way gone wrong.
     slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(lowest)
     is_good = finite & (value <= lowest + slack)
-    converged = is_good & has_converged(now, Progress(*start), control.tol)
+    if look is None:
+        converged = is_good & has_converged(now, Progress(*start), control.tol)
+    else:
+        converged = is_good & (look.optimality <= control.tol)
     best_step = where(better, step, counts.best_step)
     since_best = step - best_step
     # The later ones go before the earlier ones.
@@ -134,6 +147,9 @@ def assess(
     if descends:
         reasons.insert(1, (STALLED, since_best >= control.stalled_after))
         selects &= is_good | (control.stalled_after == OFF)
+    if look is not None:
+        # It would try the same again.
+        reasons.insert(1, (STALLED, look.failed))
     status = jnp.asarray(RUNNING, step.dtype)
     for code, holds in reasons:
         status = where(holds, code, status)

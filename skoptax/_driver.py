@@ -25,8 +25,9 @@ from ._assessment import (
 )
 from ._convergence import Progress
 from ._diagnose import checked_loss, depends_on_parameters, explained
+from ._evaluation import Values
 from ._fingerprint import Walk
-from ._loop import HISTORY_ROWS, Values, make_block
+from ._loop import HISTORY_ROWS, make_block
 from ._packing import pack
 from ._parameter import Parameter, is_parameter
 from ._programs import PROGRAMS

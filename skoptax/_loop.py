@@ -21,23 +21,38 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.flatten_util import ravel_pytree
 
-from ._assessment import OFF, RUNNING, Best, Control, Counts, assess, vector, where
+from ._assessment import (
+    OFF,
+    RUNNING,
+    Best,
+    Control,
+    Counts,
+    Look,
+    assess,
+    vector,
+    where,
+)
 from ._convergence import Progress, measure
+from ._evaluation import (
+    Box,
+    Evaluated,
+    Evaluator,
+    Values,
+    differentiable_forward,
+    like,
+)
 from ._structure import Structure
 from ._tracing import own
 from ._typing import Array, PyTree
 from ._unpacking import (
     active_gradient,
-    build_state,
     hold_fixed_entries,
     internal_bounds,
     internal_start,
     project,
-    user_values,
 )
-from .optimizers._levenberg_marquardt import needs_predictions
+from .optimizers._levenberg_marquardt import find_state
 
 HISTORY_ROWS = 4096
 # An optimiser that descends at every step starts anew so many steps after its last
@@ -47,13 +62,6 @@ RESTART_AT, RESTART_EVERY = 6, 10
 TINY_LOSS = 1e-6
 
 
-class Values(NamedTuple):
-    """The parameters' values."""
-
-    free: PyTree  # as `Structure.join` has them
-    tied: dict[int, Array]  # by position
-
-
 class Carry(NamedTuple):
     """All that one block hands to the next."""
 
@@ -61,6 +69,7 @@ class Carry(NamedTuple):
     opt_state: PyTree
     aux: PyTree
     gradient: PyTree
+    linearisation: Any  # Linearisation, or None if nothing looks at predictions
     values: Values  # at this state, in the user's units
     selected: Values  # what is to be returned
     counts: Array  # of shape (5,): Counts
@@ -108,8 +117,8 @@ def make_block(
     has_aux : bool
         Whether the loss returns auxiliary data.
     parts : SampleLoss, Objective or None
-        The loss before it was checked, if an optimiser may look at its predictions:
-        ``parts.predict`` and ``parts.losses_at`` have the arguments of the loss.
+        The loss before it was checked, if an optimiser may look at its predictions;
+        see `Evaluator`.
 
     Returns
     -------
@@ -118,51 +127,11 @@ def make_block(
         ``blank(numbers, data, hyper)``, which makes a carry to start from and says
         where the history has what.
     """
+    at_state = Evaluator(loss, structure, mode, has_aux, parts)
 
-    def objective(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any]:
-        values = user_values(structure, numbers, internal)
-        result = loss(build_state(structure, numbers, values), *data)
-        value, aux = result if has_aux else (result, ())
-        tied: dict[int, Any] = {
-            i: jnp.asarray(values[i]) for i in structure.indices("tied")
-        }
-        return jnp.asarray(value), (aux, Values(structure.join(values), tied))
-
-    def evaluate(internal: PyTree, numbers: Any, data: Any) -> tuple[Any, ...]:
-        (value, (aux, values)), gradient = value_and_grad(objective, mode)(
-            internal, numbers, data
-        )
-        if len(numbers["mask"]):
-            zeros = jax.tree.map(jnp.zeros_like, gradient)
-            gradient = hold_fixed_entries(structure, numbers, gradient, zeros)
-        return value, aux, gradient, values
-
-    def more_than_scalars(
-        carry: Carry, numbers: Any, data: Any, lower: PyTree, upper: PyTree
-    ) -> dict[str, Any]:
-        """Return what an optimiser needs that looks at each prediction."""
-        # Not to all: a line search refuses what it does not know.
-        if parts is None or not needs_predictions(carry.opt_state):
-            return {}
-        here = carry.internal
-
-        def state_at(internal: PyTree) -> PyTree:
-            held = hold_fixed_entries(structure, numbers, internal, here)
-            return build_state(
-                structure, numbers, user_values(structure, numbers, held)
-            )
-
-        return {
-            "predict_fn": lambda internal: parts.predict(state_at(internal), *data),
-            "sample_loss": lambda predictions: parts.losses_at(state_at(here), *data)(
-                predictions
-            ),
-            "lower": lower,
-            "upper": upper,
-            "curvature": _curvature(
-                lambda internal: parts.others(state_at(internal), *data), here
-            ),
-        }
+    def looks(opt_state: PyTree) -> bool:
+        """Tell whether the optimiser looks at each prediction, and can."""
+        return parts is not None and find_state(opt_state) is not None
 
     def scalars(values: Values) -> dict[int, Any]:
         found = structure.split(values.free) | values.tied
@@ -179,10 +148,24 @@ def make_block(
 
     def blank(numbers: Any, data: Any, hyper: Any) -> tuple[Carry, list[Column]]:
         internal = jax.eval_shape(lambda n: internal_start(structure, n), numbers)
-        value, (aux, values) = jax.eval_shape(objective, internal, numbers, data)
         opt_state = jax.eval_shape(
             lambda h, i: optimizer.build(h).init(i), hyper, internal
         )
+        if looks(opt_state):
+            here = jax.eval_shape(
+                lambda i, n, d: at_state.at(
+                    i, n, d, Box(*internal_bounds(structure, n)), True
+                ),
+                internal,
+                numbers,
+                data,
+            )
+            value, aux, _, values, linearisation = here
+        else:
+            value, (aux, values) = jax.eval_shape(
+                at_state.objective, internal, numbers, data
+            )
+            linearisation = None
         # Keys of both kinds cannot be sorted, as a pytree's are.
         names: list[Any] = []
 
@@ -211,6 +194,7 @@ def make_block(
             opt_state=_zeros(opt_state),
             aux=_zeros(aux),
             gradient=start,
+            linearisation=_zeros(linearisation),
             values=_zeros(values),
             selected=_zeros(values),
             counts=np.zeros(len(Counts._fields), np.int32),
@@ -243,7 +227,8 @@ def make_block(
         numbers: Any, data: Any, hyper: Any, decisions: tuple[Any, Any], carry: Carry
     ) -> Carry:
         control = Control.unpacked(*decisions)
-        lower, upper = internal_bounds(structure, numbers)
+        box = Box(*internal_bounds(structure, numbers))
+        sees = looks(carry.opt_state)
         transformation = optax.with_extra_args_support(optimizer.build(hyper))
 
         def loss_unit(start: Progress) -> Any:
@@ -260,21 +245,24 @@ def make_block(
 
         def take_step(carry: Carry) -> tuple[PyTree, PyTree]:
             unit = loss_unit(Progress(*carry.start)) if optimizer.descends else 1
+            near = at_state.value_fn(carry.internal, numbers, data)
 
             def value_fn(internal: PyTree) -> Any:
-                held = hold_fixed_entries(structure, numbers, internal, carry.internal)
-                return unit * objective(held, numbers, data)[0]
+                return unit * near(internal)
 
-            differentiable = (
-                value_fn if mode == "rev" else differentiable_forward(value_fn)
-            )
-            extra = more_than_scalars(carry, numbers, data, lower, upper)
+            if mode == "fwd":
+                value_fn = differentiable_forward(value_fn)
+
+            extra: dict[str, Any] = {}
             # One that knows the bounds finds out by itself which of them are active.
-            gradient = (
-                carry.gradient
-                if extra
-                else active_gradient(carry.internal, carry.gradient, lower, upper)
-            )
+            gradient = carry.gradient
+            if sees:
+                # Not for all: a line search refuses what it does not know.
+                extra = at_state.seen(carry.internal, numbers, data)
+                extra |= {"lower": box.lower, "upper": box.upper}
+                extra["linearisation"] = carry.linearisation
+            else:
+                gradient = active_gradient(carry.internal, gradient, *box)
             if optimizer.descends:
                 gradient = jax.tree.map(lambda g: (unit * g).astype(g.dtype), gradient)
             updates, opt_state = transformation.update(
@@ -283,10 +271,10 @@ def make_block(
                 carry.internal,
                 value=unit * Progress(*carry.now).value,
                 grad=gradient,
-                value_fn=differentiable,
+                value_fn=value_fn,
                 **extra,
             )
-            moved = project(optax.apply_updates(carry.internal, updates), lower, upper)
+            moved = project(optax.apply_updates(carry.internal, updates), *box)
             return hold_fixed_entries(
                 structure, numbers, moved, carry.internal
             ), opt_state
@@ -311,25 +299,28 @@ def make_block(
             )
             internal = where(advance, moved, carry.internal)
             opt_state = where(advance, opt_state, carry.opt_state)
-            value, aux, gradient, values = evaluate(internal, numbers, data)
+            here = at_state.at(internal, numbers, data, box, sees)
+            value, values = here.value, here.values
             step = counts.step + advance
-            projected = active_gradient(internal, gradient, lower, upper)
+            projected = active_gradient(internal, here.gradient, *box)
             now = measure(internal, projected, carry.internal, value, advance)
             row = row_of(hyper, values, value, now.norm, opt_state, step - 1)
             verdict = assess(
                 value,
-                jax.tree.leaves(gradient),
+                jax.tree.leaves(here.gradient),
                 now,
                 step,
                 carry,
                 control,
                 optimizer.descends,
+                _look(here, opt_state, advance) if sees else None,
             )
             return Carry(
                 internal=internal,
                 opt_state=opt_state,
-                aux=aux,
-                gradient=gradient,
+                aux=here.aux,
+                gradient=here.gradient,
+                linearisation=here.linearisation,
                 values=values,
                 selected=where(verdict.selects, values, carry.selected),
                 counts=verdict.counts,
@@ -346,17 +337,16 @@ def make_block(
             )
 
         begin = enter(numbers, hyper, control, carry)
-        return jax.lax.while_loop(goes_on, lambda c: _like(body(c), c), begin)
+        return jax.lax.while_loop(goes_on, lambda c: like(body(c), c), begin)
 
     return Block(run, blank)
 
 
-def _curvature(others: Callable[[PyTree], Any], internal: PyTree) -> Any:
-    """Return the Hessian of what may be ``None``, of shape (p, p), or ``None``."""
-    flat, unravel = ravel_pytree(internal)
-    if others(internal) is None:
-        return None
-    return jax.jacfwd(jax.grad(lambda x: others(unravel(x))))(flat)
+def _look(here: Evaluated, opt_state: PyTree, advance: Any) -> Look:
+    """Return what an optimiser knows that looks at each prediction."""
+    linearisation, found = here.linearisation, find_state(opt_state)
+    assert linearisation is not None and found is not None
+    return Look(linearisation.optimality, advance & ~found.accepted)
 
 
 @own
@@ -373,58 +363,6 @@ def _with_row(history: dict[str, Any], at: Any, row: dict[Any, Any]) -> dict[str
     }
 
 
-def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., Any]:
-    """Return ``f -> ((value, aux), gradient)`` with respect to its first argument.
-
-    Parameters
-    ----------
-    objective : callable
-        Returns ``(scalar, aux)``.
-    mode : {"rev", "fwd"}
-        Reverse mode costs a small multiple of one evaluation whatever the number
-        of parameters; forward mode costs one each, and goes through loops that
-        reverse mode cannot.
-
-    Returns
-    -------
-    callable
-        With the objective's arguments.
-    """
-    if mode == "rev":
-        return jax.value_and_grad(objective, has_aux=True)
-
-    def with_value(*arguments: Any) -> tuple[Any, Any]:
-        value, aux = objective(*arguments)
-        return value, (value, aux)
-
-    def forward(*arguments: Any) -> tuple[Any, Any]:
-        gradient, result = jax.jacfwd(with_value, has_aux=True)(*arguments)
-        return result, _like(gradient, arguments[0])
-
-    return forward
-
-
-def differentiable_forward(value_fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return ``value_fn`` with a reverse rule made of forward derivatives.
-
-    Optax's line searches call `jax.value_and_grad` on it.
-    """
-
-    @jax.custom_vjp
-    def wrapped(x: Any) -> Any:
-        return value_fn(x)
-
-    def forward(x: Any) -> tuple[Any, Any]:
-        (value, _), gradient = value_and_grad(lambda y: (value_fn(y), ()), "fwd")(x)
-        return value, gradient
-
-    def backward(gradient: Any, cotangent: Any) -> tuple[Any]:
-        return (jax.tree.map(lambda g: g * cotangent, gradient),)
-
-    wrapped.defvjp(forward, backward)
-    return wrapped
-
-
 def _zeros(shapes: PyTree) -> PyTree:
     def zero(leaf: Any) -> Any:
         if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.extended):
@@ -432,8 +370,3 @@ def _zeros(shapes: PyTree) -> PyTree:
         return np.zeros(leaf.shape, leaf.dtype)
 
     return jax.tree.map(zero, shapes)
-
-
-def _like(new: PyTree, old: PyTree) -> PyTree:
-    """Cast leaves to the types of others: those of a loop, say, are fixed."""
-    return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)

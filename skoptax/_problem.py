@@ -131,7 +131,9 @@ def read_settings(estimator: Any, dtype: np.dtype) -> Settings:
     if estimator.tol is not None:
         tol = check_real("tol", OWNER, estimator.tol, 0.0)
     else:
-        tol = float(np.finfo(dtype).eps ** (2 / 3)) if descends else 0.0
+        exponent = 3 / 4 if optimizer.looks else 2 / 3
+        has_default = descends or optimizer.looks
+        tol = float(np.finfo(dtype).eps ** exponent) if has_default else 0.0
 
     def positive(name: str) -> int | None:
         value = getattr(estimator, name)

@@ -24,9 +24,11 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
+from .._tracing import own
 from .._typing import PyTree
 from .._validation import check_integer, check_real
 from ..exceptions import InvalidParameterError
+from ._linearisation import Linearisation, held_at, linearise
 
 OWNER = "levenberg_marquardt"
 # A step that gains less than this share of what was predicted is not taken.
@@ -59,12 +61,22 @@ class LevenbergMarquardtState(NamedTuple):
     trials: Array
 
 
-class _Local(NamedTuple):
+class _Model(NamedTuple):
     """The quadratic model at a point, in units of the scale."""
 
-    root: Array  # R of a QR factorisation: the curvature is R.T @ R
+    root: Array  # the curvature is root.T @ root
     gradient: Array
     noise: Array  # what the objective may change by rounding alone
+
+
+class _Place(NamedTuple):
+    """Where a step starts."""
+
+    point: Array
+    value: Array
+    unit: Array  # the scale, 1 where it is 0
+    lower: Array | None
+    upper: Array | None
 
 
 class _Trial(NamedTuple):
@@ -103,7 +115,8 @@ def levenberg_marquardt(
           an array of its parameter's shape, infinite where there is none;
         - ``curvature``: the Hessian, of shape (p, p) in the order of
           `jax.flatten_util.ravel_pytree`, of what else the objective has: penalties
-          and priors.
+          and priors;
+        - ``linearisation``: what the package's own loop has computed already.
 
         The update is a step to a lower objective, or zero where ``state.accepted`` is
         false: no trial was better.
@@ -169,13 +182,16 @@ def levenberg_marquardt(
     >>> print(f"{params['amplitude']:.4f} {params['rate']:.4f}")
     2.5000 1.3000
     """
-    initial = check_real("initial_damping", OWNER, initial_damping, 0.0, above=True)
-    most = check_integer("max_trials", OWNER, max_trials, 1)
+    # The numbers of a declarative spec are traced; they were checked before.
+    if not isinstance(initial_damping, jax.core.Tracer):
+        check_real("initial_damping", OWNER, initial_damping, 0.0, above=True)
+    if not isinstance(max_trials, jax.core.Tracer):
+        check_integer("max_trials", OWNER, max_trials, 1)
 
     def init(params: PyTree) -> LevenbergMarquardtState:
         flat, _ = ravel_pytree(params)
         return LevenbergMarquardtState(
-            damping=jnp.asarray(initial, flat.dtype),
+            damping=jnp.asarray(initial_damping, flat.dtype),
             growth=jnp.asarray(2.0, flat.dtype),
             scale=jnp.zeros_like(flat),
             accepted=jnp.asarray(True),
@@ -194,6 +210,7 @@ def levenberg_marquardt(
         lower: PyTree | None = None,
         upper: PyTree | None = None,
         curvature: Any = None,
+        linearisation: Linearisation | None = None,
         **others: Any,
     ) -> tuple[PyTree, LevenbergMarquardtState]:
         del others  # what other optimisers of a chain need
@@ -207,53 +224,30 @@ def levenberg_marquardt(
             )
         point, unravel = ravel_pytree(params)
         gradient, _ = ravel_pytree(updates)
-        losses = sample_loss
 
         def predict(x: Array) -> Array:
-            return jnp.ravel(jnp.asarray(predict_fn(unravel(x))))
-
-        shape = jax.eval_shape(predict_fn, params).shape
+            return jnp.asarray(predict_fn(unravel(x)))
 
         def summed(predictions: Array) -> Array:
-            return jnp.sum(losses(predictions.reshape(shape)))
+            return jnp.sum(sample_loss(predictions))
 
         def objective(x: Array) -> Array:
-            return summed(predict(x)) if value_fn is None else value_fn(unravel(x))
+            value = summed(predict(x)) if value_fn is None else value_fn(unravel(x))
+            return jnp.asarray(value, point.dtype)
 
-        low, high = (_flat_bound(bound, params) for bound in (lower, upper))
-        now = jnp.asarray(objective(point) if value is None else value, point.dtype)
-        weighted, noise = _weighted_jacobian(predict, summed, point)
-        scale = jnp.maximum(state.scale, _column_norms(weighted, curvature))
-        unit = jnp.where(scale > 0, scale, 1)
-        held = _held(point, gradient, low, high)
-        local = _local_model(
-            jnp.where(held, 0, weighted / unit),
-            None if curvature is None else curvature / unit / unit[:, None],
-            jnp.where(held, 0, gradient / unit),
-            held,
-            noise + jnp.abs(now),
-        )
-
-        def search(trial: _Trial) -> _Trial:
-            step = _solve(local, trial.damping)
-            # What the step would push out of the box is held, too.
-            held = _held(point, -step, low, high)
-            step = _solve(_without(local, held), trial.damping) / unit
-            new = _clip(point + step, low, high)
-            inside = jnp.all(new == point + step)
-            moved = (new - point) * unit
-            return _judge(local, trial, new, moved, inside, now - objective(new))
-
-        start = _Trial(
-            state.damping,
-            state.growth,
+        if linearisation is None:
+            rest = None if curvature is None else (jnp.zeros_like(point), curvature)
+            linearisation = linearise(predict, summed, point, others=rest)
+        # It never shrinks.
+        scale = jnp.maximum(state.scale, jnp.linalg.norm(linearisation.root, axis=0))
+        place = _Place(
             point,
-            jnp.asarray(False),
-            jnp.asarray(0, jnp.int32),
+            objective(point) if value is None else jnp.asarray(value, point.dtype),
+            jnp.where(scale > 0, scale, 1),
+            _flat_bound(lower, params),
+            _flat_bound(upper, params),
         )
-        end = jax.lax.while_loop(
-            lambda trial: ~trial.accepted & (trial.tries < most), search, start
-        )
+        end = _search(objective, place, gradient, linearisation, state, max_trials)
         eps = jnp.finfo(point.dtype).eps
         new_state = LevenbergMarquardtState(
             damping=jnp.clip(end.damping, eps**2, 1 / eps),
@@ -267,44 +261,24 @@ def levenberg_marquardt(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def needs_predictions(state: PyTree) -> bool:
-    """Tell by its state whether a transformation, or a part of it, is one of these."""
+def find_state(state: PyTree) -> LevenbergMarquardtState | None:
+    """Return the state of the Levenberg-Marquardt part of a transformation, if any.
+
+    Parameters
+    ----------
+    state : pytree
+        Of any transformation.
+
+    Returns
+    -------
+    LevenbergMarquardtState or None
+        The first one in it.
+    """
 
     def is_one(part: Any) -> bool:
         return isinstance(part, LevenbergMarquardtState)
 
-    return any(map(is_one, jax.tree.leaves(state, is_leaf=is_one)))
-
-
-def _weighted_jacobian(
-    predict: Callable[[Array], Array], summed: Callable[[Array], Array], point: Array
-) -> tuple[Array, Array]:
-    """Return the Jacobian times the root of the curvature, and the rounding error."""
-    n, p = jax.eval_shape(predict, point).size, point.size
-    if p <= n:
-
-        def push(direction: Array) -> tuple[Array, Array]:
-            return jax.jvp(predict, (point,), (direction,))
-
-        basis = jnp.eye(p, dtype=point.dtype)
-        predictions, jacobian = jax.vmap(push, out_axes=(None, 1))(basis)
-    else:
-        predictions, pull = jax.vjp(predict, point)
-        (jacobian,) = jax.vmap(pull)(jnp.eye(n, dtype=predictions.dtype))
-    # The loss of a prediction depends on no other one: its Hessian is diagonal.
-    slope, bend = jax.jvp(
-        jax.grad(summed), (predictions,), (jnp.ones_like(predictions),)
-    )
-    # A prediction is rounded, which changes its loss by the slope.
-    noise = jnp.sum(jnp.abs(slope * predictions))
-    return jnp.sqrt(jnp.maximum(bend, 0))[:, None] * jacobian, noise
-
-
-def _column_norms(weighted: Array, curvature: Any) -> Array:
-    squares = jnp.sum(weighted**2, axis=0)
-    if curvature is not None:
-        squares = squares + jnp.maximum(jnp.diagonal(curvature), 0)
-    return jnp.sqrt(squares)
+    return next(filter(is_one, jax.tree.leaves(state, is_leaf=is_one)), None)
 
 
 def _flat_bound(bound: PyTree | None, params: PyTree) -> Array | None:
@@ -314,39 +288,65 @@ def _flat_bound(bound: PyTree | None, params: PyTree) -> Array | None:
     return ravel_pytree(full)[0]
 
 
-def _held(point: Array, gradient: Array, low: Any, high: Any) -> Array:
-    """Tell which parameters are on a bound that the descent would cross."""
-    held = jnp.zeros(point.shape, bool)
-    if low is not None:
-        held |= (point <= low) & (gradient > 0)
-    if high is not None:
-        held |= (point >= high) & (gradient < 0)
-    return held
+def _search(
+    objective: Callable[[Array], Array],
+    place: _Place,
+    gradient: Array,
+    here: Linearisation,
+    state: LevenbergMarquardtState,
+    most: Any,
+) -> _Trial:
+    """Try ever shorter steps until one is accepted."""
+    unit, noise = place.unit, here.noise + jnp.abs(place.value)
+    held = held_at(place.point, gradient, place.lower, place.upper)
+    model = _without(
+        _Model(
+            here.root / unit,
+            gradient / unit,
+            _ULPS * jnp.finfo(gradient.dtype).eps * noise,
+        ),
+        held,
+    )
+
+    def attempt(trial: _Trial) -> _Trial:
+        new = _proposal(model, trial.damping, place)
+        return _judge(model, trial, new, place, objective(new[0]))
+
+    start = _Trial(
+        state.damping,
+        state.growth,
+        place.point,
+        jnp.asarray(False),
+        jnp.asarray(0, jnp.int32),
+    )
+    return jax.lax.while_loop(
+        lambda trial: ~trial.accepted & (trial.tries < most), attempt, start
+    )
 
 
-def _clip(point: Array, low: Any, high: Any) -> Array:
-    if low is not None:
-        point = jnp.maximum(point, low)
-    return point if high is None else jnp.minimum(point, high)
+@own
+def _proposal(model: _Model, damping: Array, place: _Place) -> tuple[Array, Array]:
+    """Return the point that a step leads to, and whether it is the whole step."""
+    step = _solve(model, damping)
+    # What the step would push out of the box is held, too.
+    held = held_at(place.point, -step, place.lower, place.upper)
+    step = jax.lax.cond(
+        jnp.any(held),
+        lambda: _solve(_without(model, held), damping),
+        lambda: step,
+    )
+    target = place.point + step / place.unit
+    new = target
+    if place.lower is not None:
+        new = jnp.maximum(new, place.lower)
+    if place.upper is not None:
+        new = jnp.minimum(new, place.upper)
+    return new, jnp.all(new == target)
 
 
-def _local_model(
-    jacobian: Array, curvature: Any, gradient: Array, held: Array, size: Array
-) -> _Local:
-    """Factorise the curvature, by QR: its square would lose half of the digits."""
-    rows = [jacobian]
-    if curvature is not None:
-        free = jnp.where(held | held[:, None], 0, curvature)
-        # Of what is not positive, the nearest that is.
-        values, vectors = jnp.linalg.eigh(free)
-        rows.append(jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T)
-    root = jnp.linalg.qr(jnp.concatenate(rows), mode="r")
-    return _Local(root, gradient, _ULPS * jnp.finfo(gradient.dtype).eps * size)
-
-
-def _solve(local: _Local, damping: Array) -> Array:
+def _solve(model: _Model, damping: Array) -> Array:
     """Return the step for one damping, in units of the scale."""
-    root, gradient, _ = local
+    root, gradient, _ = model
     edge = jnp.sqrt(damping) * jnp.eye(gradient.size, dtype=gradient.dtype)
     triangle = jnp.linalg.qr(jnp.concatenate([root, edge]), mode="r")
 
@@ -359,25 +359,32 @@ def _solve(local: _Local, damping: Array) -> Array:
     return step + inverse(residual)
 
 
-def _without(local: _Local, held: Array) -> _Local:
+def _without(model: _Model, held: Array) -> _Model:
     """Return the model in the parameters that are not held."""
-    return local._replace(
-        root=jnp.where(held, 0, local.root), gradient=jnp.where(held, 0, local.gradient)
+    return model._replace(
+        root=jnp.where(held, 0, model.root), gradient=jnp.where(held, 0, model.gradient)
     )
 
 
+@own
 def _judge(
-    local: _Local, trial: _Trial, new: Array, step: Array, inside: Array, gain: Array
+    model: _Model,
+    trial: _Trial,
+    proposal: tuple[Array, Array],
+    place: _Place,
+    value: Array,
 ) -> _Trial:
     """Accept a step or not, and adapt the damping by the gain ratio."""
-    bent = local.root @ step
-    predicted = -(local.gradient @ step + 0.5 * (bent @ bent))
+    new, whole = proposal
+    step, gain = (new - place.point) * place.unit, place.value - value
+    bent = model.root @ step
+    predicted = -(model.gradient @ step + 0.5 * (bent @ bent))
     usable = jnp.isfinite(gain) & jnp.all(jnp.isfinite(new))
     ratio = jnp.where(usable, gain / predicted, -1.0)
     # Below rounding error the gain says nothing; the gradient still does.
     # (What a clipped step is predicted to lose is no rounding error.)
-    in_noise = (predicted <= local.noise) & (inside | (predicted > 0))
-    in_noise &= gain >= -local.noise
+    in_noise = (predicted <= model.noise) & (whole | (predicted > 0))
+    in_noise &= gain >= -model.noise
     accepted = usable & (((ratio > _ENOUGH) & (gain > 0)) | in_noise)
     # Nielsen's rule: continuous, and patient after failures.
     factor = jnp.where(in_noise, 0.1, jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3))

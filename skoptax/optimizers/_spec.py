@@ -21,6 +21,7 @@ import optax
 from .._validation import did_you_mean, invalid, is_number, shorten
 from ..exceptions import InvalidParameterError
 from ._entrywise import entrywise_factories, is_entrywise
+from ._levenberg_marquardt import levenberg_marquardt
 
 # Their updates ask for arguments that line searches refuse.
 NEEDS_MORE = frozenset({"sophia"})
@@ -44,6 +45,8 @@ WITHOUT_LEARNING_RATE = frozenset({"lbfgs"})
 # Factories of optimisers that descend at every step, by a line search, to the limits
 # of the arithmetic.
 DESCENDING = frozenset({optax.lbfgs})
+# Those that look at each prediction.
+LOOKING = frozenset({levenberg_marquardt})
 # Of the entrywise optimisers' hyperparameters, those that must be known at trace time;
 # tested for each.
 UNTRACEABLE = frozenset({"memory_size"})
@@ -83,17 +86,25 @@ class OptimizerSpec:
         return self.factory in DESCENDING
 
     @property
+    def looks(self) -> bool:
+        """Whether it looks at each prediction, not only at their loss."""
+        return self.factory in LOOKING
+
+    @property
     def is_entrywise(self) -> bool:
         """Whether the arrangement of the entries makes no difference to it.
 
         A mask, or a transformation among the hyperparameters, may tell parameters
         apart.
         """
-        return self.factory in entrywise_factories() and all(
-            value is None
-            or isinstance(value, (bool, int, float, str))
-            or name == "learning_rate"
-            for name, value in self.constants.items()
+        return self.looks or (
+            self.factory in entrywise_factories()
+            and all(
+                value is None
+                or isinstance(value, (bool, int, float, str))
+                or name == "learning_rate"
+                for name, value in self.constants.items()
+            )
         )
 
     def build(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
@@ -147,6 +158,7 @@ class FinishedOptimizer:
     numbers: dict[str, float] = field(default_factory=dict)
 
     descends = False
+    looks = False
 
     def content(self) -> tuple[Any, ...]:
         """Return what a content key must hold of it."""
@@ -182,10 +194,13 @@ def factories() -> dict[str, Factory]:
     Returns
     -------
     dict
-        Name to factory: what `optax` and, after it, `optax.contrib` export that
-        takes a ``learning_rate``.
+        Name to factory: this package's own, and what `optax` and, after it,
+        `optax.contrib` export that takes a ``learning_rate``.
     """
-    found: dict[str, Factory] = {}
+    found: dict[str, Factory] = {
+        "lm": levenberg_marquardt,
+        "levenberg_marquardt": levenberg_marquardt,
+    }
     for namespace in (optax, optax.contrib):
         for name in dir(namespace):
             factory = getattr(namespace, name)
@@ -439,6 +454,8 @@ def _untraceable(
     with the user's loss, so that an error of the user's is never taken for it.
     Of some optimisers the outcome is known.
     """
+    if factory in LOOKING:
+        return ()
     if not constants and factory in entrywise_factories():
         return tuple(name for name in names if name in UNTRACEABLE)
     try:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from skoptax._assessment import all_finite
-from skoptax._loop import differentiable_forward, value_and_grad
+from skoptax._evaluation import differentiable_forward, value_and_grad
 
 vectors = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(np.array)
 

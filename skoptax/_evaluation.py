@@ -1,0 +1,237 @@
+"""An objective at a point of the space that the optimiser steps in.
+
+Its value and gradient, and for an optimiser that looks at each prediction its
+linearisation too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ._structure import Structure
+from ._typing import Array, PyTree
+from ._unpacking import build_state, hold_fixed_entries, user_values
+from .optimizers._linearisation import Linearisation, linearise
+
+
+class Values(NamedTuple):
+    """The parameters' values."""
+
+    free: PyTree  # as `Structure.join` has them
+    tied: dict[int, Array]  # by position
+
+
+class Evaluated(NamedTuple):
+    """What is known of a state."""
+
+    value: Any
+    aux: PyTree
+    gradient: PyTree
+    values: Values
+    linearisation: Linearisation | None
+
+
+class Box(NamedTuple):
+    """Bounds in the space that the optimiser steps in."""
+
+    lower: PyTree
+    upper: PyTree
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """The objective of one structure of the state.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(state, *data) -> scalar`` or ``(scalar, aux)``.
+    structure : Structure
+        Of the packed state.
+    mode : {"rev", "fwd"}
+        The differentiation mode.
+    has_aux : bool
+        Whether the loss returns auxiliary data.
+    parts : SampleLoss, Objective or None
+        The loss before it was checked, if an optimiser may look at its predictions:
+        ``parts.predict``, ``parts.losses_at`` and ``parts.others`` have the arguments
+        of the loss.
+    """
+
+    loss: Callable[..., Any]
+    structure: Structure
+    mode: str
+    has_aux: bool
+    parts: Any = None
+
+    def objective(self, internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any]:
+        """Return the loss, and auxiliary data with the values of all parameters."""
+        structure = self.structure
+        values = user_values(structure, numbers, internal)
+        result = self.loss(build_state(structure, numbers, values), *data)
+        value, aux = result if self.has_aux else (result, ())
+        tied: dict[int, Any] = {
+            i: jnp.asarray(values[i]) for i in structure.indices("tied")
+        }
+        return jnp.asarray(value), (aux, Values(structure.join(values), tied))
+
+    def at(
+        self, internal: PyTree, numbers: Any, data: Any, box: Box, looks: bool
+    ) -> Evaluated:
+        """Evaluate a state.
+
+        Parameters
+        ----------
+        internal : pytree
+            Where.
+        numbers : dict
+            Of the packed state.
+        data : tuple
+            Further arguments of the loss.
+        box : Box
+            The bounds.
+        looks : bool
+            Whether the optimiser looks at each prediction.
+
+        Returns
+        -------
+        Evaluated
+            The gradient is 0 for fixed entries of free arrays.
+        """
+        if looks:
+            value, (aux, values) = self.objective(internal, numbers, data)
+            here = self._linearised(internal, numbers, data, box)
+            _, unravel = ravel_pytree(internal)
+            return Evaluated(value, aux, unravel(here.gradient), values, here)
+        (value, (aux, values)), gradient = value_and_grad(self.objective, self.mode)(
+            internal, numbers, data
+        )
+        if len(numbers["mask"]):
+            zeros = jax.tree.map(jnp.zeros_like, gradient)
+            gradient = hold_fixed_entries(self.structure, numbers, gradient, zeros)
+        return Evaluated(value, aux, gradient, values, None)
+
+    def value_fn(self, here: PyTree, numbers: Any, data: Any) -> Callable[..., Any]:
+        """Return the objective near a point, with fixed entries as they are there."""
+
+        def value(internal: PyTree) -> Any:
+            held = hold_fixed_entries(self.structure, numbers, internal, here)
+            return self.objective(held, numbers, data)[0]
+
+        return value
+
+    def seen(self, here: PyTree, numbers: Any, data: Any) -> dict[str, Any]:
+        """Return predictions and losses near a point, as functions.
+
+        Parameters
+        ----------
+        here : pytree
+            The point.
+        numbers, data : pytree
+            As for `at`.
+
+        Returns
+        -------
+        dict
+            ``predict_fn``, ``sample_loss``.
+        """
+        return {
+            "predict_fn": lambda internal: self.parts.predict(
+                self._state(internal, here, numbers), *data
+            ),
+            "sample_loss": lambda predictions: self.parts.losses_at(
+                self._state(here, here, numbers), *data
+            )(predictions),
+        }
+
+    def _state(self, internal: PyTree, here: PyTree, numbers: Any) -> PyTree:
+        held = hold_fixed_entries(self.structure, numbers, internal, here)
+        values = user_values(self.structure, numbers, held)
+        return build_state(self.structure, numbers, values)
+
+    def _linearised(
+        self, internal: PyTree, numbers: Any, data: Any, box: Box
+    ) -> Linearisation:
+        flat, unravel = ravel_pytree(internal)
+        seen = self.seen(internal, numbers, data)
+
+        def rest(x: Any) -> Any:
+            state = self._state(unravel(x), internal, numbers)
+            return self.parts.others(state, *data)
+
+        others = None
+        if jax.eval_shape(rest, flat) is not None:
+            hessian = jax.jacfwd(jax.grad(rest))(flat)
+            others = (jax.grad(rest)(flat), hessian)
+        return linearise(
+            lambda x: seen["predict_fn"](unravel(x)),
+            lambda predictions: jnp.sum(seen["sample_loss"](predictions)),
+            flat,
+            others=others,
+            lower=ravel_pytree(box.lower)[0],
+            upper=ravel_pytree(box.upper)[0],
+            forward=self.mode == "fwd",
+        )
+
+
+def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., Any]:
+    """Return ``f -> ((value, aux), gradient)`` with respect to its first argument.
+
+    Parameters
+    ----------
+    objective : callable
+        Returns ``(scalar, aux)``.
+    mode : {"rev", "fwd"}
+        Reverse mode costs a small multiple of one evaluation whatever the number
+        of parameters; forward mode costs one each, and goes through loops that
+        reverse mode cannot.
+
+    Returns
+    -------
+    callable
+        With the objective's arguments.
+    """
+    if mode == "rev":
+        return jax.value_and_grad(objective, has_aux=True)
+
+    def with_value(*arguments: Any) -> tuple[Any, Any]:
+        value, aux = objective(*arguments)
+        return value, (value, aux)
+
+    def forward(*arguments: Any) -> tuple[Any, Any]:
+        gradient, result = jax.jacfwd(with_value, has_aux=True)(*arguments)
+        return result, like(gradient, arguments[0])
+
+    return forward
+
+
+def differentiable_forward(value_fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return ``value_fn`` with a reverse rule made of forward derivatives.
+
+    Optax's line searches call `jax.value_and_grad` on it.
+    """
+
+    @jax.custom_vjp
+    def wrapped(x: Any) -> Any:
+        return value_fn(x)
+
+    def forward(x: Any) -> tuple[Any, Any]:
+        (value, _), gradient = value_and_grad(lambda y: (value_fn(y), ()), "fwd")(x)
+        return value, gradient
+
+    def backward(gradient: Any, cotangent: Any) -> tuple[Any]:
+        return (jax.tree.map(lambda g: g * cotangent, gradient),)
+
+    wrapped.defvjp(forward, backward)
+    return wrapped
+
+
+def like(new: PyTree, old: PyTree) -> PyTree:
+    """Cast leaves to the types of others: those of a loop, say, are fixed."""
+    return jax.tree.map(lambda n, o: jnp.asarray(n).astype(o.dtype), new, old)
