@@ -27,7 +27,7 @@ from ._convergence import Progress
 from ._diagnose import checked_loss, depends_on_parameters, explained
 from ._evaluation import Values
 from ._fingerprint import Walk
-from ._loop import HISTORY_ROWS, make_block
+from ._loop import history_rows, make_block
 from ._packing import pack
 from ._parameter import Parameter, is_parameter
 from ._programs import PROGRAMS
@@ -183,7 +183,7 @@ class Run:
             If no parameter has any influence on the loss.
         """
         while self._replaced or (self.status == RUNNING and self.step < stop_at):
-            last_row = self._first_row + HISTORY_ROWS - 1
+            last_row = self._first_row + history_rows(self._optimizer) - 1
             limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
             is_start = self._carry is None
             control = Control(

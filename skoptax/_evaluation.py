@@ -17,7 +17,8 @@ from jax.flatten_util import ravel_pytree
 from ._structure import Structure
 from ._typing import Array, PyTree
 from ._unpacking import build_state, hold_fixed_entries, user_values
-from .optimizers._linearisation import Linearisation, linearise
+from .exceptions import InvalidParameterError
+from .optimizers._linearisation import Linearisation, flat_bound, linearise
 
 
 class Values(NamedTuple):
@@ -70,6 +71,24 @@ class Evaluator:
     has_aux: bool
     parts: Any = None
 
+    def refuse_without_curvature(self) -> None:
+        """Raise an error if the loss is of no use to an optimiser that looks.
+
+        Raises
+        ------
+        InvalidParameterError
+            With what to use instead.
+        """
+        if self.parts.has_curvature:
+            return
+        loss = getattr(self.parts, "sample_loss", None) or self.parts.loss
+        raise InvalidParameterError(
+            f"Levenberg-Marquardt needs a loss with curvature, and {loss!r} has none: "
+            "its second derivative is 0 almost everywhere. Use optimizer='lbfgs' or "
+            "'adam', or a loss that is curved where it counts, such as 'huber', "
+            "'log_cosh' or 'cauchy'."
+        )
+
     def objective(self, internal: PyTree, numbers: Any, data: Any) -> tuple[Any, Any]:
         """Return the loss, and auxiliary data with the values of all parameters."""
         structure = self.structure
@@ -106,9 +125,8 @@ class Evaluator:
         """
         if looks:
             value, (aux, values) = self.objective(internal, numbers, data)
-            here = self._linearised(internal, numbers, data, box)
-            _, unravel = ravel_pytree(internal)
-            return Evaluated(value, aux, unravel(here.gradient), values, here)
+            gradient, here = self._linearised(internal, numbers, data, box)
+            return Evaluated(value, aux, gradient, values, here)
         (value, (aux, values)), gradient = value_and_grad(self.objective, self.mode)(
             internal, numbers, data
         )
@@ -157,7 +175,7 @@ class Evaluator:
 
     def _linearised(
         self, internal: PyTree, numbers: Any, data: Any, box: Box
-    ) -> Linearisation:
+    ) -> tuple[PyTree, Linearisation]:
         flat, unravel = ravel_pytree(internal)
         seen = self.seen(internal, numbers, data)
 
@@ -169,15 +187,16 @@ class Evaluator:
         if jax.eval_shape(rest, flat) is not None:
             hessian = jax.jacfwd(jax.grad(rest))(flat)
             others = (jax.grad(rest)(flat), hessian)
-        return linearise(
+        gradient, found = linearise(
             lambda x: seen["predict_fn"](unravel(x)),
             lambda predictions: jnp.sum(seen["sample_loss"](predictions)),
             flat,
             others=others,
-            lower=ravel_pytree(box.lower)[0],
-            upper=ravel_pytree(box.upper)[0],
+            lower=flat_bound(box.lower, internal),
+            upper=flat_bound(box.upper, internal),
             forward=self.mode == "fwd",
         )
+        return unravel(gradient), found
 
 
 def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., Any]:

@@ -53,8 +53,11 @@ from ._unpacking import (
     project,
 )
 from .optimizers._levenberg_marquardt import find_state
+from .optimizers._linearisation import blank_linearisation
 
-HISTORY_ROWS = 4096
+# A block of steps ends when its history is full. Optimisers that look at each
+# prediction take few steps, and an array costs time by its size.
+HISTORY_ROWS, FEW_HISTORY_ROWS = 4096, 256
 # An optimiser that descends at every step starts anew so many steps after its last
 # success, and again that many later. Sooner, it loses what it knows of narrow valleys.
 RESTART_AT, RESTART_EVERY = 6, 10
@@ -76,7 +79,12 @@ class Carry(NamedTuple):
     best: Array  # of shape (2,): Best
     now: Array  # of shape (5,): Progress, here
     start: Array  # and at step 0
-    history: dict[str, Array]  # data type to (HISTORY_ROWS, n_columns)
+    history: dict[str, Array]  # data type to (n_rows, n_columns)
+
+
+def history_rows(optimizer: Any) -> int:
+    """Return how many rows of the history a block has place for."""
+    return FEW_HISTORY_ROWS if optimizer.looks else HISTORY_ROWS
 
 
 class Block(NamedTuple):
@@ -151,21 +159,15 @@ def make_block(
         opt_state = jax.eval_shape(
             lambda h, i: optimizer.build(h).init(i), hyper, internal
         )
+        value, (aux, values) = jax.eval_shape(
+            at_state.objective, internal, numbers, data
+        )
+        linearisation = None
         if looks(opt_state):
-            here = jax.eval_shape(
-                lambda i, n, d: at_state.at(
-                    i, n, d, Box(*internal_bounds(structure, n)), True
-                ),
-                internal,
-                numbers,
-                data,
-            )
-            value, aux, _, values, linearisation = here
-        else:
-            value, (aux, values) = jax.eval_shape(
-                at_state.objective, internal, numbers, data
-            )
-            linearisation = None
+            at_state.refuse_without_curvature()
+            leaves = jax.tree.leaves(internal)
+            dtype = jnp.result_type(*leaves)
+            linearisation = blank_linearisation(sum(x.size for x in leaves), dtype)
         # Keys of both kinds cannot be sorted, as a pytree's are.
         names: list[Any] = []
 
@@ -180,7 +182,7 @@ def make_block(
             before = [c for c in columns if c.dtype == str(entry.dtype)]
             columns.append(Column(name, str(entry.dtype), len(before)))
         history: dict[str, Any] = {
-            dtype: np.zeros((HISTORY_ROWS, len(list(group))), dtype)
+            dtype: np.zeros((history_rows(optimizer), len(list(group))), dtype)
             for dtype, group in groupby(
                 sorted(columns, key=lambda c: c.dtype), key=lambda c: c.dtype
             )
@@ -194,7 +196,7 @@ def make_block(
             opt_state=_zeros(opt_state),
             aux=_zeros(aux),
             gradient=start,
-            linearisation=_zeros(linearisation),
+            linearisation=linearisation,
             values=_zeros(values),
             selected=_zeros(values),
             counts=np.zeros(len(Counts._fields), np.int32),
@@ -250,9 +252,9 @@ def make_block(
             def value_fn(internal: PyTree) -> Any:
                 return unit * near(internal)
 
-            if mode == "fwd":
-                value_fn = differentiable_forward(value_fn)
-
+            differentiable = (
+                value_fn if mode == "rev" else differentiable_forward(value_fn)
+            )
             extra: dict[str, Any] = {}
             # One that knows the bounds finds out by itself which of them are active.
             gradient = carry.gradient
@@ -271,7 +273,7 @@ def make_block(
                 carry.internal,
                 value=unit * Progress(*carry.now).value,
                 grad=gradient,
-                value_fn=value_fn,
+                value_fn=differentiable,
                 **extra,
             )
             moved = project(optax.apply_updates(carry.internal, updates), *box)

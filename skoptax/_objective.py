@@ -53,6 +53,11 @@ class Objective:
     loss: Any
     penalty: Any
 
+    @property
+    def has_curvature(self) -> bool:
+        """Whether the loss' second derivative says something about it."""
+        return bool(getattr(self.loss, "has_curvature", True))
+
     def content(self) -> tuple[Any, ...]:
         """Return what a content key must hold of it."""
         return (self.call.content(), self.loss, self.penalty)

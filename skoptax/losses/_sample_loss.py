@@ -69,6 +69,11 @@ class SampleLoss:
         self.predict_fn = predict_fn
         self.sample_loss = resolve_loss(sample_loss, "SampleLoss", "sample_loss")
 
+    @property
+    def has_curvature(self) -> bool:
+        """Whether the second derivative of the sample loss says something about it."""
+        return bool(getattr(self.sample_loss, "has_curvature", True))
+
     def __repr__(self) -> str:
         """Return the constructor call."""
         return f"SampleLoss({shorten(self.predict_fn)}, {shorten(self.sample_loss)})"

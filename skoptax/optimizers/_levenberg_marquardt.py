@@ -28,7 +28,7 @@ from .._tracing import own
 from .._typing import PyTree
 from .._validation import check_integer, check_real
 from ..exceptions import InvalidParameterError
-from ._linearisation import Linearisation, held_at, linearise
+from ._linearisation import Linearisation, flat_bound, held_at, linearise
 
 OWNER = "levenberg_marquardt"
 # A step that gains less than this share of what was predicted is not taken.
@@ -237,15 +237,15 @@ def levenberg_marquardt(
 
         if linearisation is None:
             rest = None if curvature is None else (jnp.zeros_like(point), curvature)
-            linearisation = linearise(predict, summed, point, others=rest)
+            _, linearisation = linearise(predict, summed, point, others=rest)
         # It never shrinks.
         scale = jnp.maximum(state.scale, jnp.linalg.norm(linearisation.root, axis=0))
         place = _Place(
             point,
             objective(point) if value is None else jnp.asarray(value, point.dtype),
             jnp.where(scale > 0, scale, 1),
-            _flat_bound(lower, params),
-            _flat_bound(upper, params),
+            flat_bound(lower, params),
+            flat_bound(upper, params),
         )
         end = _search(objective, place, gradient, linearisation, state, max_trials)
         eps = jnp.finfo(point.dtype).eps
@@ -259,6 +259,26 @@ def levenberg_marquardt(
         return unravel(end.point - point), new_state
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def is_levenberg_marquardt(transformation: Any) -> bool:
+    """Tell whether a finished transformation is one of these, not a chain of some.
+
+    Parameters
+    ----------
+    transformation : optax.GradientTransformation
+        Any.
+
+    Returns
+    -------
+    bool
+        By the function that it was made in.
+    """
+    init = getattr(transformation, "init", None)
+    return (
+        getattr(init, "__module__", None) == __name__
+        and getattr(init, "__code__", None) in levenberg_marquardt.__code__.co_consts
+    )
 
 
 def find_state(state: PyTree) -> LevenbergMarquardtState | None:
@@ -279,13 +299,6 @@ def find_state(state: PyTree) -> LevenbergMarquardtState | None:
         return isinstance(part, LevenbergMarquardtState)
 
     return next(filter(is_one, jax.tree.leaves(state, is_leaf=is_one)), None)
-
-
-def _flat_bound(bound: PyTree | None, params: PyTree) -> Array | None:
-    if bound is None:
-        return None
-    full = jax.tree.map(lambda b, x: jnp.broadcast_to(b, jnp.shape(x)), bound, params)
-    return ravel_pytree(full)[0]
 
 
 def _search(
@@ -350,13 +363,12 @@ def _solve(model: _Model, damping: Array) -> Array:
     edge = jnp.sqrt(damping) * jnp.eye(gradient.size, dtype=gradient.dtype)
     triangle = jnp.linalg.qr(jnp.concatenate([root, edge]), mode="r")
 
-    def inverse(right: Array) -> Array:
-        return solve_triangular(triangle, solve_triangular(triangle, right, trans=1))
-
-    step = -inverse(gradient)
+    # Its inverse: one call of a library instead of four.
+    inverse = solve_triangular(triangle, jnp.eye(gradient.size, dtype=gradient.dtype))
+    step = -inverse @ (inverse.T @ gradient)
     # One refinement makes up for solving through the square of the factor.
     residual = -gradient - root.T @ (root @ step) - damping * step
-    return step + inverse(residual)
+    return step + inverse @ (inverse.T @ residual)
 
 
 def _without(model: _Model, held: Array) -> _Model:

@@ -13,13 +13,19 @@ QR factorisation, which has all digits of :math:`J`; of its square half are lost
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.extend.core import jaxpr_as_fun
+from jax.flatten_util import ravel_pytree
 
 from .._tracing import own
+from .._typing import PyTree
+
+T = TypeVar("T")
 
 # What JAX says of a function that has a rule for reverse mode only.
 _REVERSE_ONLY = "custom_vjp"
@@ -28,11 +34,29 @@ _REVERSE_ONLY = "custom_vjp"
 class Linearisation(NamedTuple):
     """An objective near a point, in the order of `jax.flatten_util.ravel_pytree`."""
 
-    root: Array  # of shape (p, p): the curvature is root.T @ root
-    gradient: Array  # of shape (p,), of all of the objective
-    held: Array  # of shape (p,): on a bound that the descent would cross
-    optimality: Array  # how far the gradient is from being rounding error
-    noise: Array  # what the objective may change by rounding, in units of epsilon
+    root: Any  # of shape (p, p): the curvature is root.T @ root
+    # In one array: a program's call takes longer with each.
+    sizes: Any  # of shape (3,)
+
+    @property
+    def optimality(self) -> Any:
+        """How far the gradient is from being rounding error, from 0 to 1."""
+        return self.sizes[0]
+
+    @property
+    def noise(self) -> Any:
+        """What rounding changes the objective by, in units of epsilon."""
+        return self.sizes[1]
+
+    @property
+    def scale(self) -> Any:
+        """The norm of the predictions, in the units of the columns of the root."""
+        return self.sizes[2]
+
+
+def blank_linearisation(p: int, dtype: Any) -> Linearisation:
+    """Return zeros: a place for the model of an objective of p parameters."""
+    return Linearisation(np.zeros((p, p), dtype), np.zeros(3, dtype))
 
 
 def linearise(
@@ -44,8 +68,8 @@ def linearise(
     lower: Array | None = None,
     upper: Array | None = None,
     forward: bool = False,
-) -> Linearisation:
-    r"""Return the quadratic model at a point.
+) -> tuple[Array, Linearisation]:
+    r"""Return the gradient and the quadratic model at a point.
 
     Parameters
     ----------
@@ -65,7 +89,9 @@ def linearise(
 
     Returns
     -------
-    Linearisation
+    gradient : array of shape (p,)
+        Of all of the objective.
+    linearisation : Linearisation
         Its ``optimality`` is
 
         .. math:: \max_j \frac{\max(|g_j| - \varepsilon \sum_i |J_{ij}\,
@@ -93,25 +119,52 @@ def linearise(
     )
 
 
+def _computed_once(function: Callable[[], T], point: Array) -> T:
+    """Return what a function returns, in memory.
+
+    A compiler for CPUs would compute it again for each use: the model several times
+    a step, and for each column of its Jacobian.
+    """
+    trees: list[Any] = []
+
+    def leaves() -> list[Array]:
+        found, tree = jax.tree.flatten(function())
+        # What a transformation of JAX's returns has static parts, too.
+        trees.append(tree)
+        return found
+
+    jaxpr = jax.make_jaxpr(leaves)()
+    # A loop of one pass, although the compiler cannot know.
+    passes = jnp.where(jnp.isnan(point[0]), 2, 1)
+    _, found = jax.lax.while_loop(
+        lambda carry: carry[0] < passes,
+        lambda carry: (carry[0] + 1, jaxpr_as_fun(jaxpr)()),
+        (
+            jnp.zeros_like(passes),
+            [jnp.zeros(x.shape, x.dtype) for x in jaxpr.out_avals],
+        ),
+    )
+    return jax.tree.unflatten(trees[-1], found)
+
+
 def _jacobian(
     predict: Callable[[Array], Array], point: Array, forward: bool
 ) -> tuple[Array, Array]:
     """Return the predictions, and their derivatives as an array of shape (n, p)."""
     p = point.size
 
-    def push(direction: Array) -> tuple[Array, Array]:
-        return jax.jvp(predict, (point,), (direction,))
-
     def by_columns() -> tuple[Array, Array]:
+        predictions, push = _computed_once(lambda: jax.linearize(predict, point), point)
         basis = jnp.eye(p, dtype=point.dtype)
-        predictions, columns = jax.vmap(push, out_axes=(None, -1))(basis)
+        columns = _computed_once(lambda: jax.vmap(push, out_axes=-1)(basis), point)
         return predictions, columns.reshape(-1, p)
 
     def by_rows() -> tuple[Array, Array]:
-        predictions, pull = jax.vjp(predict, point)
+        predictions, pull = _computed_once(lambda: jax.vjp(predict, point), point)
         shape = (predictions.size, *predictions.shape)
         basis = jnp.eye(predictions.size, dtype=predictions.dtype).reshape(shape)
-        return predictions, jax.vmap(pull)(basis)[0]
+        (rows,) = _computed_once(lambda: jax.vmap(pull)(basis), point)
+        return predictions, rows
 
     if not forward and p > jax.eval_shape(predict, point).size:
         return by_rows()
@@ -133,7 +186,7 @@ def _assemble(
     others: tuple[Array, Array] | None,
     lower: Array | None,
     upper: Array | None,
-) -> Linearisation:
+) -> tuple[Array, Linearisation]:
     bend = jnp.maximum(bend, 0)
     sizes = jnp.abs(jacobian)
     gradient = slope @ jacobian
@@ -148,21 +201,18 @@ def _assemble(
     held = held_at(point, gradient, lower, upper)
     left = jnp.abs(gradient) - jnp.finfo(point.dtype).eps * rounding
     share = jnp.maximum(left, 0) / jnp.where(terms > 0, terms, 1)
-    return Linearisation(
-        root=jnp.linalg.qr(jnp.concatenate(rows), mode="r")
-        if sum(map(len, rows)) >= point.size
-        else _wide_root(jnp.concatenate(rows)),
-        gradient=gradient,
-        held=held,
-        optimality=jnp.max(jnp.where(held, 0, share), initial=0.0),
-        # A prediction is rounded, which changes its loss by the slope.
-        noise=jnp.sum(jnp.abs(slope * predictions)),
+    optimality = jnp.max(jnp.where(held, 0, share), initial=0.0)
+    # A prediction is rounded, which changes its loss by the slope.
+    noise = jnp.sum(jnp.abs(slope * predictions))
+    scale = jnp.sqrt(jnp.sum(bend * predictions**2))
+    return gradient, Linearisation(
+        _root(jnp.concatenate(rows)), jnp.stack([optimality, noise, scale])
     )
 
 
-def _wide_root(rows: Array) -> Array:
-    """Return a square root for fewer rows than columns."""
-    missing = rows.shape[1] - rows.shape[0]
+def _root(rows: Array) -> Array:
+    """Return the triangle of a QR factorisation, of shape (p, p)."""
+    missing = max(rows.shape[1] - rows.shape[0], 0)
     return jnp.pad(jnp.linalg.qr(rows, mode="r"), ((0, missing), (0, 0)))
 
 
@@ -173,6 +223,27 @@ def _positive_root(curvature: Array) -> Array:
     size = jnp.where(size > 0, size, 1)
     values, vectors = jnp.linalg.eigh(curvature / size / size[:, None])
     return jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T * size
+
+
+def flat_bound(bound: PyTree | None, params: PyTree) -> Array | None:
+    """Return bounds as one array, in the order of `jax.flatten_util.ravel_pytree`.
+
+    Parameters
+    ----------
+    bound : pytree or None
+        Of the structure of ``params``, each leaf a number or of its parameter's shape.
+    params : pytree
+        Arrays.
+
+    Returns
+    -------
+    array of shape (p,) or None
+        ``None`` for ``None``.
+    """
+    if bound is None:
+        return None
+    full = jax.tree.map(lambda b, x: jnp.broadcast_to(b, jnp.shape(x)), bound, params)
+    return ravel_pytree(full)[0]
 
 
 def held_at(

@@ -21,7 +21,7 @@ import optax
 from .._validation import did_you_mean, invalid, is_number, shorten
 from ..exceptions import InvalidParameterError
 from ._entrywise import entrywise_factories, is_entrywise
-from ._levenberg_marquardt import levenberg_marquardt
+from ._levenberg_marquardt import is_levenberg_marquardt, levenberg_marquardt
 
 # Their updates ask for arguments that line searches refuse.
 NEEDS_MORE = frozenset({"sophia"})
@@ -158,7 +158,11 @@ class FinishedOptimizer:
     numbers: dict[str, float] = field(default_factory=dict)
 
     descends = False
-    looks = False
+
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at each prediction, not only at their loss."""
+        return is_levenberg_marquardt(self.transformation)
 
     def content(self) -> tuple[Any, ...]:
         """Return what a content key must hold of it."""
@@ -167,7 +171,7 @@ class FinishedOptimizer:
     @property
     def is_entrywise(self) -> bool:
         """Whether the arrangement of the entries is known to make no difference."""
-        return is_entrywise(self.transformation)
+        return self.looks or is_entrywise(self.transformation)
 
     def build(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
         """Return the transformation."""
