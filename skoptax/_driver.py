@@ -12,19 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._assessment import (
-    CONVERGED,
-    NO_IMPROVEMENT,
-    NON_FINITE,
-    OFF,
-    RUNNING,
-    STALLED,
-    Best,
-    Control,
-    Counts,
-)
+from ._assessment import NON_FINITE, OFF, RUNNING, Best, Control, Counts
 from ._convergence import Progress
 from ._diagnose import checked_loss, depends_on_parameters, explained
+from ._entries import Entries, entry_names, read_entries
 from ._evaluation import Values
 from ._fingerprint import Walk
 from ._loop import history_rows, make_block
@@ -38,12 +29,6 @@ from ._unpacking import build_state, internal_start, user_values
 from ._validation import shorten
 from .exceptions import InvalidParameterError, ModelError, NonFiniteError
 
-STATUS_NAMES = {
-    CONVERGED: "converged",
-    NON_FINITE: "non_finite",
-    NO_IMPROVEMENT: "no_improvement",
-    STALLED: "stalled",
-}
 # Columns of the history that a parameter's name must not take.
 RESERVED_COLUMNS = frozenset(
     {"loss", "grad_norm", "learning_rate", "val_loss", "step", "epoch", "time"}
@@ -336,8 +321,19 @@ class Run:
         return self._start.optimality
 
     @property
+    def looks(self) -> bool:
+        """Whether the optimiser has linearised the model."""
+        return self._carry.linearisation is not None
+
+    @property
     def optimality(self) -> float:
-        """The scaled gradient at the current state; parameters count as 1 at least."""
+        """What the rule of convergence compares with the tolerance, here.
+
+        The scaled gradient, parameters counting as 1 at least; or, of an optimiser
+        that looks at each prediction, what is left of the gradient's terms.
+        """
+        if self.looks:
+            return float(np.asarray(self._carry.linearisation.sizes)[0])
         return self._now.optimality
 
     @property
@@ -352,6 +348,29 @@ class Run:
     @property
     def _start(self) -> Progress:
         return Progress(*np.asarray(self._carry.start).tolist())
+
+    def local_model(self) -> tuple[Any, ...]:
+        """Return the arguments of `find_undetermined`."""
+        root, sizes = (np.asarray(part) for part in self._carry.linearisation)
+        entries = self._entries(self._carry.values)
+        internal = jax.tree.leaves(jax.tree.map(np.asarray, self._carry.internal))
+        return (
+            root,
+            float(sizes[2]),
+            float(self.value),
+            np.concatenate([part.ravel() for part in internal]),
+            entries.values,
+            entries.start,
+            ~entries.fixed & ~entries.at_bound,
+        )
+
+    def entry_names(self) -> list[str]:
+        """Return the names of the free parameters' entries."""
+        return entry_names(self._structure, self._carry.selected.free)
+
+    def _entries(self, values: Values) -> Entries:
+        free = jax.tree.map(np.asarray, values.free)
+        return read_entries(self._structure, self._numbers, free)
 
     def _values(self, values: Values) -> dict[int, Any]:
         return self._split(values.free) | values.tied

@@ -75,7 +75,10 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         An object of :mod:`skoptax.penalties`, or a function of the parameters.
     optimizer : str, callable or optax.GradientTransformation, default="auto"
         The name of an Optax optimiser, a factory such as `optax.adamw`, or a
-        finished transformation (which cannot be pickled). ``"auto"`` is L-BFGS.
+        finished transformation (which cannot be pickled). ``"auto"`` is
+        Levenberg-Marquardt, ``"lm"``, if the loss is one of :mod:`skoptax.losses` with
+        curvature, penalty and priors have no kinks, and fewer than 500 entries are
+        free; else L-BFGS.
     learning_rate : float or callable, default=None
         The step size, positive, or an Optax schedule. ``None`` is the factory's
         default or 0.01. Optimisers that search along a line ignore it.
@@ -92,8 +95,11 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         :math:`\max_i |g_i| \max(|x_i|, 1) \le \mathrm{tol}\, |f|`, for the
         gradient :math:`g` at :math:`x` (in the space the optimiser steps in) and
         the objective :math:`f`, and the last step was small; or when the objective
-        has vanished, as in a fit without residuals. 0 is off. ``None`` is machine
-        epsilon to the power 2/3 for L-BFGS by name or factory, and off for all others.
+        has vanished, as in a fit without residuals. For Levenberg-Marquardt: when no
+        more than this share of the terms that :math:`g_i` is the sum of is left of
+        them, beyond rounding error. 0 is off. ``None`` is machine epsilon to the
+        power 2/3 for L-BFGS by name or factory, 3/4 for Levenberg-Marquardt, and off
+        for all others.
     n_iter_no_change : int, default=None
         Stop after so many steps without a new best objective; ``None`` is off.
     callbacks : callable, Callback or list of these, default=None
@@ -117,6 +123,9 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
     ----------
     params_ : dict
         Fitted values in the user's units: name to float or ndarray.
+    at_bound_ : dict
+        Name to bool, or ndarray of bool: whether the value is free and exactly on a
+        bound of its own.
     history_ : pandas.DataFrame
         The path of the optimisation, indexed by ``step``, from the start (0) on:
         ``loss``, ``grad_norm`` (that of the gradient with what points out of an active
@@ -130,9 +139,11 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         The row of `history_` that `params_` and `loss_` are from: the last finite
         one; with L-BFGS, the last whose objective is not clearly above the lowest.
     status_ : str
-        ``"converged"``, ``"max_steps"``, ``"stalled"`` (the line search
-        finds no lower loss, and the tolerance is not met),
-        ``"no_improvement"``, ``"non_finite"`` or ``"callback"``.
+        ``"converged"``, ``"max_steps"``, ``"stalled"`` (no lower objective is found,
+        and the tolerance is not met), ``"no_improvement"``, ``"non_finite"`` or
+        ``"callback"``. After Levenberg-Marquardt also ``"plateau"`` (the predictions
+        do not depend on a parameter), ``"diverging"`` (one runs to infinity) or
+        ``"singular"`` (an optimum, but the data do not determine all parameters).
     message_ : str
         The same as a sentence with numbers.
     converged_ : bool
@@ -310,10 +321,10 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             responses = column_or_1d(responses, warn=True)
         responses = cast_response(responses, inputs.dtype)
         weights = check_weights(sample_weight, inputs)
-        settings = read_settings(self, inputs.dtype)
         with precision(inputs.dtype == np.float64):
             walk = Walk()
             problem = make_problem(self, inputs, responses, weights, walk)
+            settings = read_settings(self, problem, inputs.dtype)
             run = Run(
                 problem.objective,
                 settings.optimizer,
@@ -337,6 +348,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             self._call = problem.objective.call
             self._dtype = inputs.dtype
             self.params_ = _plain_values(state, problem.spec)
+            self.at_bound_ = _bound_flags(state, problem.spec)
             self._store(run, data)
             smooth = getattr(problem.objective.loss, "has_curvature", True)
             return doubt(self.status_, self.message_, run, smooth)
@@ -395,6 +407,19 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = self.model is None
         tags.regressor_tags.poor_score = self.model is not None
         return tags
+
+
+def _bound_flags(state: Any, spec: Any) -> Any:
+    """Tell for each free entry whether it is on a bound, in the order of the spec."""
+    if isinstance(spec, Mapping):
+        return {name: _bound_flags(state[name], spec[name]) for name in spec}
+    value = np.asarray(state.value)
+    on = np.zeros(value.shape, bool)
+    for bound in (state.lower, state.upper):
+        if bound is not None:
+            on |= value == np.asarray(bound, value.dtype)
+    on &= np.asarray(state.free, bool)
+    return bool(on) if on.ndim == 0 else on
 
 
 def _plain_values(state: Any, spec: Any) -> Any:

@@ -10,7 +10,8 @@ import jax
 import optax
 import pandas as pd
 
-from ._driver import STATUS_NAMES, Run
+from ._driver import Run
+from ._ending import conclude
 from ._packing import wants_float64
 from ._parameter import is_parameter
 from ._state import combine_state
@@ -317,13 +318,7 @@ def finish(
         Final state and fitting data, as `OptaxOptimizer.run` documents them, but
         with the history as a dict of columns: a DataFrame is made when it is read.
     """
-    status = STATUS_NAMES.get(run.status, "max_steps")
-    if message is None:
-        message = _message(status, run)
-    elif status == "non_finite":
-        message = f"{message} The result is that of step {run.selected_step}."
-    else:
-        status = "callback"
+    status, message = conclude(run, message)
     fitting_data["history"] = run.history()
     fitting_data["n_steps"] = run.step
     fitting_data["status"] = status
@@ -337,33 +332,3 @@ def history_frame(columns: dict[str, Any]) -> pd.DataFrame:
     """Return the history as a DataFrame, indexed by the step."""
     index = pd.RangeIndex(len(columns["loss"]), name="step")
     return pd.DataFrame(columns, index=index)
-
-
-def _message(status: str, run: Run) -> str:
-    step = run.step
-    return {
-        "max_steps": f"Stopped after {step} steps, the largest number allowed.",
-        "converged": (
-            f"Converged after {step} steps: the scaled gradient is "
-            f"{run.optimality:.2g}, the tolerance {run.tol:.2g}."
-            if run.optimality <= run.tol
-            else f"Converged after {step} steps: the loss has vanished, from "
-            f"{run.start_value:.2g} to {float(run.value):.2g}."
-        ),
-        "stalled": (
-            f"Stopped after {step} steps: the line search has found no lower loss for "
-            f"{run.stalled_after} of them, because of rounding error or of a poor "
-            f"direction. The scaled gradient is {run.optimality:.2g}, above the "
-            f"tolerance {run.tol:.2g}."
-        ),
-        "no_improvement": (
-            f"Stopped after {step} steps: the loss has not improved for "
-            f"{run.patience} of them."
-        ),
-        "non_finite": (
-            f"Stopped after {step} steps, where the loss or its gradient is not "
-            f"finite; the result is that of step {run.selected_step}. Try a smaller "
-            "learning rate, bounds that keep the model finite, or a start closer to "
-            "the answer."
-        ),
-    }[status]

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from sklearn.utils import check_random_state
 
+from ._auto import choose_optimizer
 from ._component import Component, split_numbers
 from ._fingerprint import NotWalkable, Walk
 from ._model import bind_model, linear_model, model_signature
@@ -32,14 +33,29 @@ from .optimizers._spec import resolve_optimizer
 from .penalties import resolve_penalty
 
 OWNER = "OptaxEstimator"
-# What "auto" stands for.
-AUTO_OPTIMIZER = "lbfgs"
 # If they find no lower loss in so many steps in a row, rounding error is all that
 # is left.
 STALLED_AFTER = 20
 # If the loss, relative to itself, still changes so much with a parameter, relative
 # to itself, then it is no optimum; unless the loss is next to nothing.
 STALLED_FAR = 1e-4
+
+
+# What to try after endings that are no optimum, or not one only.
+ADVICE = {
+    "plateau": (
+        "Move the start to where every parameter matters, or give bounds that keep "
+        "them there."
+    ),
+    "diverging": (
+        "Give bounds or priors, fix a parameter, or use a simpler model: the data may "
+        "lie on a line where the model expects a bend."
+    ),
+    "singular": (
+        "Fix one of them, tie them, give them priors or a penalty, or use a simpler "
+        "model."
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -95,13 +111,15 @@ def read_dtype(dtype: Any) -> Any:
     return found
 
 
-def read_settings(estimator: Any, dtype: np.dtype) -> Settings:
+def read_settings(estimator: Any, problem: Problem, dtype: np.dtype) -> Settings:
     """Check the arguments that say how to run.
 
     Parameters
     ----------
     estimator : OptaxEstimator
         Its arguments are read.
+    problem : Problem
+        What "auto" looks at.
     dtype : numpy.dtype
         The precision of the fit.
 
@@ -121,7 +139,7 @@ def read_settings(estimator: Any, dtype: np.dtype) -> Settings:
     name = estimator.optimizer
     is_auto = isinstance(name, str) and name == "auto"
     optimizer = resolve_optimizer(
-        AUTO_OPTIMIZER if is_auto else name,
+        choose_optimizer(problem.objective, problem.spec) if is_auto else name,
         estimator.learning_rate,
         estimator.optimizer_kwargs,
         OWNER,
@@ -321,6 +339,16 @@ def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
     """
     if status == "non_finite":
         return NonFiniteWarning(message)
+    if status in ADVICE:
+        return ConvergenceWarning(f"{message} {ADVICE[status]}")
+    if run.looks:
+        lost = status == "stalled" and run.optimality > STALLED_FAR
+        if run.tol > 0 and (status == "max_steps" or lost):
+            return ConvergenceWarning(
+                f"{message} The tolerance was not met: raise max_steps, move the "
+                "start, or give parameters bounds."
+            )
+        return None
     if run.stalled_after == 0 or status not in ("max_steps", "stalled"):
         return None
     if run.start_optimality <= run.tol:

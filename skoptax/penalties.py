@@ -9,7 +9,7 @@ user's own units. A function ``params -> scalar`` in JAX will do as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,8 @@ class Penalty(Component):
     ----------
     params : sequence of str or None
         The top-level names that are penalised; ``None`` is all of them.
+    is_smooth : bool
+        Whether it has two derivatives everywhere.
 
     See Also
     --------
@@ -51,6 +53,7 @@ class Penalty(Component):
     """
 
     params: Sequence[str] | None = None
+    is_smooth: ClassVar[bool] = False
 
     def __call__(self, params: Any) -> jax.Array:
         """Return the penalty of these parameters.
@@ -210,6 +213,8 @@ class L2(Penalty):
     >>> float(L2(alpha=0.5)({"slope": -3.0, "offset": 1.0}))
     2.5
     """
+
+    is_smooth = True
 
     def __init__(self, alpha: float = 1.0, params: Sequence[str] | None = None):
         self.alpha = alpha

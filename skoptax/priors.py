@@ -51,6 +51,11 @@ class Prior(Component):
     A subclass of your own defines :meth:`log_prob` and, where that is not the whole
     line, :meth:`support`. Calling a prior is calling :meth:`log_prob`.
 
+    Attributes
+    ----------
+    is_smooth : bool
+        Whether the log density has two derivatives everywhere in the support.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -62,6 +67,7 @@ class Prior(Component):
     -1.3863
     """
 
+    is_smooth: ClassVar[bool] = False
     _support: ClassVar[tuple[float, float]] = (-_INF, _INF)
     #: Any value inside the support, where every derivative is finite.
     _inside: ClassVar[float] = 0.0
@@ -181,6 +187,8 @@ class Normal(Prior):
     -1.6121
     """
 
+    is_smooth = True
+
     def __init__(self, mean: ArrayLike = 0.0, sd: ArrayLike = 1.0):
         self.mean = mean
         self.sd = sd
@@ -229,6 +237,7 @@ class HalfNormal(Prior):
     -inf
     """
 
+    is_smooth = True
     _support = (0.0, _INF)
     _inside = 1.0
 
@@ -280,6 +289,7 @@ class LogNormal(Prior):
     -0.9189
     """
 
+    is_smooth = True
     _support = (0.0, _INF)
     _inside = 1.0
 
@@ -388,6 +398,7 @@ class Gamma(Prior):
     -3.0
     """
 
+    is_smooth = True
     _support = (0.0, _INF)
     _inside = 1.0
 
@@ -443,6 +454,7 @@ class Beta(Prior):
     0.4055
     """
 
+    is_smooth = True
     _support = (0.0, 1.0)
     _inside = 0.5
 

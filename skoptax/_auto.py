@@ -1,0 +1,47 @@
+"""What ``optimizer="auto"`` stands for: a rule, written down and measured.
+
+Levenberg-Marquardt converges in few steps and to all digits, and each step costs a
+Jacobian of shape (n, p) and its factorisation; L-BFGS takes many steps, each a few
+gradients. `docs/performance` compares the choice with both.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ._objective import Objective
+from ._parameter import is_parameter
+from ._state import is_free
+from .losses import Loss
+
+# From so many free parameters on, L-BFGS is faster.
+MANY_PARAMETERS = 500
+
+
+def choose_optimizer(objective: Objective, spec: Any) -> str:
+    """Return the name of the optimiser that suits a problem.
+
+    Parameters
+    ----------
+    objective : Objective
+        What is minimised.
+    spec : pytree
+        With `Parameter` leaves that have values.
+
+    Returns
+    -------
+    str
+        ``"lm"`` if the loss is one of :mod:`skoptax.losses`, or a subclass, with
+        curvature, penalty and priors have no kinks, and the free parameters have
+        fewer than 500 entries; else ``"lbfgs"``. Of a function, be it loss, penalty or
+        prior, nothing is known, so it counts as having none or some.
+    """
+    parameters = jax.tree.leaves(spec, is_leaf=is_parameter)
+    free = sum(np.size(p.value) for p in parameters if is_free(p))
+    terms = [objective.penalty, *(p.prior for p in parameters)]
+    smooth = all(getattr(term, "is_smooth", term is None) for term in terms)
+    curved = isinstance(objective.loss, Loss) and objective.has_curvature
+    return "lm" if curved and smooth and free < MANY_PARAMETERS else "lbfgs"

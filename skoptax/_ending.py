@@ -1,0 +1,220 @@
+"""How a run ended: its status, the sentence that goes with it, and what to try.
+
+A loop that stops knows one reason. Of an optimiser that has linearised the model more
+is known: which parameters the data say nothing of, and which have run away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._assessment import CONVERGED, NO_IMPROVEMENT, NON_FINITE, STALLED
+
+STATUS_NAMES = {
+    CONVERGED: "converged",
+    NON_FINITE: "non_finite",
+    NO_IMPROVEMENT: "no_improvement",
+    STALLED: "stalled",
+}
+# If each column of the triangle, of norm 1, has a part larger than this that the
+# columns before it do not explain, all parameters are determined.
+_CLEAR = 1e-5
+# A parameter has run away if it is so many times as large as at its start, and no
+# other value of its size changes the objective by more than this share.
+_FAR, _FLAT = 1e3, 1e-4
+# In a null direction, the parameters with so large a part are named.
+_PART = 0.1
+
+
+class Ending(NamedTuple):
+    """How a run ended."""
+
+    status: str
+    message: str
+
+
+class Undetermined(NamedTuple):
+    """Parameters, by the positions of their entries, that the data do not determine."""
+
+    without_influence: np.ndarray
+    run_away: np.ndarray
+    confounded: np.ndarray
+
+
+def find_undetermined(
+    root: np.ndarray,
+    scale: float,
+    value: float,
+    internal: np.ndarray,
+    values: np.ndarray,
+    start: np.ndarray,
+    usable: np.ndarray,
+) -> Undetermined:
+    r"""Find the parameters that a linearised fit does not determine.
+
+    Parameters
+    ----------
+    root : ndarray of shape (p, p)
+        Of a `Linearisation`: the curvature of the objective is ``root.T @ root``.
+    scale : float
+        The norm of the predictions in the units of its columns.
+    value : float
+        The objective.
+    internal : ndarray of shape (p,)
+        Parameters, in the space the optimiser steps in.
+    values, start : ndarray of shape (p,)
+        In the user's units, here and at the start.
+    usable : ndarray of shape (p,)
+        Which of them are free and not on a bound.
+
+    Returns
+    -------
+    Undetermined
+        - Without influence: a change of the parameter by its own size changes the
+          predictions by less than rounding does.
+        - Run away: it has grown a thousandfold, and a change by its own size, all
+          others following, raises the objective by less than one part in 10,000 or
+          changes predictions by less than the root of the working precision.
+        - Confounded: the columns of the Jacobian, scaled to norm 1, are linearly
+          dependent to working precision, and these take part.
+    """
+    none = np.zeros(0, int)
+    eps = np.finfo(root.dtype).eps
+    norms = np.linalg.norm(root, axis=0)
+    widths = np.maximum(np.abs(internal), 1.0)
+    if not np.all(np.isfinite(root)):
+        return Undetermined(none, none, none)
+    silent = usable & (norms * widths <= eps * scale)
+    kept = np.flatnonzero(usable & ~silent)
+    confounded = run_away = none
+    if len(kept):
+        columns = root[:, kept] / norms[kept]
+        if len(kept) < len(root):
+            columns = np.linalg.qr(columns, mode="r")
+        if np.min(np.abs(np.diagonal(columns))) < _CLEAR:
+            _, sizes, rows = np.linalg.svd(columns)
+            null = sizes <= 10 * len(kept) * eps * sizes[0]
+            parts = np.max(np.abs(rows[null]), axis=0, initial=0.0)
+            confounded = kept[parts > _PART]
+        far = np.abs(values[kept]) > _FAR * np.maximum(np.abs(start[kept]), 1.0)
+        if far.any():
+            inverse = np.linalg.pinv(columns, rcond=eps)
+            spread = np.linalg.norm(inverse, axis=1) / norms[kept]
+            rise = 0.5 * (widths[kept] / spread) ** 2
+            flat = max(_FLAT * abs(value), eps * scale**2)
+            run_away = kept[far & (rise <= flat)]
+    return Undetermined(np.flatnonzero(silent), run_away, confounded)
+
+
+def conclude(run: Any, stopped_by: str | None) -> Ending:
+    """Say how a run ended.
+
+    Parameters
+    ----------
+    run : Run
+        At its end.
+    stopped_by : str or None
+        What a callback says that has ended it.
+
+    Returns
+    -------
+    Ending
+        Status and message, with numbers.
+    """
+    status = STATUS_NAMES.get(run.status, "max_steps")
+    if stopped_by is not None:
+        if status != "non_finite":
+            return Ending("callback", stopped_by)
+        message = f"{stopped_by} The result is that of step {run.selected_step}."
+        return Ending(status, message)
+    if run.looks and status != "non_finite":
+        found = _undetermined_ending(run, status)
+        if found is not None:
+            return found
+    return Ending(status, _sentence(status, run))
+
+
+def _undetermined_ending(run: Any, status: str) -> Ending | None:
+    model = run.local_model()
+    if status != "converged" and not model[0].any():
+        return Ending(
+            "stalled",
+            f"Stopped after {run.step} steps: the loss has no curvature there for any "
+            "row, and Levenberg-Marquardt needs some. Another optimiser, such as "
+            "'lbfgs' or 'adam', may get further.",
+        )
+    found = find_undetermined(*model)
+    if len(found.run_away):
+        names = _named(run.entry_names(), found.run_away)
+        return Ending(
+            "diverging",
+            f"Stopped after {run.step} steps, far from the start: the objective hardly "
+            f"depends on how large {names} gets, and falls towards a limit at "
+            "infinity.",
+        )
+    if len(found.without_influence):
+        names = _named(run.entry_names(), found.without_influence)
+        return Ending(
+            "plateau",
+            f"Stopped after {run.step} steps on a plateau: the predictions do not "
+            f"depend on {names} there.",
+        )
+    if len(found.confounded) and status == "converged":
+        names = _named(run.entry_names(), found.confounded)
+        return Ending(
+            "singular",
+            f"Stopped after {run.step} steps, where the gradient vanishes, but the "
+            f"Jacobian is singular: the data do not determine {names} separately.",
+        )
+    return None
+
+
+def _named(names: Sequence[str], which: np.ndarray) -> str:
+    shown = [repr(names[i]) for i in which[:5]]
+    more = len(which) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _sentence(status: str, run: Any) -> str:
+    step, tol = run.step, run.tol
+    if status == "max_steps":
+        return f"Stopped after {step} steps, the largest number allowed."
+    if status == "no_improvement":
+        return (
+            f"Stopped after {step} steps: the loss has not improved for "
+            f"{run.patience} of them."
+        )
+    if status == "non_finite":
+        return (
+            f"Stopped after {step} steps, where the loss or its gradient is not "
+            f"finite; the result is that of step {run.selected_step}. Try a smaller "
+            "learning rate, bounds that keep the model finite, or a start closer to "
+            "the answer."
+        )
+    if run.looks:
+        left = f"what is left of the gradient's terms is {run.optimality:.2g} of them, "
+        if status == "converged":
+            return f"Converged after {step} steps: {left}the tolerance {tol:.2g}."
+        return (
+            f"Stopped after {step} steps: no step of any length lowers the objective "
+            f"beyond rounding error; {left}above the tolerance {tol:.2g}."
+        )
+    if status == "stalled":
+        return (
+            f"Stopped after {step} steps: the line search has found no lower loss for "
+            f"{run.stalled_after} of them, because of rounding error or of a poor "
+            f"direction. The scaled gradient is {run.optimality:.2g}, above the "
+            f"tolerance {tol:.2g}."
+        )
+    if run.optimality <= tol:
+        return (
+            f"Converged after {step} steps: the scaled gradient is "
+            f"{run.optimality:.2g}, the tolerance {tol:.2g}."
+        )
+    return (
+        f"Converged after {step} steps: the loss has vanished, from "
+        f"{run.start_value:.2g} to {float(run.value):.2g}."
+    )

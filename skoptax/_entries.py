@@ -1,0 +1,92 @@
+"""The entries of the free parameters, one after the other, as NumPy arrays."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._structure import Numbers, Structure, separate
+from ._typing import PyTree
+
+
+class Entries(NamedTuple):
+    """Numbers of the free parameters, in the order of their leaves."""
+
+    values: np.ndarray  # of shape (p,), in the user's units
+    start: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    fixed: np.ndarray  # bool: a fixed entry of a partly free array
+
+    @property
+    def at_bound(self) -> np.ndarray:
+        """Which entries are exactly on a bound, and not fixed there."""
+        on = (self.values == self.lower) | (self.values == self.upper)
+        return np.asarray(on & ~self.fixed)
+
+
+def read_entries(structure: Structure, numbers: Numbers, values: PyTree) -> Entries:
+    """Return the free parameters' numbers as flat arrays.
+
+    Parameters
+    ----------
+    structure : Structure
+        Of a packed state.
+    numbers : dict
+        Its numbers.
+    values : pytree
+        Values in the user's units, as `Structure.join` has them.
+
+    Returns
+    -------
+    Entries
+        With ``start`` from ``numbers``.
+    """
+    packed = separate(structure, numbers)
+    found = structure.split(values)
+    shapes = {i: np.shape(value) for i, value in found.items()}
+
+    def flat(parts: dict[int, Any]) -> np.ndarray:
+        full = [np.broadcast_to(np.asarray(parts[i]), shapes[i]) for i in shapes]
+        return np.concatenate([part.ravel() for part in full])
+
+    mask = numbers["mask"]
+    if len(mask) and structure.shapes is None:
+        mask = flat({i: mask.get(i, True) for i in shapes})
+    flat_values = flat(found)
+    is_free = np.asarray(mask if len(mask) else True, bool)
+    return Entries(
+        flat_values,
+        flat(structure.split(packed["values"])),
+        flat(structure.split(packed["lower"])),
+        flat(structure.split(packed["upper"])),
+        ~np.broadcast_to(is_free, flat_values.shape),
+    )
+
+
+def entry_names(structure: Structure, values: PyTree) -> list[str]:
+    """Return the entries' names: that of a scalar parameter, or ``w[0, 1]``.
+
+    Parameters
+    ----------
+    structure : Structure
+        Of a packed state.
+    values : pytree
+        As for `read_entries`.
+
+    Returns
+    -------
+    list of str
+        In the order of the entries.
+    """
+    names = []
+    for i, value in structure.split(values).items():
+        name = structure.leaves[i].name
+        if not np.shape(value):
+            names.append(name)
+            continue
+        places = product(*map(range, np.shape(value)))
+        names += [f"{name}[{', '.join(map(str, place))}]" for place in places]
+    return names
