@@ -79,6 +79,14 @@ class _Place(NamedTuple):
     upper: Array | None
 
 
+class _Active(NamedTuple):
+    """The bounds that a step would cross."""
+
+    held: Array
+    step: Array  # with these parameters held
+    grows: Array  # it crosses others
+
+
 class _Trial(NamedTuple):
     damping: Array
     growth: Array
@@ -340,14 +348,19 @@ def _search(
 @own
 def _proposal(model: _Model, damping: Array, place: _Place) -> tuple[Array, Array]:
     """Return the point that a step leads to, and whether it is the whole step."""
-    step = _solve(model, damping)
-    # What the step would push out of the box is held, too.
-    held = held_at(place.point, -step, place.lower, place.upper)
-    step = jax.lax.cond(
-        jnp.any(held),
-        lambda: _solve(_without(model, held), damping),
-        lambda: step,
+
+    def solve(active: _Active) -> _Active:
+        step = _solve(_without(model, active.held), damping)
+        # What the step would push out of the box is held, too.
+        out = held_at(place.point, -step, place.lower, place.upper) & ~active.held
+        return _Active(active.held | out, step, jnp.any(out))
+
+    start = _Active(
+        jnp.zeros(place.point.shape, bool),
+        jnp.zeros_like(place.point),
+        jnp.asarray(True),
     )
+    step = jax.lax.while_loop(lambda active: active.grows, solve, start).step
     target = place.point + step / place.unit
     new = target
     if place.lower is not None:
