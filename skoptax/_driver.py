@@ -7,6 +7,8 @@ until a step is reached, and reads what the user sees off its results.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,10 +20,10 @@ from ._diagnose import checked_loss, depends_on_parameters, explained
 from ._entries import Entries, entry_names, read_entries
 from ._evaluation import Values
 from ._fingerprint import Walk
-from ._loop import history_rows, make_block
+from ._loop import Carry, make_block, usual_rows
 from ._packing import pack
 from ._parameter import Parameter, is_parameter
-from ._programs import PROGRAMS
+from ._programs import PROGRAMS, Program
 from ._state import is_free
 from ._structure import Numbers, joined, separate
 from ._typing import PyTree
@@ -99,7 +101,7 @@ class Run:
         self.patience = patience
         self.stalled_after = stalled_after
         self._owner = owner
-        self._role = role
+        self.role = role
         self._carry: Any = None
         self._replaced = True
         self._rows: list[tuple[int, Any]] = []
@@ -121,18 +123,39 @@ class Run:
         self._structure = structure
         self._numbers: Numbers = jax.tree.map(_to_device, numbers)
         self._leaves = jax.tree.leaves(state, is_leaf=is_parameter)
+        self._rows_of_block = usual_rows(self._optimizer)
+        make = partial(make_block, history_rows=self._rows_of_block)
+        self._program = self.find_program(self.inputs(), make)
+
+    def find_program(self, inputs: tuple[Any, ...], make: Any, *more: Any) -> Program:
+        """Find the program of a block, which ``make`` makes, in the cache.
+
+        Parameters
+        ----------
+        inputs : tuple
+            Packed numbers, data and hyperparameters.
+        make : callable
+            Takes what `make_block` takes.
+        *more : object
+            What the key must hold besides.
+
+        Returns
+        -------
+        Program
+            Its ``about`` is what the block's ``blank`` returns.
+        """
         content = (
             self._content,
             self._structure.content(),
             self._optimizer.content(),
             self._mode,
             self.has_aux,
+            *more,
         )
         # The cache keeps the block for the life of the process: it holds on to the
         # loss and the structure, not to the state or the data.
-        loss = checked_loss(self._loss, self.has_aux, self._role)
-        block = make_block(
-            loss,
+        block = make(
+            checked_loss(self._loss, self.has_aux, self.role),
             self._structure,
             self._optimizer,
             self._mode,
@@ -141,13 +164,14 @@ class Run:
         )
 
         def blank() -> Any:
-            with explained(self._role):
-                return block.blank(*self._inputs())
+            with explained(self.role):
+                return block.blank(*inputs)
 
         walk, self._walk = self._walk, None
-        self._program = PROGRAMS.get(content, self._inputs(), block.run, blank, walk)
+        return PROGRAMS.get(content, inputs, block.run, blank, walk)
 
-    def _inputs(self) -> tuple[Any, ...]:
+    def inputs(self) -> tuple[Any, ...]:
+        """Return packed numbers, data and hyperparameters."""
         return self._numbers, self._data, self._optimizer.numbers
 
     # Going on.
@@ -168,22 +192,14 @@ class Run:
             If no parameter has any influence on the loss.
         """
         while self._replaced or (self.status == RUNNING and self.step < stop_at):
-            last_row = self._first_row + history_rows(self._optimizer) - 1
+            last_row = self._first_row + self._rows_of_block - 1
             limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
             is_start = self._carry is None
-            control = Control(
-                is_start=is_start,
-                is_replaced=self._replaced,
-                stop_at=limit,
-                first_row=self._first_row,
-                patience=self.patience or OFF,
-                stalled_after=self.stalled_after or OFF,
-                tol=self.tol,
-            )
+            control = self.control(is_start, self._replaced, limit, self._first_row)
             carry = self._program.about[0] if is_start else self._carry
             began, before = time.perf_counter(), self.step
-            with explained(self._role):
-                self._carry = self._program(*self._inputs(), control.packed(), carry)
+            with explained(self.role):
+                self._carry = self._program(*self.inputs(), control.packed(), carry)
             self._counts = Counts(*np.asarray(self._carry.counts).tolist())
             self.step, self.status = self._counts.step, self._counts.status
             self._program.record_speed(time.perf_counter() - began, self.step - before)
@@ -193,6 +209,41 @@ class Run:
             if self.step >= last_row:
                 self._collect_rows()
                 self._first_row = self.step + 1
+
+    def control(
+        self, is_start: bool, is_replaced: bool, stop_at: int, first_row: int
+    ) -> Control:
+        """Return what the loop is told for a block of steps."""
+        return Control(
+            is_start=is_start,
+            is_replaced=is_replaced,
+            stop_at=stop_at,
+            first_row=first_row,
+            patience=self.patience or OFF,
+            stalled_after=self.stalled_after or OFF,
+            tol=self.tol,
+        )
+
+    def adopt(self, values: Any, blocks: Sequence[tuple[int, Carry]]) -> None:
+        """Go on as if this run had begun elsewhere, and been there.
+
+        Parameters
+        ----------
+        values : pytree
+            The start values, as the packed numbers hold them.
+        blocks : sequence of (int, Carry)
+            For each block of steps, the first step that its history has a row for, and
+            what the loop has left, as NumPy arrays.
+        """
+        self._numbers = self._numbers | {"values": values}
+        self._replaced = False
+        for place, (first, carry) in enumerate(blocks):
+            self._carry, self._first_row = carry, first
+            self._counts = Counts(*np.asarray(carry.counts).tolist())
+            self.step, self.status = self._counts.step, self._counts.status
+            if place < len(blocks) - 1:
+                self._collect_rows()
+        self._check_start()
 
     def replace(self, state: PyTree) -> None:
         """Put other values into the run; they are evaluated before the next step.
@@ -233,7 +284,7 @@ class Run:
         if norm == 0 and not self._has_influence():
             names = [x.name for x in self._structure.leaves if x.kind == "free"]
             raise ModelError(
-                f"{self._role} has no gradient with respect to any free parameter "
+                f"{self.role} has no gradient with respect to any free parameter "
                 f"({', '.join(map(repr, names))}): it does not use them, or only "
                 "through integers, comparisons, rounding or jax.lax.stop_gradient."
             )
@@ -352,7 +403,7 @@ class Run:
     def local_model(self) -> tuple[Any, ...]:
         """Return the arguments of `find_undetermined`."""
         root, sizes = (np.asarray(part) for part in self._carry.linearisation)
-        entries = self._entries(self._carry.values)
+        entries = self.entries(self._carry.values.free)
         internal = jax.tree.leaves(jax.tree.map(np.asarray, self._carry.internal))
         return (
             root,
@@ -368,9 +419,45 @@ class Run:
         """Return the names of the free parameters' entries."""
         return entry_names(self._structure, self._carry.selected.free)
 
-    def _entries(self, values: Values) -> Entries:
-        free = jax.tree.map(np.asarray, values.free)
+    def entries(self, values: PyTree | None = None) -> Entries:
+        """Return the free parameters' numbers, by default at the start.
+
+        Parameters
+        ----------
+        values : pytree, optional
+            Values in the user's units, as the loop has them.
+
+        Returns
+        -------
+        Entries
+            Flat.
+        """
+        if values is None:
+            values = separate(self._structure, self._numbers)["values"]
+        free = jax.tree.map(np.asarray, values)
         return read_entries(self._structure, self._numbers, free)
+
+    def stacked(self, rows: np.ndarray) -> Any:
+        """Return many states' free values as the packed numbers hold those of one.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (k, p)
+            The entries of each, in the user's units.
+
+        Returns
+        -------
+        array or dict of int to array
+            With an axis of length k in front.
+        """
+        if self._structure.shapes is not None:
+            return rows
+        found, start = {}, 0
+        for i, value in self._numbers["values"].items():
+            size = int(np.size(value))
+            found[i] = rows[:, start : start + size].reshape(-1, *np.shape(value))
+            start += size
+        return found
 
     def _values(self, values: Values) -> dict[int, Any]:
         return self._split(values.free) | values.tied

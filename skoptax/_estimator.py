@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._driver import Run
 from ._fingerprint import Walk
+from ._multistart import draw_starts, run_from_starts
 from ._nested import get_nested, set_nested
 from ._optimizer import drive, finish, history_frame, precision
 from ._parameter import Parameter
@@ -102,6 +103,10 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         for all others.
     n_iter_no_change : int, default=None
         Stop after so many steps without a new best objective; ``None`` is off.
+    n_starts : int, default=1
+        From how many start values to fit; the best fit is kept, and `starts_` has all.
+        The first start is that of `params`, the others are spread over the parameters'
+        bounds, or from a tenth to ten times their start values. Not with callbacks.
     callbacks : callable, Callback or list of these, default=None
         Called after each step; see :mod:`skoptax.callbacks`. The fit works on
         copies.
@@ -114,7 +119,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         each length is compiled. Say ``True`` only of what is so: a model that takes
         the mean of its inputs, say, would be fitted wrongly.
     random_state : int, RandomState or None, default=None
-        Seeds start values that are drawn.
+        Seeds start values that are drawn, and the starts of `n_starts`.
     dtype : {"float32", "float64"} or dtype, default=None
         The precision of the fit; ``None`` is that of `X`, double precision for
         integers. JAX's process-wide setting is not touched.
@@ -150,6 +155,9 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         Whether the tolerance was met.
     fitting_data_ : dict
         What callbacks collected.
+    starts_ : pandas.DataFrame
+        With `n_starts` above 1, a row for each start: its values (``start__rate``), the
+        fitted ones (``rate``), ``loss``, ``status`` and ``n_iter``.
     n_features_in_ : int
         Number of columns of `X`.
     feature_names_in_ : ndarray of str
@@ -196,6 +204,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         max_steps: int = 1000,
         tol: float | None = None,
         n_iter_no_change: int | None = None,
+        n_starts: int = 1,
         callbacks: StepCallback | Sequence[StepCallback] | None = None,
         chunk_size: int | None = None,
         row_independent: Any = "auto",
@@ -215,6 +224,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         self.max_steps = max_steps
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
+        self.n_starts = n_starts
         self.callbacks = callbacks
         self.chunk_size = chunk_size
         self.row_independent = row_independent
@@ -340,11 +350,17 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
                 content=problem.content,
                 walk=walk,
             )
-            state, data = finish(
-                run,
-                *drive(run, settings.max_steps, settings.callback, settings.chunk_size),
-                on_host=True,
-            )
+            data: dict[str, Any] = {}
+            message = None
+            self._starts = None
+            if settings.n_starts > 1:
+                starts = draw_starts(run.entries(), settings.n_starts, problem.rng)
+                self._starts = run_from_starts(run, starts, settings.max_steps)
+            else:
+                data, message = drive(
+                    run, settings.max_steps, settings.callback, settings.chunk_size
+                )
+            state, data = finish(run, data, message, on_host=True)
             self._call = problem.objective.call
             self._dtype = inputs.dtype
             self.params_ = _plain_values(state, problem.spec)
@@ -371,6 +387,18 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         if isinstance(self._history, dict):
             self._history = history_frame(self._history)
         return self._history
+
+    @property
+    def starts_(self) -> pd.DataFrame:
+        """What has become of each start, made a DataFrame when it is first read."""
+        check_is_fitted(self)
+        if self._starts is None:
+            raise AttributeError(
+                "starts_ is there after a fit with n_starts above 1 only."
+            )
+        if not isinstance(self._starts, pd.DataFrame):
+            self._starts = self._starts.frame()
+        return self._starts
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Predict the mean response.

@@ -82,8 +82,8 @@ class Carry(NamedTuple):
     history: dict[str, Array]  # data type to (n_rows, n_columns)
 
 
-def history_rows(optimizer: Any) -> int:
-    """Return how many rows of the history a block has place for."""
+def usual_rows(optimizer: Any) -> int:
+    """Return for how many steps the history of a block has place, usually."""
     return FEW_HISTORY_ROWS if optimizer.looks else HISTORY_ROWS
 
 
@@ -109,6 +109,8 @@ def make_block(
     mode: str,
     has_aux: bool,
     parts: Any = None,
+    *,
+    history_rows: int,
 ) -> Block:
     """Build the loop for one loss, one optimiser and one structure of the state.
 
@@ -127,6 +129,8 @@ def make_block(
     parts : SampleLoss, Objective or None
         The loss before it was checked, if an optimiser may look at its predictions;
         see `Evaluator`.
+    history_rows : int
+        For how many steps a block has place.
 
     Returns
     -------
@@ -182,7 +186,7 @@ def make_block(
             before = [c for c in columns if c.dtype == str(entry.dtype)]
             columns.append(Column(name, str(entry.dtype), len(before)))
         history: dict[str, Any] = {
-            dtype: np.zeros((history_rows(optimizer), len(list(group))), dtype)
+            dtype: np.zeros((history_rows, len(list(group))), dtype)
             for dtype, group in groupby(
                 sorted(columns, key=lambda c: c.dtype), key=lambda c: c.dtype
             )

@@ -27,7 +27,12 @@ from ._structure import treedef_content
 from ._typing import StepCallback
 from ._validation import check_choice, check_integer, check_real, invalid
 from .callbacks._base import resolve_callbacks
-from .exceptions import ConvergenceWarning, ModelError, NonFiniteWarning
+from .exceptions import (
+    ConvergenceWarning,
+    InvalidParameterError,
+    ModelError,
+    NonFiniteWarning,
+)
 from .losses import resolve_loss
 from .optimizers._spec import resolve_optimizer
 from .penalties import resolve_penalty
@@ -65,6 +70,7 @@ class Settings:
     optimizer: Any
     callback: StepCallback | None
     max_steps: int
+    n_starts: int
     chunk_size: int | None
     tol: float
     patience: int
@@ -79,6 +85,7 @@ class Problem:
     content: tuple[Any, ...]  # of the objective, for its key
     spec: dict[str, Any]
     data: tuple[Any, ...]
+    rng: np.random.Generator
 
 
 def read_dtype(dtype: Any) -> Any:
@@ -157,9 +164,17 @@ def read_settings(estimator: Any, problem: Problem, dtype: np.dtype) -> Settings
         value = getattr(estimator, name)
         return None if value is None else check_integer(name, OWNER, value, 1)
 
+    callback = resolve_callbacks(_copied(estimator.callbacks), OWNER, "callbacks")
+    n_starts = check_integer("n_starts", OWNER, estimator.n_starts, 1)
+    if n_starts > 1 and callback is not None:
+        raise InvalidParameterError(
+            f"The 'n_starts' parameter of {OWNER} must be 1 with callbacks, which "
+            f"follow one run. Got {n_starts} instead."
+        )
     return Settings(
         optimizer=optimizer,
-        callback=resolve_callbacks(_copied(estimator.callbacks), OWNER, "callbacks"),
+        callback=callback,
+        n_starts=n_starts,
         max_steps=check_integer("max_steps", OWNER, estimator.max_steps, 0),
         chunk_size=positive("chunk_size"),
         tol=tol,
@@ -257,7 +272,8 @@ def make_problem(
     if penalty is not None and hasattr(penalty, "check_names"):
         penalty.check_names(list(spec))
     seed = check_random_state(estimator.random_state).randint(2**31 - 1)
-    spec = fill_spec(spec, X, y, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    spec = fill_spec(spec, X, y, rng)
     loss_numbers, loss = _split(loss)
     penalty_numbers, penalty = _split(penalty)
     objective = Objective(call, loss, penalty)
@@ -265,7 +281,8 @@ def make_problem(
     rows = _arrange_rows(
         objective, content, spec, loss_numbers, (X, y), sample_weight, independent, walk
     )
-    return Problem(objective, content, spec, (*rows, loss_numbers, penalty_numbers))
+    data = (*rows, loss_numbers, penalty_numbers)
+    return Problem(objective, content, spec, data, rng)
 
 
 def _arrange_rows(

@@ -1,0 +1,207 @@
+"""One fit from many starts: where to start, the runs, and which of them to keep."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from scipy.stats import qmc
+
+from ._assessment import NON_FINITE, RUNNING, Best, Counts
+from ._batch import make_batch
+from ._diagnose import explained
+from ._driver import Run
+from ._ending import STATUS_NAMES
+from ._entries import Entries
+from ._loop import FEW_HISTORY_ROWS
+
+# A value without two bounds is spread over so many times itself, and that part of it.
+_SPREAD = 10.0
+_SEED = "rng" if "rng" in inspect.signature(qmc.Sobol).parameters else "seed"
+# Losses so close to the lowest are equal to it.
+_EQUAL = 1e-9
+
+
+@dataclass(frozen=True)
+class Starts:
+    """What has become of each start.
+
+    Parameters
+    ----------
+    names : list of str
+        Of the free entries.
+    starts, values : ndarray of shape (k, p)
+        Where each began and ended.
+    losses : ndarray of shape (k,)
+        The objective at the end.
+    statuses : list of str
+        Why each has ended.
+    steps : ndarray of shape (k,)
+        How many each has taken.
+    """
+
+    names: list[str]
+    starts: np.ndarray
+    values: np.ndarray
+    losses: np.ndarray
+    statuses: list[str]
+    steps: np.ndarray
+
+    def frame(self) -> pd.DataFrame:
+        """Return a DataFrame with a row for each start."""
+        columns: dict[str, Any] = {
+            f"start__{name}": self.starts[:, j] for j, name in enumerate(self.names)
+        }
+        columns |= {name: self.values[:, j] for j, name in enumerate(self.names)}
+        columns |= {
+            "loss": self.losses,
+            "status": self.statuses,
+            "n_iter": self.steps,
+        }
+        index = pd.RangeIndex(len(self.losses), name="start")
+        return pd.DataFrame(columns, index=index)
+
+
+def draw_starts(entries: Entries, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return points to start from, spread evenly.
+
+    Parameters
+    ----------
+    entries : Entries
+        The user's start, and the bounds.
+    count : int
+        How many, 1 or more.
+    rng : numpy.random.Generator
+        Scrambles the Sobol sequence that they are taken from.
+
+    Returns
+    -------
+    ndarray of shape (count, p)
+        The first one is the user's. Between two bounds of one sign, half of the others
+        are spread evenly over the interval and half over its logarithm; between other
+        bounds, all evenly. Without two bounds they are spread like that from a tenth to
+        ten times the start value, or from -10 to 10 where it is 0, as far as a single
+        bound lets them.
+    """
+    p = len(entries.values)
+    points = np.empty((count, p))
+    if count > 1:
+        levels = _evenly(count, p, rng)
+        for j in range(p):
+            points[:, j] = _between(levels[:, j], *_interval(entries, j))
+    points[0] = entries.values
+    points = np.clip(points, entries.lower, entries.upper)
+    return np.where(entries.fixed, entries.values, points).astype(entries.values.dtype)
+
+
+def _evenly(count: int, p: int, rng: np.random.Generator) -> np.ndarray:
+    """Return points in the unit cube, an array of shape (count, p)."""
+    if p > qmc.Sobol.MAXDIM:
+        return rng.random((count, p))
+    seed = int(rng.integers(2**31))  # the name of the argument has changed in SciPy
+    sobol = qmc.Sobol(p, **{_SEED: seed})
+    return np.asarray(sobol.random_base2(max(count - 1, 1).bit_length())[:count])
+
+
+def _interval(entries: Entries, j: int) -> tuple[float, float]:
+    low, high = float(entries.lower[j]), float(entries.upper[j])
+    if np.isfinite(low) and np.isfinite(high):
+        return low, high
+    value = float(entries.values[j])
+    ends = sorted((value / _SPREAD, value * _SPREAD)) if value else (-_SPREAD, _SPREAD)
+    return max(ends[0], low), min(ends[1], high)
+
+
+def _between(levels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return quantiles: half of the probability uniform, half log-uniform."""
+    if high < 0:
+        return -_between(1 - levels, -high, -low)
+    if low <= 0 or low == high:
+        return low + levels * (high - low)
+    grid = np.concatenate([np.linspace(low, high, 513), np.geomspace(low, high, 513)])
+    grid = np.clip(np.sort(grid), low, high)
+    shares = (grid - low) / (high - low) + np.log(grid / low) / np.log(high / low)
+    return np.interp(levels, shares / 2, grid)
+
+
+def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
+    """Run from many starts, and leave the best of them in ``run``.
+
+    Parameters
+    ----------
+    run : Run
+        Not begun yet. It ends as the run from the best start: the one with the lowest
+        objective, a converged one if there are equal ones.
+    starts : ndarray of shape (k, p)
+        In the user's units.
+    max_steps : int
+        Where each ends at the latest.
+
+    Returns
+    -------
+    Starts
+        What has become of each start.
+    """
+    blocks = _advance(run, starts, max_steps)
+    last = blocks[-1][1]
+    counts = Counts(*np.moveaxis(last.counts, -1, 0))
+    losses = Best(*np.moveaxis(last.best, -1, 0)).selected
+    # A start that is not finite has selected nothing.
+    never = (counts.status == NON_FINITE) & (counts.step == 0)
+    losses = np.where(never, np.nan, losses)
+    statuses = [STATUS_NAMES.get(int(code), "max_steps") for code in counts.status]
+    stacked = run.stacked(starts)
+
+    def lane(which: int) -> tuple[Any, Any]:
+        pick = operator.itemgetter(which)
+        chosen = [(first, jax.tree.map(pick, carry)) for first, carry in blocks]
+        return jax.tree.map(pick, stacked), chosen
+
+    best = 0
+    if not never.all():
+        lowest = np.nanmin(losses)
+        equal = losses <= lowest + _EQUAL * abs(lowest)
+        converged = np.array([status == "converged" for status in statuses])
+        best = int(np.argmax(equal & converged if (equal & converged).any() else equal))
+    run.adopt(*lane(best))
+
+    ends = [
+        run.entries(jax.tree.map(operator.itemgetter(i), last.selected.free)).values
+        for i in range(len(starts))
+    ]
+    return Starts(
+        run.entry_names(), starts, np.array(ends), losses, statuses, counts.step
+    )
+
+
+def _advance(run: Run, starts: np.ndarray, max_steps: int) -> list[tuple[int, Any]]:
+    """Run until all have ended; return what each block of steps has left."""
+    numbers, *others = run.inputs()
+    inputs = (numbers | {"values": run.stacked(starts)}, *others)
+    program = run.find_program(inputs, make_batch, "starts")
+    carry, blocks, step, first_row = program.about[0], [], 0, 0
+    is_start = True
+    while is_start or step < max_steps:
+        last_row = first_row + FEW_HISTORY_ROWS - 1
+        limit = min(max_steps, step + program.steps_per_block(), last_row)
+        control = run.control(is_start, is_start, limit, first_row)
+        began = time.perf_counter()
+        with explained(run.role):
+            carry = program(*inputs, control.packed(), carry)
+        counts = Counts(*np.moveaxis(np.asarray(carry.counts), -1, 0))
+        taken = max(int(counts.step.max()) - step, 1)
+        program.record_speed(time.perf_counter() - began, taken)
+        is_start, step = False, limit
+        ended = not np.any(counts.status == RUNNING)
+        if ended or step in (last_row, max_steps):
+            blocks.append((first_row, jax.tree.map(np.asarray, carry)))
+            first_row = step + 1
+        if ended:
+            break
+    return blocks
