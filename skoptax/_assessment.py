@@ -21,6 +21,8 @@ from ._typing import Array, PyTree
 RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
 
 
+# A loss that is lower by this share of it is clearly lower.
+CLEARLY = 1e-9
 # A number of steps that is never reached: the rule does not apply.
 OFF = np.iinfo(np.int32).max
 
@@ -57,6 +59,7 @@ class Counts(NamedTuple):
     status: Any
     best_step: Any
     selected_step: Any
+    progress_step: Any  # the last one that was clearly better than those before
 
 
 class Best(NamedTuple):
@@ -64,6 +67,9 @@ class Best(NamedTuple):
 
     lowest: Any
     selected: Any
+    # Of the last step that was clearly better: the loss, and a `Look`'s optimality.
+    value: Any = np.inf
+    optimality: Any = np.inf
 
 
 class Look(NamedTuple):
@@ -147,9 +153,18 @@ def assess(
     if descends:
         reasons.insert(1, (STALLED, since_best >= control.stalled_after))
         selects &= is_good | (control.stalled_after == OFF)
+    progress_step, mark, level = counts.progress_step, best.value, best.optimality
     if look is not None:
-        # It would try the same again.
-        reasons.insert(1, (STALLED, look.failed))
+        # In its last steps the loss is flat, and only the gradient still falls.
+        gains = finite & (
+            (value < mark - CLEARLY * jnp.abs(mark)) | (look.optimality < level / 2)
+        )
+        mark = where(gains, value, mark)
+        level = where(gains, look.optimality, level)
+        progress_step = where(gains, step, progress_step)
+        idle = step - progress_step >= control.stalled_after
+        # After a failure it would try the same again.
+        reasons.insert(1, (STALLED, look.failed | idle))
     status = jnp.asarray(RUNNING, step.dtype)
     for code, holds in reasons:
         status = where(holds, code, status)
@@ -159,8 +174,9 @@ def assess(
         status=status,
         best_step=best_step,
         selected_step=where(selects, step, counts.selected_step),
+        progress_step=progress_step,
     )
-    kept = Best(lowest, where(selects, value, best.selected))
+    kept = Best(lowest, where(selects, value, best.selected), mark, level)
     return Verdict(
         selects,
         vector(new, carry.counts),

@@ -157,7 +157,9 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         What callbacks collected.
     starts_ : pandas.DataFrame
         With `n_starts` above 1, a row for each start: its values (``start__rate``), the
-        fitted ones (``rate``), ``loss``, ``status`` and ``n_iter``.
+        fitted ones (``rate``), ``loss``, ``status`` and ``n_iter``. Starts that take
+        ten times as many steps as others took to a lower objective are
+        ``"abandoned"``.
     n_features_in_ : int
         Number of columns of `X`.
     feature_names_in_ : ndarray of str

@@ -75,8 +75,8 @@ class Carry(NamedTuple):
     linearisation: Any  # Linearisation, or None if nothing looks at predictions
     values: Values  # at this state, in the user's units
     selected: Values  # what is to be returned
-    counts: Array  # of shape (5,): Counts
-    best: Array  # of shape (2,): Best
+    counts: Array  # of shape (6,): Counts
+    best: Array  # of shape (4,): Best
     now: Array  # of shape (5,): Progress, here
     start: Array  # and at step 0
     history: dict[str, Array]  # data type to (n_rows, n_columns)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import qmc
 
-from ._assessment import NON_FINITE, RUNNING, Best, Counts
+from ._assessment import CONVERGED, NON_FINITE, RUNNING, Best, Counts
 from ._batch import make_batch
 from ._diagnose import explained
 from ._driver import Run
@@ -24,6 +24,11 @@ from ._loop import FEW_HISTORY_ROWS
 # A value without two bounds is spread over so many times itself, and that part of it.
 _SPREAD = 10.0
 _SEED = "rng" if "rng" in inspect.signature(qmc.Sobol).parameters else "seed"
+# Starts that still run after so many times as many steps as those that have converged
+# usually took, and after so many at least, are given up if they are above these.
+_SLOWER, _ENOUGH = 10, 100
+# How often to see whether that is so.
+_LOOK_EVERY = 64
 # Losses so close to the lowest are equal to it.
 _EQUAL = 1e-9
 
@@ -141,7 +146,8 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
     starts : ndarray of shape (k, p)
         In the user's units.
     max_steps : int
-        Where each ends at the latest.
+        Where each ends at the latest; those that are much slower than converged ones,
+        and above them, are abandoned sooner.
 
     Returns
     -------
@@ -155,7 +161,8 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
     # A start that is not finite has selected nothing.
     never = (counts.status == NON_FINITE) & (counts.step == 0)
     losses = np.where(never, np.nan, losses)
-    statuses = [STATUS_NAMES.get(int(code), "max_steps") for code in counts.status]
+    unfinished = "max_steps" if counts.step.max() >= max_steps else "abandoned"
+    statuses = [STATUS_NAMES.get(int(code), unfinished) for code in counts.status]
     stacked = run.stacked(starts)
 
     def lane(which: int) -> tuple[Any, Any]:
@@ -180,6 +187,17 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
     )
 
 
+def _hopeless(step: int, counts: Counts, carry: Any) -> bool:
+    """Tell whether no start that still runs is worth waiting for."""
+    converged = counts.status == CONVERGED
+    if not converged.any() or step < _ENOUGH:
+        return False
+    lowest = np.asarray(carry.best)[:, Best._fields.index("lowest")]
+    waiting = lowest[counts.status == RUNNING]
+    usual = np.median(counts.step[converged])
+    return bool(step >= _SLOWER * usual and np.all(waiting > lowest[converged].min()))
+
+
 def _advance(run: Run, starts: np.ndarray, max_steps: int) -> list[tuple[int, Any]]:
     """Run until all have ended; return what each block of steps has left."""
     numbers, *others = run.inputs()
@@ -189,7 +207,8 @@ def _advance(run: Run, starts: np.ndarray, max_steps: int) -> list[tuple[int, An
     is_start = True
     while is_start or step < max_steps:
         last_row = first_row + FEW_HISTORY_ROWS - 1
-        limit = min(max_steps, step + program.steps_per_block(), last_row)
+        block = min(program.steps_per_block(), _LOOK_EVERY)
+        limit = min(max_steps, step + block, last_row)
         control = run.control(is_start, is_start, limit, first_row)
         began = time.perf_counter()
         with explained(run.role):
@@ -198,7 +217,7 @@ def _advance(run: Run, starts: np.ndarray, max_steps: int) -> list[tuple[int, An
         taken = max(int(counts.step.max()) - step, 1)
         program.record_speed(time.perf_counter() - began, taken)
         is_start, step = False, limit
-        ended = not np.any(counts.status == RUNNING)
+        ended = not np.any(counts.status == RUNNING) or _hopeless(step, counts, carry)
         if ended or step in (last_row, max_steps):
             blocks.append((first_row, jax.tree.map(np.asarray, carry)))
             first_row = step + 1

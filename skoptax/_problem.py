@@ -38,8 +38,7 @@ from .optimizers._spec import resolve_optimizer
 from .penalties import resolve_penalty
 
 OWNER = "OptaxEstimator"
-# If they find no lower loss in so many steps in a row, rounding error is all that
-# is left.
+# If they get no further in so many steps in a row, rounding error is all that is left.
 STALLED_AFTER = 20
 # If the loss, relative to itself, still changes so much with a parameter, relative
 # to itself, then it is no optimum; unless the loss is next to nothing.
@@ -152,12 +151,11 @@ def read_settings(estimator: Any, problem: Problem, dtype: np.dtype) -> Settings
         OWNER,
     )
     # It goes to the limits of the arithmetic, so it has a tolerance by default.
-    descends = optimizer.descends
+    has_default = optimizer.descends or optimizer.looks
     if estimator.tol is not None:
         tol = check_real("tol", OWNER, estimator.tol, 0.0)
     else:
         exponent = 3 / 4 if optimizer.looks else 2 / 3
-        has_default = descends or optimizer.looks
         tol = float(np.finfo(dtype).eps ** exponent) if has_default else 0.0
 
     def positive(name: str) -> int | None:
@@ -179,7 +177,7 @@ def read_settings(estimator: Any, problem: Problem, dtype: np.dtype) -> Settings
         chunk_size=positive("chunk_size"),
         tol=tol,
         patience=positive("n_iter_no_change") or 0,
-        stalled_after=STALLED_AFTER if descends and tol > 0 else 0,
+        stalled_after=STALLED_AFTER if has_default and tol > 0 else 0,
     )
 
 

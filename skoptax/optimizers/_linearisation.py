@@ -27,6 +27,8 @@ from .._typing import PyTree
 
 T = TypeVar("T")
 
+# So many units in the last place of a prediction may be rounding error.
+_ULPS = 4
 # What JAX says of a function that has a rule for reverse mode only.
 _REVERSE_ONLY = "custom_vjp"
 
@@ -94,7 +96,7 @@ def linearise(
     linearisation : Linearisation
         Its ``optimality`` is
 
-        .. math:: \max_j \frac{\max(|g_j| - \varepsilon \sum_i |J_{ij}\,
+        .. math:: \max_j \frac{\max(|g_j| - 4 \varepsilon \sum_i |J_{ij}\,
             \ell''_i f_i|,\ 0)}{\sum_i |J_{ij}\, \ell'_i| + |\nabla_j R|}
 
         over the parameters that are not held: what is left of the gradient's terms
@@ -199,7 +201,7 @@ def _assemble(
         terms = terms + jnp.abs(extra)
         rows.append(_positive_root(curvature))
     held = held_at(point, gradient, lower, upper)
-    left = jnp.abs(gradient) - jnp.finfo(point.dtype).eps * rounding
+    left = jnp.abs(gradient) - _ULPS * jnp.finfo(point.dtype).eps * rounding
     share = jnp.maximum(left, 0) / jnp.where(terms > 0, terms, 1)
     optimality = jnp.max(jnp.where(held, 0, share), initial=0.0)
     # A prediction is rounded, which changes its loss by the slope.
