@@ -415,6 +415,12 @@ class Run:
             ~entries.fixed & ~entries.at_bound,
         )
 
+    def linearised(self) -> tuple[list[str], np.ndarray] | None:
+        """Return the names of the free entries and the root of their curvature."""
+        if not self.looks:
+            return None
+        return self.entry_names(), np.asarray(self._carry.linearisation.root)
+
     def entry_names(self) -> list[str]:
         """Return the names of the free parameters' entries."""
         return entry_names(self._structure, self._carry.selected.free)

@@ -367,6 +367,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             self._dtype = inputs.dtype
             self.params_ = _plain_values(state, problem.spec)
             self.at_bound_ = _bound_flags(state, problem.spec)
+            self._linearised = run.linearised()
             self._store(run, data)
             smooth = getattr(problem.objective.loss, "has_curvature", True)
             return doubt(self.status_, self.message_, run, smooth)

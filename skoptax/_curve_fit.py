@@ -1,0 +1,322 @@
+"""`curve_fit`: SciPy's call, with an estimator as its result."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import Bounds
+
+from ._estimator import OptaxEstimator
+from ._parameter import Parameter
+from ._typing import ArrayLike
+from ._validation import invalid, refuse_strings
+from .exceptions import ConvergenceWarning, InvalidParameterError
+from .losses import SquaredError, resolve_loss
+
+OWNER = "curve_fit"
+
+
+class CurveFit(OptaxEstimator):
+    """What `curve_fit` returns: a fitted estimator that unpacks as ``popt, pcov``.
+
+    Attributes
+    ----------
+    popt : ndarray of shape (p,)
+        The fitted parameters in the order of the function's arguments.
+    pcov : ndarray of shape (p, p)
+        Their covariance; infinite where the data do not determine them.
+
+    See Also
+    --------
+    skoptax.curve_fit : Makes it.
+    skoptax.OptaxEstimator : What else it can do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skoptax import curve_fit
+    >>> x = np.array([0.0, 1.0, 2.0, 3.0])
+    >>> fitted = curve_fit(lambda x, slope: slope * x, x, 2.0 * x)
+    >>> fitted.params_
+    {'slope': 2.0}
+    """
+
+    popt: np.ndarray
+    pcov: np.ndarray
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield `popt` and `pcov`."""
+        return iter((self.popt, self.pcov))
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A function of x and positional parameters as a model of the matrix."""
+
+    function: Callable[..., Any]
+    names: tuple[str, ...]
+    is_flat: bool  # x is one-dimensional
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        return inspect.Signature(
+            [inspect.Parameter(name, kind) for name in ("X", *self.names)]
+        )
+
+    def __call__(self, X: Any, *values: Any, **named: Any) -> Any:
+        """Call the function as SciPy does."""
+        values += tuple(named[name] for name in self.names[len(values) :])
+        return self.function(X[:, 0] if self.is_flat else X.T, *values)
+
+
+def curve_fit(
+    f: Callable[..., Any],
+    x: ArrayLike,
+    y: ArrayLike,
+    p0: ArrayLike | None = None,
+    sigma: ArrayLike | None = None,
+    absolute_sigma: bool = False,
+    bounds: Any = (-np.inf, np.inf),
+    **settings: Any,
+) -> CurveFit:
+    r"""Fit a function to data, called as `scipy.optimize.curve_fit` is.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, a, b, ...) -> array``, in JAX: `jax.numpy` in place of `numpy`.
+    x : array-like of shape (n,) or (k, n)
+        What ``f`` gets as its first argument, as it is.
+    y : array-like of shape (n,)
+        Responses.
+    p0 : array-like of shape (p,), default=None
+        Start values. ``None`` is the middle between two finite bounds, 1 away from a
+        single one, else 1, for each argument of ``f`` after the first.
+    sigma : float or array-like of shape (n,), default=None
+        Standard deviations of the responses; each row gets the weight
+        ``1 / sigma**2``.
+    absolute_sigma : bool, default=False
+        Whether ``sigma`` is known, and not only up to a common factor. If not, the
+        covariance is scaled by the reduced chi-square of the residuals.
+    bounds : 2-tuple of array-like or scipy.optimize.Bounds, default=(-inf, inf)
+        Lower and upper bounds, each a number or one for each parameter.
+    **settings : dict
+        Other arguments of :class:`skoptax.OptaxEstimator`, such as ``loss``,
+        ``optimizer``, ``n_starts`` or ``random_state``.
+
+    Returns
+    -------
+    CurveFit
+        A fitted :class:`skoptax.OptaxEstimator` that can be unpacked:
+        ``popt, pcov = curve_fit(f, x, y)``. It predicts from an array of shape
+        (n, k), as estimators do.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an argument is not usable.
+    ModelError
+        If ``f`` cannot be traced or returns another shape than ``y`` has.
+    NonFiniteError
+        If the objective is not finite at the start values.
+
+    See Also
+    --------
+    skoptax.OptaxEstimator : The same fit as an estimator.
+
+    Notes
+    -----
+    The covariance is that of SciPy:
+
+    .. math:: (J^T W J)^{-1}\, s^2, \qquad
+        s^2 = \frac{\sum_i w_i (y_i - f_i)^2}{n - p}
+
+    with :math:`s^2 = 1` for ``absolute_sigma``. For another loss than the squared
+    error it is the inverse of the curvature of the summed losses, which is right where
+    they are negative log-likelihoods.
+
+    References
+    ----------
+    .. [1] G. A. F. Seber and C. J. Wild, *Nonlinear Regression*, 1989, section 2.1.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> from skoptax import curve_fit
+    >>> def decay(t, amplitude, rate):
+    ...     return amplitude * jnp.exp(-rate * t)
+    >>> t = np.linspace(0.0, 3.0, 20)
+    >>> y = 2.5 * np.exp(-1.3 * t) + 0.01 * np.cos(9.0 * t)
+    >>> popt, pcov = curve_fit(decay, t, y, p0=[1.0, 0.5])
+    >>> print(popt.round(2), np.sqrt(np.diag(pcov)).round(3))
+    [2.5 1.3] [0.007 0.007]
+    """
+    refuse_strings(x, "x")
+    inputs = np.asarray(x)
+    if inputs.ndim not in (1, 2):
+        raise invalid("x", OWNER, "an array of shape (n,) or (k, n)", x)
+    matrix = inputs[:, None] if inputs.ndim == 1 else inputs.T
+    names = _parameter_names(f, p0)
+    lower, upper = _read_bounds(bounds, len(names))
+    start = _start(p0, lower, upper, len(names))
+    taken = sorted({"model", "params", "inputs"} & set(settings))
+    if taken:
+        raise InvalidParameterError(
+            f"{OWNER} makes {taken[0]!r} of f, x and p0 itself. Use OptaxEstimator to "
+            "choose it."
+        )
+    spec = {
+        name: Parameter(value=value, lower=_finite(low), upper=_finite(high))
+        for name, value, low, high in zip(names, start, lower, upper, strict=True)
+    }
+    estimator = CurveFit(_Curve(f, names, inputs.ndim == 1), spec, **settings)
+    weights = _weights(sigma, len(matrix))
+    estimator.fit(matrix, y, weights)
+    estimator.popt = np.array([estimator.params_[name] for name in names])
+    estimator.pcov = _covariance(
+        estimator, spec, matrix, y, weights, bool(absolute_sigma)
+    )
+    return estimator
+
+
+def _parameter_names(f: Callable[..., Any], p0: Any) -> tuple[str, ...]:
+    try:
+        arguments = list(inspect.signature(f).parameters.values())[1:]
+    except (TypeError, ValueError):
+        arguments = []
+        if not callable(f):
+            raise invalid("f", OWNER, "a function f(x, a, b, ...)", f) from None
+    named = [
+        p.name
+        for p in arguments
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
+    takes_any = any(p.kind is p.VAR_POSITIONAL for p in arguments) or not arguments
+    if p0 is None:
+        if takes_any or not named:
+            raise InvalidParameterError(
+                f"{OWNER} cannot tell how many parameters f has from its signature. "
+                "Give p0."
+            )
+        return tuple(named)
+    count = np.size(p0)
+    if not takes_any and count != len(named):
+        required = [p for p in arguments if p.default is p.empty]
+        if not len(required) <= count <= len(named):
+            raise invalid(
+                "p0", OWNER, f"of length {len(named)}, one for each of {named}", p0
+            )
+    return tuple(named[:count]) + tuple(f"p{i}" for i in range(len(named), count))
+
+
+def _read_bounds(bounds: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
+    must = "two numbers, two arrays of one number for each parameter, or a Bounds"
+    if isinstance(bounds, Bounds):
+        bounds = (bounds.lb, bounds.ub)
+    try:
+        low, high = bounds
+        lower, upper = (
+            np.broadcast_to(np.asarray(end, float), (count,)) for end in (low, high)
+        )
+    except (TypeError, ValueError) as error:
+        raise invalid("bounds", OWNER, must, bounds) from error
+    return lower, upper
+
+
+def _start(p0: Any, lower: np.ndarray, upper: np.ndarray, count: int) -> np.ndarray:
+    if p0 is not None:
+        return np.asarray(p0, float).reshape(count)
+    below, above = np.isfinite(lower), np.isfinite(upper)
+    start = np.ones(count)
+    start[below & above] = 0.5 * (lower[below & above] + upper[below & above])
+    start[below & ~above] = lower[below & ~above] + 1
+    start[~below & above] = upper[~below & above] - 1
+    return start
+
+
+def _finite(bound: float) -> float | None:
+    return float(bound) if np.isfinite(bound) else None
+
+
+def _weights(sigma: Any, n: int) -> np.ndarray | None:
+    if sigma is None:
+        return None
+    refuse_strings(sigma, "sigma")
+    errors = np.asarray(sigma, float)
+    if errors.ndim == 2:
+        raise invalid(
+            "sigma",
+            OWNER,
+            "one standard deviation for each response",
+            sigma,
+            "For correlated errors, multiply f and y by the inverse of the Cholesky "
+            "factor of their covariance.",
+        )
+    if errors.shape not in ((), (n,)) or not np.all((errors > 0) & (errors < np.inf)):
+        raise invalid("sigma", OWNER, f"positive, a number or {n} of them", sigma)
+    return np.asarray(1 / np.broadcast_to(errors, (n,)) ** 2)
+
+
+def _covariance(
+    estimator: CurveFit,
+    spec: dict[str, Parameter],
+    X: np.ndarray,
+    y: Any,
+    weights: np.ndarray | None,
+    absolute_sigma: bool,
+) -> np.ndarray:
+    n, p = len(X), len(estimator.popt)
+    total = float(n if weights is None else np.sum(weights))
+    root = _curvature_root(estimator, spec, X, y, weights)
+    norms = np.linalg.norm(root, axis=0)
+    if np.any(norms == 0) or not np.all(np.isfinite(root)):
+        return np.full((p, p), np.inf)
+    _, sizes, rows = np.linalg.svd(root / norms)
+    if sizes[-1] <= max(n, p) * np.finfo(root.dtype).eps * sizes[0]:
+        return np.full((p, p), np.inf)
+    half = rows.T / sizes / norms[:, None]
+    covariance = half @ half.T / total
+    is_squares = isinstance(resolve_loss(estimator.loss, OWNER), SquaredError)
+    if is_squares and not absolute_sigma:
+        squares = 2 * total * estimator.loss_
+        covariance = covariance * (squares / (n - p) if n > p else np.inf)
+    return np.asarray(covariance)
+
+
+def _curvature_root(
+    estimator: CurveFit,
+    spec: dict[str, Parameter],
+    X: np.ndarray,
+    y: Any,
+    weights: np.ndarray | None,
+) -> np.ndarray:
+    """Return a root of the mean objective's curvature, in the order of ``popt``."""
+    found = estimator._linearised
+    if found is None:
+        # Another optimiser has none: linearise where it has ended.
+        ended = {
+            name: parameter.with_fields(value=estimator.params_[name])
+            for name, parameter in spec.items()
+        }
+        there = OptaxEstimator(**estimator.get_params(deep=False)).set_params(
+            params=ended,
+            optimizer="lm",
+            optimizer_kwargs=None,
+            learning_rate=None,
+            max_steps=0,
+            n_starts=1,
+            callbacks=None,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = there.fit(X, y, weights)._linearised
+    assert found is not None
+    names, root = found
+    return np.stack([root[:, names.index(name)] for name in spec], axis=1)
