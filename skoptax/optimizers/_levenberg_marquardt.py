@@ -22,13 +22,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
-from jax.scipy.linalg import solve_triangular
+from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from .._tracing import own
 from .._typing import PyTree
 from .._validation import check_integer, check_real
 from ..exceptions import InvalidParameterError
-from ._linearisation import Linearisation, flat_bound, held_at, linearise
+from ._linearisation import FEW_COLUMNS, Linearisation, flat_bound, held_at, linearise
 
 OWNER = "levenberg_marquardt"
 # A step that gains less than this share of what was predicted is not taken.
@@ -373,15 +373,28 @@ def _proposal(model: _Model, damping: Array, place: _Place) -> tuple[Array, Arra
 def _solve(model: _Model, damping: Array) -> Array:
     """Return the step for one damping, in units of the scale."""
     root, gradient, _ = model
-    edge = jnp.sqrt(damping) * jnp.eye(gradient.size, dtype=gradient.dtype)
-    triangle = jnp.linalg.qr(jnp.concatenate([root, edge]), mode="r")
+    p = gradient.size
+    identity = jnp.eye(p, dtype=gradient.dtype)
+    if p <= FEW_COLUMNS:
+        edge = jnp.sqrt(damping) * identity
+        triangle = jnp.linalg.qr(jnp.concatenate([root, edge]), mode="r")
+        # Its inverse: one call of a library instead of four.
+        inverse = solve_triangular(triangle, identity)
 
-    # Its inverse: one call of a library instead of four.
-    inverse = solve_triangular(triangle, jnp.eye(gradient.size, dtype=gradient.dtype))
-    step = -inverse @ (inverse.T @ gradient)
-    # One refinement makes up for solving through the square of the factor.
+        def solve(right: Array) -> Array:
+            return inverse @ (inverse.T @ right)
+    else:
+        # Less would be lost in the sums.
+        damping = jnp.maximum(damping, 4 * p * jnp.finfo(gradient.dtype).eps)
+        factor = cho_factor(root.T @ root + damping * identity)
+
+        def solve(right: Array) -> Array:
+            return cho_solve(factor, right)
+
+    step = -solve(gradient)
+    # One refinement makes up for solving through the square of the root.
     residual = -gradient - root.T @ (root @ step) - damping * step
-    return step + inverse @ (inverse.T @ residual)
+    return step + solve(residual)
 
 
 def _without(model: _Model, held: Array) -> _Model:

@@ -21,6 +21,7 @@ import numpy as np
 from jax import Array
 from jax.extend.core import jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import solve_triangular
 
 from .._tracing import own
 from .._typing import PyTree
@@ -29,6 +30,10 @@ T = TypeVar("T")
 
 # So many units in the last place of a prediction may be rounding error.
 _ULPS = 4
+# Up to so many columns, a library's QR factorisation is fast.
+FEW_COLUMNS = 16
+# A smaller pivot says that the columns, of norm 1, are close to dependent.
+_SAFE = 1e-6
 # What JAX says of a function that has a rule for reverse mode only.
 _REVERSE_ONLY = "custom_vjp"
 
@@ -214,8 +219,24 @@ def _assemble(
 
 def _root(rows: Array) -> Array:
     """Return the triangle of a QR factorisation, of shape (p, p)."""
-    missing = max(rows.shape[1] - rows.shape[0], 0)
-    return jnp.pad(jnp.linalg.qr(rows, mode="r"), ((0, missing), (0, 0)))
+    n, p = rows.shape
+    if p <= FEW_COLUMNS or n < p:
+        return jnp.pad(jnp.linalg.qr(rows, mode="r"), ((0, max(p - n, 0)), (0, 0)))
+    # Two Cholesky factorisations are as accurate as Householder's reflections, unless
+    # the columns are close to dependent, and are matrix products: 20 times as fast.
+    norms = jnp.linalg.norm(rows, axis=0)
+    norms = jnp.where(norms > 0, norms, 1)
+    scaled = rows / norms
+    first = jnp.linalg.cholesky(scaled.T @ scaled)
+
+    def twice() -> Array:
+        orthogonal = solve_triangular(first, scaled.T, lower=True)
+        second = jnp.linalg.cholesky(orthogonal @ orthogonal.T)
+        return (first @ second).T * norms
+
+    # What is not finite compares as false.
+    is_safe = jnp.min(jnp.diagonal(first)) > _SAFE
+    return jax.lax.cond(is_safe, twice, lambda: jnp.linalg.qr(rows, mode="r"))
 
 
 def _positive_root(curvature: Array) -> Array:
