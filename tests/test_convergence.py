@@ -179,3 +179,18 @@ def test_convex_boxes():
         found = OptaxEstimator(lambda X, w: X @ w, {"w": w}).fit(A, b)
         best = scipy.optimize.lsq_linear(A, b, (-0.5, 0.5), tol=1e-14)
         assert_allclose(found.loss_, best.cost / 60, rtol=1e-9)
+
+
+@pytest.mark.xfail(
+    reason="where the objective is rounding error, the damping falls whatever the "
+    "gradient does, and Gauss and Newton's step overshoots by a factor of 2 here"
+)
+def test_levenberg_marquardt_where_gauss_and_newton_diverge():
+    # At the optimum, b = 1, the second derivative is 3 times as large as theirs.
+    def model(x, b):
+        return 10.0 + (b - 1.0) - 2.0 * x * (b - 1.0) ** 2
+
+    estimator = OptaxEstimator(model, {"b": 1.5}, optimizer="lm")
+    estimator.fit(np.array([[0.0], [1.0]]), np.array([9.0, 11.0]))
+    assert estimator.converged_
+    assert_allclose(estimator.params_["b"], 1.0, rtol=1e-11)
