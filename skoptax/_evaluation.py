@@ -192,6 +192,9 @@ class Evaluator:
             lambda predictions: jnp.sum(seen["sample_loss"](predictions)),
             flat,
             others=others,
+            information=self.parts.information_at(
+                self._state(internal, internal, numbers), *data
+            ),
             lower=flat_bound(box.lower, internal),
             upper=flat_bound(box.upper, internal),
             forward=self.mode == "fwd",

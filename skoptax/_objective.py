@@ -129,6 +129,34 @@ class Objective:
 
         return shares
 
+    def information_at(
+        self,
+        state: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        n_rows: Any,
+        loss_numbers: dict[str, Any],
+        _: Any,
+    ) -> Callable[[Any], Any]:
+        """Return each share's expected second derivative at a prediction, or None."""
+        loss = self.loss
+        if isinstance(loss, Component):
+            loss = join_numbers(loss, loss_numbers)
+
+        def information(prediction: Any) -> Any:
+            if not hasattr(loss, "information"):
+                return None
+            found = loss.information(prediction)
+            if found is None:
+                return None
+            counted, total = _counted(
+                jnp.ones(y.shape[:1], X.dtype), sample_weight, n_rows
+            )
+            return found * (counted / total).reshape(-1, *[1] * (y.ndim - 1))
+
+        return information
+
     def others(
         self,
         state: Any,

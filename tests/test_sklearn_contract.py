@@ -60,6 +60,10 @@ CHECKS = [
 ]
 
 
+# The data that some checks make up do not determine all parameters, which is said.
+@pytest.mark.filterwarnings(
+    "ignore:.*is singular:skoptax.exceptions.ConvergenceWarning"
+)
 @pytest.mark.parametrize(("estimator", "check"), CHECKS)
 def test_estimator_check(estimator, check):
     try:

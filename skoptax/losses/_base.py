@@ -67,6 +67,23 @@ class Loss(Component):
         """Return the losses, given arrays of one floating dtype."""
         raise NotImplementedError(f"{type(self).__name__} defines no __call__.")
 
+    def information(self, y_pred: jax.Array) -> jax.Array | None:
+        """Return Fisher's information: the second derivative's mean over the response.
+
+        Parameters
+        ----------
+        y_pred : array
+            The predictions.
+
+        Returns
+        -------
+        array or None
+            Of the shape of ``y_pred``; ``None`` where the second derivative itself is
+            to be used.
+        """
+        del y_pred
+        return None
+
     def check_y(self, y: ArrayLike) -> None:
         """Check that the response is in the domain of the loss.
 

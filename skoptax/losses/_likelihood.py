@@ -60,6 +60,23 @@ class Poisson(Loss):
         )
         return jnp.where(outside, jnp.inf, (mean - y_true) - y_true * log_ratio)
 
+    def information(self, y_pred: jax.Array) -> jax.Array:
+        """Return Fisher's information, one over the mean.
+
+        Parameters
+        ----------
+        y_pred : array
+            The predictions.
+
+        Returns
+        -------
+        array
+            Of the shape of ``y_pred``; 0 outside the domain.
+        """
+        variance = jnp.asarray(y_pred)
+        inside = variance > 0.0
+        return jnp.where(inside, 1.0 / jnp.where(inside, variance, 1.0), 0.0)
+
     def check_y(self, y: ArrayLike) -> None:
         """Check that the response is not negative.
 
@@ -106,6 +123,23 @@ class Gamma(Loss):
         mean = jnp.where(outside, 1.0, y_pred)
         loss = _log_ratio(mean, y_true) + (y_true - mean) / mean
         return jnp.where(outside, jnp.inf, loss)
+
+    def information(self, y_pred: jax.Array) -> jax.Array:
+        """Return Fisher's information, one over the squared mean.
+
+        Parameters
+        ----------
+        y_pred : array
+            The predictions.
+
+        Returns
+        -------
+        array
+            Of the shape of ``y_pred``; 0 outside the domain.
+        """
+        variance = jnp.where(y_pred > 0.0, y_pred, 0.0) ** 2
+        inside = variance > 0.0
+        return jnp.where(inside, 1.0 / jnp.where(inside, variance, 1.0), 0.0)
 
     def check_y(self, y: ArrayLike) -> None:
         """Check that the response is positive.
@@ -156,6 +190,23 @@ class LogLoss(Loss):
         positive = y_true * jnp.log(jnp.where(y_true > 0.0, p, 1.0))
         negative = (1.0 - y_true) * jnp.log1p(-jnp.where(y_true < 1.0, p, 0.0))
         return jnp.where(outside, jnp.inf, -positive - negative)
+
+    def information(self, y_pred: jax.Array) -> jax.Array:
+        """Return Fisher's information, one over p (1 - p).
+
+        Parameters
+        ----------
+        y_pred : array
+            The predictions.
+
+        Returns
+        -------
+        array
+            Of the shape of ``y_pred``; 0 outside the domain.
+        """
+        variance = y_pred * (1.0 - y_pred)
+        inside = variance > 0.0
+        return jnp.where(inside, 1.0 / jnp.where(inside, variance, 1.0), 0.0)
 
     def check_y(self, y: ArrayLike) -> None:
         """Check that the response is in [0, 1].

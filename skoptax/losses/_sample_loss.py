@@ -131,6 +131,34 @@ class SampleLoss:
         y_true, _, weight = self._items(state)
         return lambda y_pred: self._shares(y_true, y_pred, weight)
 
+    def information_at(self, state: Any) -> Callable[[Any], Any]:
+        """Return each share's expected second derivative as a function of predictions.
+
+        Parameters
+        ----------
+        state : pytree
+            Where to take the weights from.
+
+        Returns
+        -------
+        callable
+            It returns an array of the predictions' shape, or ``None`` where the loss
+            does not know its expectation.
+        """
+        y_true, _, weight = self._items(state)
+        share = jnp.ones(y_true.shape[:1]) if weight is None else jnp.asarray(weight)
+
+        def information(y_pred: Any) -> Any:
+            if not hasattr(self.sample_loss, "information"):
+                return None
+            found = self.sample_loss.information(y_pred)
+            if found is None:
+                return None
+            shares = number_like(share / jnp.sum(share), found)
+            return found * shares.reshape(-1, *[1] * (y_true.ndim - 1))
+
+        return information
+
     def others(self, state: Any) -> None:
         """Return what there is besides the losses: nothing.
 

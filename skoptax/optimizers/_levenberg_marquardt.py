@@ -33,6 +33,8 @@ from ._linearisation import FEW_COLUMNS, Linearisation, flat_bound, held_at, lin
 OWNER = "levenberg_marquardt"
 # A step that gains less than this share of what was predicted is not taken.
 _ENOUGH = 1e-4
+# A gradient of more than this share of the last one is hardly smaller.
+_HARDLY = 0.3
 # So many units in the last place of what the objective is summed from may be noise.
 _ULPS = 8
 
@@ -52,6 +54,9 @@ class LevenbergMarquardtState(NamedTuple):
         Whether the last update found a step; if not, it is zero.
     trials : int
         How many steps were tried in all.
+    slope : array of shape (p,)
+        The scaled gradient that the last step started from, if that step was too small
+        for the objective to judge it; else zero.
     """
 
     damping: Array
@@ -59,6 +64,7 @@ class LevenbergMarquardtState(NamedTuple):
     scale: Array
     accepted: Array
     trials: Array
+    slope: Array
 
 
 class _Model(NamedTuple):
@@ -92,6 +98,7 @@ class _Trial(NamedTuple):
     growth: Array
     point: Array
     accepted: Array
+    in_noise: Array  # the objective cannot judge it
     tries: Array
 
 
@@ -204,6 +211,7 @@ def levenberg_marquardt(
             scale=jnp.zeros_like(flat),
             accepted=jnp.asarray(True),
             trials=jnp.asarray(0, jnp.int32),
+            slope=jnp.zeros_like(flat),
         )
 
     def update(
@@ -255,6 +263,9 @@ def levenberg_marquardt(
             flat_bound(lower, params),
             flat_bound(upper, params),
         )
+        slope = gradient / place.unit
+        damping = _after_overshoot(state, slope)
+        state = state._replace(damping=damping)
         end = _search(objective, place, gradient, linearisation, state, max_trials)
         eps = jnp.finfo(point.dtype).eps
         new_state = LevenbergMarquardtState(
@@ -263,6 +274,7 @@ def levenberg_marquardt(
             scale=scale,
             accepted=end.accepted,
             trials=state.trials + end.tries,
+            slope=jnp.where(end.accepted & end.in_noise, slope, 0),
         )
         return unravel(end.point - point), new_state
 
@@ -309,6 +321,20 @@ def find_state(state: PyTree) -> LevenbergMarquardtState | None:
     return next(filter(is_one, jax.tree.leaves(state, is_leaf=is_one)), None)
 
 
+@own
+def _after_overshoot(state: LevenbergMarquardtState, slope: Array) -> Array:
+    """Return the damping, raised if the last step went too far.
+
+    Where the objective's fall is lost in rounding error only the gradient can tell:
+    it has turned round, and is hardly smaller. That is so where the curvature that
+    Gauss and Newton leave out is as large as what they keep.
+    """
+    turned = (slope @ state.slope) < 0
+    hardly = (slope @ slope) > _HARDLY**2 * (state.slope @ state.slope)
+    raised = jnp.maximum(100 * state.damping, 1e-3)
+    return jnp.where(turned & hardly, raised, state.damping)
+
+
 def _search(
     objective: Callable[[Array], Array],
     place: _Place,
@@ -337,6 +363,7 @@ def _search(
         state.damping,
         state.growth,
         place.point,
+        jnp.asarray(False),
         jnp.asarray(False),
         jnp.asarray(0, jnp.int32),
     )
@@ -431,5 +458,6 @@ def _judge(
         growth=jnp.where(accepted, 2.0, 2 * trial.growth),
         point=jnp.where(accepted, new, trial.point),
         accepted=accepted,
+        in_noise=in_noise,
         tries=trial.tries + 1,
     )

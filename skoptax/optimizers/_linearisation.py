@@ -72,6 +72,7 @@ def linearise(
     point: Array,
     *,
     others: tuple[Array, Array] | None = None,
+    information: Callable[[Array], Array | None] | None = None,
     lower: Array | None = None,
     upper: Array | None = None,
     forward: bool = False,
@@ -89,6 +90,9 @@ def linearise(
         Where.
     others : tuple of array or None
         Gradient, of shape (p,), and Hessian, of shape (p, p), of what else there is.
+    information : callable, optional
+        From predictions to what is to stand for the losses' second derivatives, an
+        array of the same shape, or ``None`` for these themselves.
     lower, upper : array of shape (p,), optional
         Bounds.
     forward : bool, default=False
@@ -111,9 +115,13 @@ def linearise(
     """
     predictions, jacobian = _jacobian(predict, point, forward)
     # The loss of a prediction depends on no other one: its Hessian is diagonal.
-    slope, bend = jax.jvp(
-        jax.grad(summed), (predictions,), (jnp.ones_like(predictions),)
-    )
+    bend = None if information is None else information(predictions)
+    if bend is None:
+        slope, bend = jax.jvp(
+            jax.grad(summed), (predictions,), (jnp.ones_like(predictions),)
+        )
+    else:
+        slope = jax.grad(summed)(predictions)
     return _assemble(
         jnp.ravel(predictions),
         jnp.ravel(slope),

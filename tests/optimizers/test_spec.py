@@ -92,6 +92,8 @@ def test_every_factory_builds_and_steps(name):
         return
     spec = resolve_optimizer(name, None, None, "a test")
     assert isinstance(spec, OptimizerSpec)
+    if spec.looks:  # it needs predictions; see test_levenberg_marquardt
+        return
     x = np.full((2, 2), 3.0, np.float32)
     moved = step(spec, jnp.asarray(x), n=2)
     assert moved.shape == x.shape
