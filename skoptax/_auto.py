@@ -18,7 +18,7 @@ from ._state import is_free
 from .losses import Loss
 
 # From so many free parameters on, L-BFGS is faster.
-MANY_PARAMETERS = 500
+MANY_PARAMETERS = 100
 
 
 def choose_optimizer(objective: Objective, spec: Any) -> str:
@@ -36,7 +36,7 @@ def choose_optimizer(objective: Objective, spec: Any) -> str:
     str
         ``"lm"`` if the loss is one of :mod:`skoptax.losses`, or a subclass, with
         curvature, penalty and priors have no kinks, and the free parameters have
-        fewer than 500 entries; else ``"lbfgs"``. Of a function, be it loss, penalty or
+        fewer than 100 entries; else ``"lbfgs"``. Of a function, be it loss, penalty or
         prior, nothing is known, so it counts as having none or some.
     """
     parameters = jax.tree.leaves(spec, is_leaf=is_parameter)

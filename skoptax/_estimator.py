@@ -78,7 +78,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         The name of an Optax optimiser, a factory such as `optax.adamw`, or a
         finished transformation (which cannot be pickled). ``"auto"`` is
         Levenberg-Marquardt, ``"lm"``, if the loss is one of :mod:`skoptax.losses` with
-        curvature, penalty and priors have no kinks, and fewer than 500 entries are
+        curvature, penalty and priors have no kinks, and fewer than 100 entries are
         free; else L-BFGS.
     learning_rate : float or callable, default=None
         The step size, positive, or an Optax schedule. ``None`` is the factory's
