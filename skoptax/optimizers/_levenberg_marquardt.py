@@ -40,31 +40,82 @@ _ULPS = 8
 
 
 class LevenbergMarquardtState(NamedTuple):
-    """What the optimiser remembers.
+    """What the optimiser remembers, in two arrays.
 
     Parameters
     ----------
-    damping : scalar
-        Lambda, relative to the scaled curvature; adapted by the gain ratio.
-    growth : scalar
-        What the damping is multiplied by after a trial that fails.
-    scale : array of shape (p,)
-        The largest norm so far of each column of the weighted Jacobian.
-    accepted : bool
-        Whether the last update found a step; if not, it is zero.
-    trials : int
-        How many steps were tried in all.
-    slope : array of shape (p,)
-        The scaled gradient that the last step started from, if that step was too small
-        for the objective to judge it; else zero.
+    numbers : array of shape (4,)
+        ``damping``, ``growth``, ``accepted`` and ``trials``.
+    vectors : array of shape (2, p)
+        ``scale`` and ``slope``.
     """
 
-    damping: Array
-    growth: Array
-    scale: Array
-    accepted: Array
-    trials: Array
-    slope: Array
+    # A compiled loop's call takes longer with each array.
+    numbers: Array
+    vectors: Array
+
+    @classmethod
+    def of(
+        cls,
+        damping: Any,
+        growth: Any,
+        accepted: Any,
+        trials: Any,
+        scale: Array,
+        slope: Array,
+    ) -> LevenbergMarquardtState:
+        """Return the state with these quantities.
+
+        Parameters
+        ----------
+        damping, growth, accepted, trials : scalar
+            See the properties.
+        scale, slope : array of shape (p,)
+            See the properties.
+
+        Returns
+        -------
+        LevenbergMarquardtState
+            In the data type of ``scale``.
+        """
+        numbers = [
+            jnp.asarray(x).astype(scale.dtype)
+            for x in (damping, growth, accepted, trials)
+        ]
+        return cls(jnp.stack(numbers), jnp.stack([scale, slope]))
+
+    @property
+    def damping(self) -> Array:
+        """Lambda, relative to the scaled curvature; adapted by the gain ratio."""
+        return self.numbers[0]
+
+    @property
+    def growth(self) -> Array:
+        """What the damping is multiplied by after a trial that fails."""
+        return self.numbers[1]
+
+    @property
+    def accepted(self) -> Array:
+        """Whether the last update found a step; if not, it is zero."""
+        return self.numbers[2] > 0
+
+    @property
+    def trials(self) -> Array:
+        """How many steps were tried in all."""
+        return self.numbers[3].astype(jnp.int32)
+
+    @property
+    def scale(self) -> Array:
+        """The largest norm so far of each column of the weighted Jacobian."""
+        return self.vectors[0]
+
+    @property
+    def slope(self) -> Array:
+        """The scaled gradient that the last step started from, or zero.
+
+        It is zero unless the objective could not judge that step.
+        """
+        return self.vectors[1]
 
 
 class _Model(NamedTuple):
@@ -205,14 +256,8 @@ def levenberg_marquardt(
 
     def init(params: PyTree) -> LevenbergMarquardtState:
         flat, _ = ravel_pytree(params)
-        return LevenbergMarquardtState(
-            damping=jnp.asarray(initial_damping, flat.dtype),
-            growth=jnp.asarray(2.0, flat.dtype),
-            scale=jnp.zeros_like(flat),
-            accepted=jnp.asarray(True),
-            trials=jnp.asarray(0, jnp.int32),
-            slope=jnp.zeros_like(flat),
-        )
+        zero = jnp.zeros_like(flat)
+        return LevenbergMarquardtState.of(initial_damping, 2.0, True, 0, zero, zero)
 
     def update(
         updates: PyTree,
@@ -265,15 +310,16 @@ def levenberg_marquardt(
         )
         slope = gradient / place.unit
         damping = _after_overshoot(state, slope)
-        state = state._replace(damping=damping)
-        end = _search(objective, place, gradient, linearisation, state, max_trials)
+        end = _search(
+            objective, place, gradient, linearisation, damping, state.growth, max_trials
+        )
         eps = jnp.finfo(point.dtype).eps
-        new_state = LevenbergMarquardtState(
+        new_state = LevenbergMarquardtState.of(
             damping=jnp.clip(end.damping, eps**2, 1 / eps),
             growth=jnp.where(end.accepted, end.growth, 2.0),
-            scale=scale,
             accepted=end.accepted,
             trials=state.trials + end.tries,
+            scale=scale,
             slope=jnp.where(end.accepted & end.in_noise, slope, 0),
         )
         return unravel(end.point - point), new_state
@@ -340,7 +386,8 @@ def _search(
     place: _Place,
     gradient: Array,
     here: Linearisation,
-    state: LevenbergMarquardtState,
+    damping: Array,
+    growth: Array,
     most: Any,
 ) -> _Trial:
     """Try ever shorter steps until one is accepted."""
@@ -360,8 +407,8 @@ def _search(
         return _judge(model, trial, new, place, objective(new[0]))
 
     start = _Trial(
-        state.damping,
-        state.growth,
+        damping,
+        growth,
         place.point,
         jnp.asarray(False),
         jnp.asarray(False),
