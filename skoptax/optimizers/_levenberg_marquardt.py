@@ -28,7 +28,14 @@ from .._tracing import own
 from .._typing import PyTree
 from .._validation import check_integer, check_real
 from ..exceptions import InvalidParameterError
-from ._linearisation import FEW_COLUMNS, Linearisation, flat_bound, held_at, linearise
+from ._linearisation import (
+    FEW_COLUMNS,
+    Linearisation,
+    flat_bound,
+    held_at,
+    linearise,
+    while_loop,
+)
 
 OWNER = "levenberg_marquardt"
 # A step that gains less than this share of what was predicted is not taken.
@@ -414,7 +421,7 @@ def _search(
         jnp.asarray(False),
         jnp.asarray(0, jnp.int32),
     )
-    return jax.lax.while_loop(
+    return while_loop(
         lambda trial: ~trial.accepted & (trial.tries < most), attempt, start
     )
 
@@ -434,7 +441,7 @@ def _proposal(model: _Model, damping: Array, place: _Place) -> tuple[Array, Arra
         jnp.zeros_like(place.point),
         jnp.asarray(True),
     )
-    step = jax.lax.while_loop(lambda active: active.grows, solve, start).step
+    step = while_loop(lambda active: active.grows, solve, start).step
     target = place.point + step / place.unit
     new = target
     if place.lower is not None:

@@ -140,6 +140,8 @@ def _computed_once(function: Callable[[], T], point: Array) -> T:
     A compiler for CPUs would compute it again for each use: the model several times
     a step, and for each column of its Jacobian.
     """
+    if not isinstance(point, jax.core.Tracer):
+        return function()
     trees: list[Any] = []
 
     def leaves() -> list[Array]:
@@ -254,6 +256,34 @@ def _positive_root(curvature: Array) -> Array:
     size = jnp.where(size > 0, size, 1)
     values, vectors = jnp.linalg.eigh(curvature / size / size[:, None])
     return jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T * size
+
+
+def while_loop(goes_on: Callable[[T], Any], body: Callable[[T], T], start: T) -> T:
+    """Run a loop: `jax.lax.while_loop`, or Python's outside of a compiled function.
+
+    There, JAX would compile a loop anew at each call, since its functions are new.
+
+    Parameters
+    ----------
+    goes_on : callable
+        From the carry to a bool.
+    body : callable
+        From the carry to the next one.
+    start : pytree of arrays
+        The carry.
+
+    Returns
+    -------
+    pytree of arrays
+        The first carry that it does not go on from.
+    """
+    traced = [isinstance(goes_on(start), jax.core.Tracer)]
+    traced += [isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(start)]
+    if any(traced):
+        return jax.lax.while_loop(goes_on, body, start)
+    while goes_on(start):
+        start = body(start)
+    return start
 
 
 def flat_bound(bound: PyTree | None, params: PyTree) -> Array | None:
