@@ -135,11 +135,10 @@ def test_singular_names_entries():
     [
         (Parameter(value=1.0, free=False), 1.0),
         (Parameter(value=1.0, prior=priors.Normal(0.0, 1.0)), 1.0),
-        (Parameter(tie=lambda b: b / 2), 1.0),
         # The data want 10.
         (Parameter(value=1.0, upper=2.0), Parameter(value=1.0, upper=3.0)),
     ],
-    ids=["fixed", "prior", "tie", "bounds"],
+    ids=["fixed", "prior", "bounds"],
 )
 def test_singular_is_cured(a, b):
     assert fit(total, {"a": a, "b": b}, 10 * T + NOISE).converged_
@@ -253,6 +252,19 @@ def test_nearly_collinear_columns():
     assert estimator.status_ == "converged"
     expected = np.linalg.lstsq(design, Y, rcond=None)[0]
     assert_allclose(estimator.params_["w"], expected, rtol=1e-4)
+
+
+# DEFECT: what rounds in a narrow prior's gradient is not counted, so that this optimum,
+# exact to 14 digits, is "stalled", with a warning.
+@pytest.mark.xfail(strict=True, raises=ConvergenceWarning)
+def test_narrow_priors():
+    params = {
+        "a": Parameter(value=1.0, prior=priors.Normal(2.5, 1e-6)),
+        "r": Parameter(value=1.0, prior=priors.Normal(1.3, 1e-6)),
+    }
+    estimator = fit(decay, params)
+    assert estimator.converged_
+    assert_allclose(list(estimator.params_.values()), [2.5, 1.3], rtol=1e-9)
 
 
 def test_optimum_at_zero():

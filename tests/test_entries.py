@@ -97,8 +97,9 @@ def test_values_are_the_users():
     found, names = read(state)
     assert names == sorted(state) == ["log", "logit", "prior", "scaled"]
     assert_array_equal(found.values, [3, 0.25, 0.5, 50])
-    assert_array_equal(found.lower, [1, 0, 0, -INF])
-    assert_array_equal(found.upper, [INF, 1, 1, 100])
+    # A prior's support is a bound, a transform's range is none.
+    assert_array_equal(found.lower, [1, -INF, 0, -INF])
+    assert_array_equal(found.upper, [INF, INF, 1, 100])
 
 
 def test_start_stays():

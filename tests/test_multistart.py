@@ -278,10 +278,10 @@ def test_starts_within_bounds():
 
 
 def test_some_starts_are_not_finite():
-    many = fit(16)
+    many = fit()
     starts = many.starts_
     bad = starts["start__r"] > 50
-    assert 3 <= bad.sum() <= 13
+    assert bad.sum() == 2
     assert set(starts.loc[bad, "status"]) == {"non_finite"}
     assert starts.loc[bad, "loss"].isna().all()
     assert_array_equal(starts.loc[bad, "n_iter"], 0)
@@ -294,7 +294,7 @@ def test_some_starts_are_not_finite():
 # out of bounds.
 @pytest.mark.xfail(strict=True, raises=AssertionError)
 def test_values_of_a_start_that_is_not_finite():
-    starts = fit(16).starts_
+    starts = fit().starts_
     bad = starts["start__r"] > 50
     for name in ("a", "r"):
         ended = starts.loc[bad, name]
@@ -383,6 +383,30 @@ def test_starts_within_a_priors_support():
     assert starts["start__r"].between(0, 1).all()
 
 
+# DEFECT: starts are spread to ten times the start value, where a logit has no number:
+# many of them are lost, for no reason.
+@pytest.mark.xfail(strict=True, raises=AssertionError)
+def test_starts_within_a_transforms_range():
+    share = Parameter(value=0.5, transform="logit")
+    adam = {"optimizer": "adam", "learning_rate": 0.02, "max_steps": 10}
+    starts = fit(16, params={"a": share, "r": 0.5}, **adam).starts_
+    assert starts["start__a"].between(0, 1).all()
+    assert not (starts["status"] == "non_finite").any()
+
+
+# DEFECT: the columns of these parameters are overwritten. (In history_ they are called
+# params__loss and so on.)
+@pytest.mark.xfail(strict=True, raises=AssertionError)
+def test_parameters_called_as_columns():
+    def model(t, loss, status):
+        return loss * jnp.exp(-status * t)
+
+    params = {"loss": 1.0, "status": 0.5}
+    many = OptaxEstimator(model, params, n_starts=2, random_state=0).fit(X, Y)
+    assert many.starts_.shape == (2, 7)
+    assert (many.starts_["loss"] == many.loss_).any()
+
+
 def test_weights():
     weights = np.r_[np.ones(15), np.zeros(5)]
     estimator = fit()
@@ -442,11 +466,14 @@ def test_pickle_and_clone():
 
 
 def test_grid_search_over_n_starts():
-    estimator = OptaxEstimator(decay, box(1.0, 60.0), random_state=0)
-    search = GridSearchCV(estimator, {"n_starts": [4, 8]}, cv=2)
+    estimator = OptaxEstimator(decay, box(), random_state=0)
+    search = GridSearchCV(estimator, {"n_starts": [1, 8]}, cv=2)
     search.fit(X, Y)
+    # There is one optimum only.
+    assert_allclose(np.diff(search.cv_results_["mean_test_score"]), 0, atol=1e-9)
     assert_allclose(search.best_estimator_.params_["r"], fit(1).params_["r"])
-    assert len(search.best_estimator_.starts_) == search.best_params_["n_starts"]
+    best = search.best_estimator_
+    assert hasattr(best, "starts_") == (search.best_params_["n_starts"] == 8)
 
 
 def test_one_start_has_no_table():

@@ -120,6 +120,26 @@ def test_negative_curvature_is_left_out():
     assert np.abs(root.T @ root - with_it).max() > 0.1
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_information_in_place_of_the_second_derivative(known):
+    @jax.jit
+    def of(point):
+        return linearise(
+            curve,
+            lambda f: jnp.sum(LOSSES["poisson"][0](f)),
+            point,
+            information=lambda f: 1 / f if known else None,
+        )
+
+    gradient, found = of(POINT)
+    f, J = parts(POINT)
+    _, first, second = LOSSES["poisson"]
+    bend = 1 / f if known else second(f)
+    assert_allclose(gradient, J.T @ first(f), rtol=1e-11)
+    assert_allclose(found.root.T @ found.root, J.T @ (bend[:, None] * J), rtol=1e-11)
+    assert_allclose(found.scale, np.sqrt(np.sum(bend * f**2)), rtol=1e-12)
+
+
 def test_predictions_of_any_shape():
     @jax.jit
     def table(point):
