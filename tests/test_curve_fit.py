@@ -498,7 +498,7 @@ def test_errors(arguments, message):
         {"f": lambda t: t, "p0": [1.0]},
         {"p0": ["a", "b"]},
     ],
-    ids=lambda a: str(a),
+    ids=lambda a: "-".join(a),
 )
 def test_errors_that_are_missing(arguments):
     with pytest.raises(InvalidParameterError):
