@@ -40,8 +40,13 @@ def choose_optimizer(objective: Objective, spec: Any) -> str:
         prior, nothing is known, so it counts as having none or some.
     """
     parameters = jax.tree.leaves(spec, is_leaf=is_parameter)
-    free = sum(np.size(p.value) for p in parameters if is_free(p))
-    terms = [objective.penalty, *(p.prior for p in parameters)]
+    free = sum(
+        int(np.sum(np.broadcast_to(p.free, np.shape(p.value))))
+        for p in parameters
+        if is_free(p)
+    )
+    moving = [p for p in parameters if is_free(p) or p.tie is not None]
+    terms = [objective.penalty, *(p.prior for p in moving)]
     smooth = all(getattr(term, "is_smooth", term is None) for term in terms)
     curved = isinstance(objective.loss, Loss) and objective.has_curvature
     return "lm" if curved and smooth and free < MANY_PARAMETERS else "lbfgs"

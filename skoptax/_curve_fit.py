@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import Bounds
+from sklearn.utils.validation import check_is_fitted
 
 from ._estimator import OptaxEstimator
 from ._parameter import Parameter
@@ -26,10 +27,8 @@ class CurveFit(OptaxEstimator):
 
     Attributes
     ----------
-    popt : ndarray of shape (p,)
-        The fitted parameters in the order of the function's arguments.
     pcov : ndarray of shape (p, p)
-        Their covariance; infinite where the data do not determine them.
+        The covariance of `popt`; infinite where the data do not determine it.
 
     See Also
     --------
@@ -46,8 +45,36 @@ class CurveFit(OptaxEstimator):
     {'slope': 2.0}
     """
 
-    popt: np.ndarray
     pcov: np.ndarray
+
+    @property
+    def popt(self) -> np.ndarray:
+        """The fitted parameters in the order of the function's arguments."""
+        check_is_fitted(self)
+        return np.array([self.params_[name] for name in self.params_], float)
+
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> CurveFit:
+        """Fit anew, to other data: then there is no `pcov`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, k)
+            As for :class:`skoptax.OptaxEstimator`.
+        y : array-like of shape (n,)
+            Responses.
+        sample_weight : array-like of shape (n,), default=None
+            Weights.
+
+        Returns
+        -------
+        CurveFit
+            This estimator.
+        """
+        super().fit(X, y, sample_weight)
+        self.__dict__.pop("pcov", None)
+        return self
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield `popt` and `pcov`."""
@@ -66,13 +93,19 @@ class _Curve:
     def __signature__(self) -> inspect.Signature:
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         return inspect.Signature(
-            [inspect.Parameter(name, kind) for name in ("X", *self.names)]
+            [inspect.Parameter(name, kind) for name in (self._first, *self.names)]
         )
 
-    def __call__(self, X: Any, *values: Any, **named: Any) -> Any:
+    @property
+    def _first(self) -> str:
+        """What the first argument is called: the only column, or the matrix."""
+        return "_x" if self.is_flat else "X"
+
+    def __call__(self, *values: Any, **named: Any) -> Any:
         """Call the function as SciPy does."""
-        values += tuple(named[name] for name in self.names[len(values) :])
-        return self.function(X[:, 0] if self.is_flat else X.T, *values)
+        names = (self._first, *self.names)
+        x, *others = values + tuple(named[name] for name in names[len(values) :])
+        return self.function(x if self.is_flat else x.T, *others)
 
 
 def curve_fit(
@@ -93,7 +126,7 @@ def curve_fit(
         ``f(x, a, b, ...) -> array``, in JAX: `jax.numpy` in place of `numpy`.
     x : array-like of shape (n,) or (k, n)
         What ``f`` gets as its first argument, as it is.
-    y : array-like of shape (n,)
+    y : array-like of shape (n,) or (n, m)
         Responses.
     p0 : array-like of shape (p,), default=None
         Start values. ``None`` is the middle between two finite bounds, 1 away from a
@@ -158,12 +191,20 @@ def curve_fit(
     >>> print(popt.round(2), np.sqrt(np.diag(pcov)).round(3))
     [2.5 1.3] [0.007 0.007]
     """
-    refuse_strings(x, "x")
-    inputs = np.asarray(x)
+    inputs = _array("x", x, "an array of shape (n,) or (k, n)")
+    refuse_strings(inputs, "x")
+    responses = _array("y", y, "an array of shape (n,) or (n, m)")
+    if not isinstance(absolute_sigma, (bool, np.bool_)):
+        raise invalid("absolute_sigma", OWNER, "a bool", absolute_sigma)
     if inputs.ndim not in (1, 2):
         raise invalid("x", OWNER, "an array of shape (n,) or (k, n)", x)
     matrix = inputs[:, None] if inputs.ndim == 1 else inputs.T
     names = _parameter_names(f, p0)
+    if inputs.ndim == 2 and "X" in names:
+        raise InvalidParameterError(
+            "With x of shape (k, n), the parameters of f must not be called 'X', which "
+            "is what estimators call the inputs. Rename it."
+        )
     lower, upper = _read_bounds(bounds, len(names))
     start = _start(p0, lower, upper, len(names))
     taken = sorted({"model", "params", "inputs"} & set(settings))
@@ -178,27 +219,41 @@ def curve_fit(
     }
     estimator = CurveFit(_Curve(f, names, inputs.ndim == 1), spec, **settings)
     weights = _weights(sigma, len(matrix))
-    estimator.fit(matrix, y, weights)
-    estimator.popt = np.array([estimator.params_[name] for name in names])
+    estimator.fit(matrix, responses, weights)
     estimator.pcov = _covariance(
-        estimator, spec, matrix, y, weights, bool(absolute_sigma)
+        estimator, spec, matrix, responses, weights, bool(absolute_sigma)
     )
     return estimator
 
 
+def _array(name: str, value: Any, must: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise invalid(name, OWNER, must, value) from error
+
+
+def _numbers(name: str, value: Any, must: str) -> np.ndarray:
+    try:
+        return np.asarray(value, float)
+    except (TypeError, ValueError) as error:
+        raise invalid(name, OWNER, must, value) from error
+
+
 def _parameter_names(f: Callable[..., Any], p0: Any) -> tuple[str, ...]:
+    if not callable(f):
+        raise invalid("f", OWNER, "a function f(x, a, b, ...)", f)
+    arguments, is_readable = [], True
     try:
         arguments = list(inspect.signature(f).parameters.values())[1:]
     except (TypeError, ValueError):
-        arguments = []
-        if not callable(f):
-            raise invalid("f", OWNER, "a function f(x, a, b, ...)", f) from None
+        is_readable = False
     named = [
         p.name
         for p in arguments
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    takes_any = any(p.kind is p.VAR_POSITIONAL for p in arguments) or not arguments
+    takes_any = not is_readable or any(p.kind is p.VAR_POSITIONAL for p in arguments)
     if p0 is None:
         if takes_any or not named:
             raise InvalidParameterError(
@@ -206,13 +261,15 @@ def _parameter_names(f: Callable[..., Any], p0: Any) -> tuple[str, ...]:
                 "Give p0."
             )
         return tuple(named)
-    count = np.size(p0)
+    count = np.size(_numbers("p0", p0, "a number for each parameter"))
     if not takes_any and count != len(named):
         required = [p for p in arguments if p.default is p.empty]
         if not len(required) <= count <= len(named):
             raise invalid(
                 "p0", OWNER, f"of length {len(named)}, one for each of {named}", p0
             )
+    if not takes_any and not named:
+        raise invalid("f", OWNER, "a function f(x, a, b, ...)", f)
     return tuple(named[:count]) + tuple(f"p{i}" for i in range(len(named), count))
 
 
@@ -227,6 +284,8 @@ def _read_bounds(bounds: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
         )
     except (TypeError, ValueError) as error:
         raise invalid("bounds", OWNER, must, bounds) from error
+    if not np.all((lower < np.inf) & (upper > -np.inf)):  # NaN is neither
+        raise invalid("bounds", OWNER, must, bounds)
     return lower, upper
 
 
@@ -248,8 +307,7 @@ def _finite(bound: float) -> float | None:
 def _weights(sigma: Any, n: int) -> np.ndarray | None:
     if sigma is None:
         return None
-    refuse_strings(sigma, "sigma")
-    errors = np.asarray(sigma, float)
+    errors = _numbers("sigma", sigma, f"positive, a number or {n} of them")
     if errors.ndim == 2:
         raise invalid(
             "sigma",
@@ -272,9 +330,26 @@ def _covariance(
     weights: np.ndarray | None,
     absolute_sigma: bool,
 ) -> np.ndarray:
-    n, p = len(X), len(estimator.popt)
-    total = float(n if weights is None else np.sum(weights))
-    root = _curvature_root(estimator, spec, X, y, weights)
+    p = len(spec)
+    loss = resolve_loss(estimator.loss, OWNER)
+    if not getattr(loss, "has_curvature", True):
+        return np.full((p, p), np.inf)
+    root = _curvature_root(estimator, spec, X, y, weights).astype(float)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _inverse(estimator, loss, root, X, y, weights, absolute_sigma)
+
+
+def _inverse(
+    estimator: CurveFit,
+    loss: Any,
+    root: np.ndarray,
+    X: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray | None,
+    absolute_sigma: bool,
+) -> np.ndarray:
+    n, p = y.size, root.shape[1]
+    total = float(len(y) if weights is None else np.sum(weights))
     norms = np.linalg.norm(root, axis=0)
     if np.any(norms == 0) or not np.all(np.isfinite(root)):
         return np.full((p, p), np.inf)
@@ -283,9 +358,11 @@ def _covariance(
         return np.full((p, p), np.inf)
     half = rows.T / sizes / norms[:, None]
     covariance = half @ half.T / total
-    is_squares = isinstance(resolve_loss(estimator.loss, OWNER), SquaredError)
-    if is_squares and not absolute_sigma:
+    if isinstance(loss, SquaredError) and not absolute_sigma:
         squares = 2 * total * estimator.loss_
+        if estimator.penalty is not None:  # which is a part of the objective
+            of_rows = ((y - estimator.predict(X)) ** 2).reshape(len(y), -1).sum(axis=1)
+            squares = np.sum(of_rows * (1 if weights is None else weights))
         covariance = covariance * (squares / (n - p) if n > p else np.inf)
     return np.asarray(covariance)
 

@@ -26,6 +26,7 @@ from ._parameter import Parameter, is_parameter
 from ._programs import PROGRAMS, Program
 from ._state import is_free
 from ._structure import Numbers, joined, separate
+from ._transforms import Logit
 from ._typing import PyTree
 from ._unpacking import build_state, internal_start, user_values
 from ._validation import shorten
@@ -442,6 +443,29 @@ class Run:
             values = separate(self._structure, self._numbers)["values"]
         free = jax.tree.map(np.asarray, values)
         return read_entries(self._structure, self._numbers, free)
+
+    def start_box(self) -> Entries:
+        """Return the start, and within which bounds others may be drawn."""
+        entries = self.entries()
+        values = self._structure.split(
+            separate(self._structure, self._numbers)["values"]
+        )
+        is_share = np.concatenate(
+            [
+                np.full(
+                    np.size(x), isinstance(self._structure.leaves[i].transform, Logit)
+                )
+                for i, x in values.items()
+            ]
+        )
+        # Not at the very ends, which the transform takes to infinity.
+        edge = np.finfo(entries.values.dtype).eps
+        return entries._replace(
+            lower=np.where(is_share, np.maximum(entries.lower, edge), entries.lower),
+            upper=np.where(
+                is_share, np.minimum(entries.upper, 1 - edge), entries.upper
+            ),
+        )
 
     def stacked(self, rows: np.ndarray) -> Any:
         """Return many states' free values as the packed numbers hold those of one.

@@ -25,6 +25,9 @@ _CLEAR = 1e-5
 # A parameter has run away if it is so many times as large as at its start, and no
 # other value of its size changes the objective by more than this share.
 _FAR, _FLAT = 1e3, 1e-4
+# Of an exact fit nothing is left to have a share of: then predictions must not change
+# by more than the root of so many epsilons.
+_EXACT = 1e4
 # In a null direction, the parameters with so large a part are named.
 _PART = 0.1
 
@@ -42,6 +45,16 @@ class Undetermined(NamedTuple):
     without_influence: np.ndarray
     run_away: np.ndarray
     confounded: np.ndarray
+
+    def status(self, status: str) -> str | None:
+        """Return the status that follows from it, if any, given the loop's."""
+        if len(self.run_away):
+            return "diverging"
+        if len(self.without_influence):
+            return "plateau"
+        if len(self.confounded) and status == "converged":
+            return "singular"
+        return None
 
 
 def find_undetermined(
@@ -77,7 +90,7 @@ def find_undetermined(
           predictions by less than rounding does.
         - Run away: it has grown a thousandfold, and a change by its own size, all
           others following, raises the objective by less than one part in 10,000 or
-          changes predictions by less than the root of the working precision.
+          changes predictions by less than 100 times the root of epsilon.
         - Confounded: the columns of the Jacobian, scaled to norm 1, are linearly
           dependent to working precision, and these take part.
     """
@@ -104,7 +117,7 @@ def find_undetermined(
             inverse = np.linalg.pinv(columns, rcond=eps)
             spread = np.linalg.norm(inverse, axis=1) / norms[kept]
             rise = 0.5 * (widths[kept] / spread) ** 2
-            flat = max(_FLAT * abs(value), eps * scale**2)
+            flat = max(_FLAT * abs(value), _EXACT * eps * scale**2)
             run_away = kept[far & (rise <= flat)]
     return Undetermined(np.flatnonzero(silent), run_away, confounded)
 
@@ -147,7 +160,8 @@ def _undetermined_ending(run: Any, status: str) -> Ending | None:
             "'lbfgs' or 'adam', may get further.",
         )
     found = find_undetermined(*model)
-    if len(found.run_away):
+    what = found.status(status)
+    if what == "diverging":
         names = _named(run.entry_names(), found.run_away)
         return Ending(
             "diverging",
@@ -155,14 +169,14 @@ def _undetermined_ending(run: Any, status: str) -> Ending | None:
             f"depends on how large {names} gets, and falls towards a limit at "
             "infinity.",
         )
-    if len(found.without_influence):
+    if what == "plateau":
         names = _named(run.entry_names(), found.without_influence)
         return Ending(
             "plateau",
             f"Stopped after {run.step} steps on a plateau: the predictions do not "
             f"depend on {names} there.",
         )
-    if len(found.confounded) and status == "converged":
+    if what == "singular":
         names = _named(run.entry_names(), found.confounded)
         return Ending(
             "singular",

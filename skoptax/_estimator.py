@@ -356,7 +356,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             message = None
             self._starts = None
             if settings.n_starts > 1:
-                starts = draw_starts(run.entries(), settings.n_starts, problem.rng)
+                starts = draw_starts(run.start_box(), settings.n_starts, problem.rng)
                 self._starts = run_from_starts(run, starts, settings.max_steps)
             else:
                 data, message = drive(

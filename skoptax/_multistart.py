@@ -17,7 +17,7 @@ from ._assessment import CONVERGED, NON_FINITE, RUNNING, Best, Counts
 from ._batch import make_batch
 from ._diagnose import explained
 from ._driver import Run
-from ._ending import STATUS_NAMES
+from ._ending import STATUS_NAMES, find_undetermined
 from ._entries import Entries
 from ._loop import FEW_HISTORY_ROWS
 
@@ -27,6 +27,8 @@ _SEED = "rng" if "rng" in inspect.signature(qmc.Sobol).parameters else "seed"
 # Starts that still run after so many times as many steps as those that have converged
 # usually took, and after so many at least, are given up if they are above these.
 _SLOWER, _ENOUGH = 10, 100
+# The other columns of the table.
+_COLUMNS = frozenset({"loss", "status", "n_iter"})
 # How often to see whether that is so.
 _LOOK_EVERY = 64
 # Losses so close to the lowest are equal to it.
@@ -42,31 +44,64 @@ class Starts:
     names : list of str
         Of the free entries.
     starts, values : ndarray of shape (k, p)
-        Where each began and ended.
+        Where each began and ended; NaN where the objective was not finite at once.
     losses : ndarray of shape (k,)
         The objective at the end.
-    statuses : list of str
-        Why each has ended.
+    codes : ndarray of shape (k,)
+        Why each has ended, as the loop has it.
+    unfinished : str
+        The status of those that have not.
     steps : ndarray of shape (k,)
         How many each has taken.
+    models : tuple of ndarray or None
+        Of optimisers that linearise: roots of shape (k, p, p), sizes of shape (k, 3),
+        and the parameters in the space the optimiser steps in, of shape (k, p).
+    usable : ndarray of shape (k, p)
+        Which entries are free and not on a bound.
     """
 
     names: list[str]
     starts: np.ndarray
     values: np.ndarray
     losses: np.ndarray
-    statuses: list[str]
+    codes: np.ndarray
+    unfinished: str
     steps: np.ndarray
+    models: tuple[np.ndarray, np.ndarray, np.ndarray] | None
+    usable: np.ndarray
+
+    def statuses(self) -> list[str]:
+        """Return why each start has ended, as the whole fit says it."""
+        found = [STATUS_NAMES.get(int(code), self.unfinished) for code in self.codes]
+        if self.models is None:
+            return found
+        for i, status in enumerate(found):
+            if status not in ("non_finite", "abandoned"):
+                root, sizes, internal = (part[i] for part in self.models)
+                undetermined = find_undetermined(
+                    root,
+                    float(sizes[2]),
+                    float(self.losses[i]),
+                    internal,
+                    self.values[i],
+                    self.starts[i],
+                    self.usable[i],
+                )
+                found[i] = undetermined.status(status) or status
+        return found
 
     def frame(self) -> pd.DataFrame:
         """Return a DataFrame with a row for each start."""
         columns: dict[str, Any] = {
             f"start__{name}": self.starts[:, j] for j, name in enumerate(self.names)
         }
-        columns |= {name: self.values[:, j] for j, name in enumerate(self.names)}
+        columns |= {
+            f"params__{name}" if name in _COLUMNS else name: self.values[:, j]
+            for j, name in enumerate(self.names)
+        }
         columns |= {
             "loss": self.losses,
-            "status": self.statuses,
+            "status": self.statuses(),
             "n_iter": self.steps,
         }
         index = pd.RangeIndex(len(self.losses), name="start")
@@ -119,7 +154,9 @@ def _interval(entries: Entries, j: int) -> tuple[float, float]:
     if np.isfinite(low) and np.isfinite(high):
         return low, high
     value = float(entries.values[j])
-    ends = sorted((value / _SPREAD, value * _SPREAD)) if value else (-_SPREAD, _SPREAD)
+    largest = float(np.finfo(entries.values.dtype).max)
+    far = float(np.clip(value * _SPREAD, -largest, largest))
+    ends = sorted((value / _SPREAD, far)) if value else (-_SPREAD, _SPREAD)
     return max(ends[0], low), min(ends[1], high)
 
 
@@ -128,10 +165,16 @@ def _between(levels: np.ndarray, low: float, high: float) -> np.ndarray:
     if high < 0:
         return -_between(1 - levels, -high, -low)
     if low <= 0 or low == high:
-        return low + levels * (high - low)
-    grid = np.concatenate([np.linspace(low, high, 513), np.geomspace(low, high, 513)])
+        # Not by the difference, which may overflow.
+        return low * (1 - levels) + high * levels
+    ends = np.log(low), np.log(high)
+    with np.errstate(over="ignore"):  # the largest number's logarithm is rounded
+        powers = np.exp(np.linspace(*ends, 513))
+    grid = np.concatenate([np.linspace(low, high, 513), powers])
     grid = np.clip(np.sort(grid), low, high)
-    shares = (grid - low) / (high - low) + np.log(grid / low) / np.log(high / low)
+    shares = (grid - low) / (high - low) + (np.log(grid) - ends[0]) / (
+        ends[1] - ends[0]
+    )
     return np.interp(levels, shares / 2, grid)
 
 
@@ -161,8 +204,6 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
     # A start that is not finite has selected nothing.
     never = (counts.status == NON_FINITE) & (counts.step == 0)
     losses = np.where(never, np.nan, losses)
-    unfinished = "max_steps" if counts.step.max() >= max_steps else "abandoned"
-    statuses = [STATUS_NAMES.get(int(code), unfinished) for code in counts.status]
     stacked = run.stacked(starts)
 
     def lane(which: int) -> tuple[Any, Any]:
@@ -174,16 +215,28 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
     if not never.all():
         lowest = np.nanmin(losses)
         equal = losses <= lowest + _EQUAL * abs(lowest)
-        converged = np.array([status == "converged" for status in statuses])
+        converged = counts.status == CONVERGED
         best = int(np.argmax(equal & converged if (equal & converged).any() else equal))
     run.adopt(*lane(best))
 
     ends = [
-        run.entries(jax.tree.map(operator.itemgetter(i), last.selected.free)).values
+        run.entries(jax.tree.map(operator.itemgetter(i), last.selected.free))
         for i in range(len(starts))
     ]
+    models = None
+    if last.linearisation is not None:
+        parts = [x.reshape(len(starts), -1) for x in jax.tree.leaves(last.internal)]
+        models = (*last.linearisation, np.concatenate(parts, axis=1))
     return Starts(
-        run.entry_names(), starts, np.array(ends), losses, statuses, counts.step
+        names=run.entry_names(),
+        starts=starts,
+        values=np.where(never[:, None], np.nan, [end.values for end in ends]),
+        losses=losses,
+        codes=counts.status,
+        unfinished="max_steps" if counts.step.max() >= max_steps else "abandoned",
+        steps=counts.step,
+        models=models,
+        usable=np.array([~end.fixed & ~end.at_bound for end in ends]),
     )
 
 

@@ -136,15 +136,11 @@ def test_only_free_parameters_count():
     assert chosen({"w": w, "b": 1.0}, shifted, X) == "lm"
 
 
-# DEFECT: the docstrings say that free entries count. Here three of 600 are.
-@pytest.mark.xfail(strict=True, raises=AssertionError)
 def test_only_free_entries_count():
     w = Parameter(value=np.zeros(600), free=np.arange(600) < 3)
     assert chosen({"w": w}, weights, np.ones((20, 600))) == "lm"
 
 
-# DEFECT: the prior of a fixed parameter is a constant, and has no kinks.
-@pytest.mark.xfail(strict=True, raises=AssertionError)
 def test_prior_of_a_fixed_parameter():
     r = Parameter(value=0.5, free=False, prior=priors.Laplace())
     assert chosen({"a": 1.0, "r": r}) == "lm"

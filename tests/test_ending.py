@@ -90,8 +90,6 @@ def test_diverging():
     assert estimator.params_["k"] > 1e3
 
 
-# DEFECT: without noise the same runs away as far, and is called converged.
-@pytest.mark.xfail(strict=True, raises=AssertionError)
 def test_diverging_without_residuals():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -233,10 +231,6 @@ def test_large_and_small_parameters_together():
     assert_allclose(list(estimator.params_.values()), expected, rtol=1e-7)
 
 
-# DEFECT: the Jacobian of a polynomial of degree 8 has full rank (its condition is 1e6
-# with columns of norm 1), and the fit gets there, but is "stalled": products w_j x^j
-# that cancel each other round more than the predictions do.
-@pytest.mark.xfail(strict=True, raises=AssertionError)
 def test_ill_conditioned_but_determined():
     design = T[:, None] ** np.arange(9)
     estimator = fit(linear, {"w": np.zeros(9)}, inputs=design)
@@ -254,9 +248,6 @@ def test_nearly_collinear_columns():
     assert_allclose(estimator.params_["w"], expected, rtol=1e-4)
 
 
-# DEFECT: what rounds in a narrow prior's gradient is not counted, so that this optimum,
-# exact to 14 digits, is "stalled", with a warning.
-@pytest.mark.xfail(strict=True, raises=ConvergenceWarning)
 def test_narrow_priors():
     params = {
         "a": Parameter(value=1.0, prior=priors.Normal(2.5, 1e-6)),

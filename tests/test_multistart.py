@@ -150,9 +150,6 @@ def test_a_tenth_to_ten_times(found, low, high):
         assert 0.15 < np.mean(points < level) < 0.85
 
 
-# DEFECT: quotients and differences overflow, and starts become NaN or infinite, with
-# NumPy's warnings. Least far-fetched is the smallest positive number as a bound.
-@pytest.mark.xfail(strict=True, raises=(AssertionError, RuntimeWarning))
 @pytest.mark.parametrize(
     "found",
     [
@@ -290,9 +287,6 @@ def test_some_starts_are_not_finite():
     assert many.converged_
 
 
-# DEFECT: the fitted values of a start that is not finite are zero, which may even be
-# out of bounds.
-@pytest.mark.xfail(strict=True, raises=AssertionError)
 def test_values_of_a_start_that_is_not_finite():
     starts = fit().starts_
     bad = starts["start__r"] > 50
@@ -383,9 +377,6 @@ def test_starts_within_a_priors_support():
     assert starts["start__r"].between(0, 1).all()
 
 
-# DEFECT: starts are spread to ten times the start value, where a logit has no number:
-# many of them are lost, for no reason.
-@pytest.mark.xfail(strict=True, raises=AssertionError)
 def test_starts_within_a_transforms_range():
     share = Parameter(value=0.5, transform="logit")
     adam = {"optimizer": "adam", "learning_rate": 0.02, "max_steps": 10}
@@ -394,9 +385,6 @@ def test_starts_within_a_transforms_range():
     assert not (starts["status"] == "non_finite").any()
 
 
-# DEFECT: the columns of these parameters are overwritten. (In history_ they are called
-# params__loss and so on.)
-@pytest.mark.xfail(strict=True, raises=AssertionError)
 def test_parameters_called_as_columns():
     def model(t, loss, status):
         return loss * jnp.exp(-status * t)
@@ -415,9 +403,6 @@ def test_weights():
     assert_allclose(weighted.starts_[["a", "r"]], exact.starts_[["a", "r"]], rtol=1e-7)
 
 
-# DEFECT: starts_ has what the loop knows, the estimator what is made of it: a fit that
-# is "singular", "plateau" or "diverging" is "converged" or "stalled" in its own row.
-@pytest.mark.xfail(strict=True, raises=AssertionError)
 def test_status_of_a_start_is_that_of_the_fit():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -40,6 +40,9 @@ from ._linearisation import (
 OWNER = "levenberg_marquardt"
 # A step that gains less than this share of what was predicted is not taken.
 _ENOUGH = 1e-4
+# The first step is at most about so many times as long as the vector of parameters, in
+# units of the scale.
+_FAR = 10.0
 # A gradient of more than this share of the last one is hardly smaller.
 _HARDLY = 0.3
 # So many units in the last place of what the objective is summed from may be noise.
@@ -317,6 +320,11 @@ def levenberg_marquardt(
         )
         slope = gradient / place.unit
         damping = _after_overshoot(state, slope)
+        # No step is known to be good yet: none that is far longer than the parameters.
+        size = jnp.linalg.norm(place.unit * point)
+        shortest = jnp.where(size > 0, jnp.linalg.norm(slope) / (_FAR * size), 0)
+        is_first = state.trials == 0
+        damping = jnp.where(is_first, jnp.maximum(damping, shortest), damping)
         end = _search(
             objective, place, gradient, linearisation, damping, state.growth, max_trials
         )

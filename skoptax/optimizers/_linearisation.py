@@ -105,12 +105,15 @@ def linearise(
     linearisation : Linearisation
         Its ``optimality`` is
 
-        .. math:: \max_j \frac{\max(|g_j| - 4 \varepsilon \sum_i |J_{ij}\,
-            \ell''_i f_i|,\ 0)}{\sum_i |J_{ij}\, \ell'_i| + |\nabla_j R|}
+        .. math:: \max_j \frac{\max(|g_j| - 4 \varepsilon\, e_j,\ 0)}
+            {\sum_i |J_{ij}\, \ell'_i| + |\nabla_j R|}, \qquad
+            e_j = \sum_i |J_{ij}|\, \ell''_i
+            \Big(|f_i| + \tfrac14 \sum_k |J_{ik} x_k|\Big)
+            + \sum_k |\nabla^2_{jk} R\, x_k|
 
         over the parameters that are not held: what is left of the gradient's terms
-        after they have cancelled each other, beyond what the rounding of the
-        predictions leaves. It is at most 1, does not depend on anything's units, and
+        after they have cancelled each other, beyond what the rounding of predictions
+        and parameters leaves. It is at most 1, does not depend on anything's units, and
         does not get small on a plateau, where all terms do.
     """
     predictions, jacobian = _jacobian(predict, point, forward)
@@ -208,12 +211,15 @@ def _assemble(
     sizes = jnp.abs(jacobian)
     gradient = slope @ jacobian
     terms = jnp.abs(slope) @ sizes
-    rounding = jnp.abs(bend * predictions) @ sizes
+    # Predictions are rounded, and so are the parameters that they are made of.
+    spread = jnp.abs(predictions) + sizes @ jnp.abs(point) / _ULPS
+    rounding = (bend * spread) @ sizes
     rows = [jnp.sqrt(bend)[:, None] * jacobian]
     if others is not None:
         extra, curvature = others
         gradient = gradient + extra
         terms = terms + jnp.abs(extra)
+        rounding = rounding + jnp.abs(curvature) @ jnp.abs(point)
         rows.append(_positive_root(curvature))
     held = held_at(point, gradient, lower, upper)
     left = jnp.abs(gradient) - _ULPS * jnp.finfo(point.dtype).eps * rounding
