@@ -245,4 +245,5 @@ DRAWINGS: dict[str, Callable[..., bool]] = {
         }
     ),
     "many_fits": _many_fits,
+    "certified": _dots({"times": _LATER}),
 }

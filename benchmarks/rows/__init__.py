@@ -20,6 +20,7 @@ ROWS = (
     "many_fits",
     "startup",
     "padding",
+    "certified",
 )
 
 
