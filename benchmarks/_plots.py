@@ -164,6 +164,31 @@ def _long_fit(figure: Any, series: Mapping[str, Any]) -> bool:
     return True
 
 
+def _many_rows(figure: Any, series: Mapping[str, Any]) -> bool:
+    """Draw the time of a fit against the number of rows, one panel for each model."""
+    figure.set_size_inches(7.0, 3.2)
+    panels = figure.subplots(1, len(series), sharey=True, squeeze=False)[0]
+    looks = [(BLUE, "o", "-"), (ORANGE, "s", "--"), (SKY, "^", ":")]
+    for axes, (title, times) in zip(panels, series.items(), strict=True):
+        sides = [side for side in times if side != "rows"]
+        for side, (color, marker, line) in zip(sides, looks, strict=True):
+            axes.loglog(
+                times["rows"],
+                times[side],
+                color=color,
+                marker=marker,
+                linestyle=line,
+                label=_plain(side),
+                markeredgecolor=BLACK,
+            )
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("rows")
+        axes.grid(linewidth=0.3)
+    panels[0].set_ylabel("seconds")
+    panels[0].legend(frameon=False, fontsize=8)
+    return True
+
+
 def _many_fits(figure: Any, series: Mapping[str, Any]) -> bool:
     """Draw the resident memory against the number of fits."""
     resident = series["resident"]
@@ -246,4 +271,5 @@ DRAWINGS: dict[str, Callable[..., bool]] = {
     ),
     "many_fits": _many_fits,
     "certified": _dots({"times": _LATER}),
+    "many_rows": _many_rows,
 }

@@ -21,6 +21,7 @@ ROWS = (
     "startup",
     "padding",
     "certified",
+    "many_rows",
 )
 
 
