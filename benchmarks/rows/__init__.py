@@ -22,6 +22,7 @@ ROWS = (
     "padding",
     "certified",
     "many_rows",
+    "auto_rule",
 )
 
 
