@@ -20,6 +20,7 @@ PACKAGES = (
     "distributed",
     "lmfit",
     "nemos",
+    "nlsq",
     "optimistix",
     "skorch",
     "torch",

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 # Okabe and Ito's palette, ordered so that neighbours differ in lightness too.
 BLACK, ORANGE, BLUE, SKY = "#000000", "#E69F00", "#0072B2", "#9AD0F5"
 _STYLE = {
@@ -164,6 +166,36 @@ def _long_fit(figure: Any, series: Mapping[str, Any]) -> bool:
     return True
 
 
+def _panels(along: str) -> Callable[..., bool]:
+    """Return a drawing of seconds against a size, one panel for each kind of model."""
+
+    def draw(figure: Any, series: Mapping[str, Any]) -> bool:
+        figure.set_size_inches(1.5 + 2.6 * len(series), 3.2)
+        panels = figure.subplots(1, len(series), sharey=True, squeeze=False)[0]
+        looks = [(BLUE, "o", "-"), (ORANGE, "s", "--"), (SKY, "^", ":")]
+        for axes, (title, times) in zip(panels, series.items(), strict=True):
+            sides = [side for side in times if side != along]
+            for side, (color, marker, line) in zip(sides, looks, strict=True):
+                axes.loglog(
+                    times[along],
+                    # Nothing where a side did not get there.
+                    np.array(times[side], dtype=float),
+                    color=color,
+                    marker=marker,
+                    linestyle=line,
+                    label=_plain(side),
+                    markeredgecolor=BLACK,
+                )
+            axes.set_title(title, fontsize=9)
+            axes.set_xlabel(along)
+            axes.grid(linewidth=0.3)
+        panels[0].set_ylabel("seconds")
+        panels[0].legend(frameon=False, fontsize=8)
+        return True
+
+    return draw
+
+
 def _many_fits(figure: Any, series: Mapping[str, Any]) -> bool:
     """Draw the resident memory against the number of fits."""
     resident = series["resident"]
@@ -245,4 +277,7 @@ DRAWINGS: dict[str, Callable[..., bool]] = {
         }
     ),
     "many_fits": _many_fits,
+    "certified": _dots({"times": _LATER}),
+    "many_rows": _panels("rows"),
+    "auto_rule": _panels("parameters"),
 }

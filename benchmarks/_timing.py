@@ -137,6 +137,30 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
     return _compare(np.divide, above, below)
 
 
+def geometric_ratio(
+    pairs: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> Spread:
+    """Return the geometric mean of several ratios of medians.
+
+    Parameters
+    ----------
+    pairs : sequence of (sequence of float, sequence of float)
+        What is above and what is below in each ratio: one for each round, in all
+        pairs as many. The quartiles are those of the rounds' geometric means.
+
+    Returns
+    -------
+    Spread
+        Without a unit.
+    """
+    samples = np.log(np.asarray(pairs))
+    above, below = np.median(samples, axis=2).T
+    value = float(np.exp(np.mean(above - below)))
+    rounds = np.exp(np.mean(samples[:, 0] - samples[:, 1], axis=0))
+    low, high = np.percentile(rounds, [25, 75])
+    return Spread(value, min(float(low), value), max(float(high), value), len(rounds))
+
+
 def difference(above: Sequence[float], below: Sequence[float]) -> Spread:
     """Return the difference of two medians; see `ratio`.
 

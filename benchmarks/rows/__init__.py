@@ -20,6 +20,9 @@ ROWS = (
     "many_fits",
     "startup",
     "padding",
+    "certified",
+    "many_rows",
+    "auto_rule",
 )
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 
 from skoptax import OptaxEstimator
-from skoptax._programs import Program
 
 from .. import _curve_fits
+from .._program_calls import program_calls
 from .._records import Row, Unavailable
 from .._timing import difference, interleave, ratio, summary
 from .._workloads import START, HandWritten, decay, decay_data
@@ -54,7 +53,7 @@ def measure(row: Row, smoke: bool) -> None:
     times = interleave(
         {
             "fit": lambda: estimator.fit(X, y),
-            "program": _programs_of(lambda: estimator.fit(X, y)),
+            "program": program_calls(lambda: estimator.fit(X, y)),
             "by hand": lambda: loop.fit(START, RATE, X[:, 0], y),
             "predict": lambda: estimator.predict(X),
         },
@@ -78,32 +77,6 @@ def measure(row: Row, smoke: bool) -> None:
     row.figure("the loop written by hand", summary(times["by hand"]).times(1e3), "ms")
     row.figure("`predict`", summary(times["predict"]).times(1e3), "ms")
     _peers(row, X, y, steps, by_hand, smoke)
-
-
-def _programs_of(fit: Callable[[], Any]) -> Callable[[], None]:
-    """Return a function that makes the calls of compiled programs that a fit makes.
-
-    Nothing but the calls: their arguments are kept from one fit.
-    """
-    calls: list[tuple[Program, tuple[Any, ...]]] = []
-    original = Program.__call__
-
-    def noted(self: Program, *arguments: Any) -> Any:
-        calls.append((self, arguments))
-        return original(self, *arguments)
-
-    Program.__call__ = noted
-    try:
-        fit()
-    finally:
-        Program.__call__ = original
-
-    def run() -> None:
-        with jax.enable_x64(True):
-            for program, arguments in calls:
-                jax.block_until_ready(program(*arguments))
-
-    return run
 
 
 def _peers(
