@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ._structure import Numbers, Structure, separate
@@ -82,7 +83,8 @@ def entry_names(structure: Structure, values: PyTree) -> list[str]:
         In the order of the entries.
     """
     names = []
-    for i, value in structure.split(values).items():
+    # NumPy's: a slice on the device would be a program of its own.
+    for i, value in structure.split(jax.tree.map(np.asarray, values)).items():
         name = structure.leaves[i].name
         if not np.shape(value):
             names.append(name)

@@ -235,7 +235,8 @@ def test_ill_conditioned_but_determined():
     design = T[:, None] ** np.arange(9)
     estimator = fit(linear, {"w": np.zeros(9)}, inputs=design)
     expected = np.linalg.lstsq(design, Y, rcond=None)[0]
-    assert_allclose(estimator.params_["w"], expected, rtol=1e-6)
+    # With a condition of 1e6, eps times its square is what rounding may do.
+    assert_allclose(estimator.params_["w"], expected, rtol=1e-5)
     assert estimator.converged_
 
 

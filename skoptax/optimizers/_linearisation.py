@@ -116,7 +116,7 @@ def linearise(
         and parameters leaves. It is at most 1, does not depend on anything's units, and
         does not get small on a plateau, where all terms do.
     """
-    predictions, jacobian = _jacobian(predict, point, forward)
+    predictions, columns = _jacobian(predict, point, forward)
     # The loss of a prediction depends on no other one: its Hessian is diagonal.
     bend = None if information is None else information(predictions)
     if bend is None:
@@ -129,7 +129,7 @@ def linearise(
         jnp.ravel(predictions),
         jnp.ravel(slope),
         jnp.ravel(bend),
-        jacobian,
+        columns,
         point,
         others,
         lower,
@@ -170,21 +170,25 @@ def _computed_once(function: Callable[[], T], point: Array) -> T:
 def _jacobian(
     predict: Callable[[Array], Array], point: Array, forward: bool
 ) -> tuple[Array, Array]:
-    """Return the predictions, and their derivatives as an array of shape (n, p)."""
+    """Return the predictions, and their derivatives as an array of shape (p, n).
+
+    With the columns side by side, which is how LAPACK has them, and how each
+    derivative is computed.
+    """
     p = point.size
 
     def by_columns() -> tuple[Array, Array]:
         predictions, push = _computed_once(lambda: jax.linearize(predict, point), point)
         basis = jnp.eye(p, dtype=point.dtype)
-        columns = _computed_once(lambda: jax.vmap(push, out_axes=-1)(basis), point)
-        return predictions, columns.reshape(-1, p)
+        columns = _computed_once(lambda: jax.vmap(push)(basis), point)
+        return predictions, columns.reshape(p, -1)
 
     def by_rows() -> tuple[Array, Array]:
         predictions, pull = _computed_once(lambda: jax.vjp(predict, point), point)
         shape = (predictions.size, *predictions.shape)
         basis = jnp.eye(predictions.size, dtype=predictions.dtype).reshape(shape)
         (rows,) = _computed_once(lambda: jax.vmap(pull)(basis), point)
-        return predictions, rows
+        return predictions, rows.T
 
     if not forward and p > jax.eval_shape(predict, point).size:
         return by_rows()
@@ -201,26 +205,25 @@ def _assemble(
     predictions: Array,
     slope: Array,
     bend: Array,
-    jacobian: Array,
+    columns: Array,
     point: Array,
     others: tuple[Array, Array] | None,
     lower: Array | None,
     upper: Array | None,
 ) -> tuple[Array, Linearisation]:
     bend = jnp.maximum(bend, 0)
-    sizes = jnp.abs(jacobian)
-    gradient = slope @ jacobian
-    terms = jnp.abs(slope) @ sizes
+    sizes = jnp.abs(columns)
+    gradient = columns @ slope
     # Predictions are rounded, and so are the parameters that they are made of.
-    spread = jnp.abs(predictions) + sizes @ jnp.abs(point) / _ULPS
-    rounding = (bend * spread) @ sizes
-    rows = [jnp.sqrt(bend)[:, None] * jacobian]
+    spread = jnp.abs(predictions) + jnp.abs(point) @ sizes / _ULPS
+    terms, rounding = (sizes @ jnp.stack([jnp.abs(slope), bend * spread], axis=1)).T
+    weighted = [jnp.sqrt(bend) * columns]
     if others is not None:
         extra, curvature = others
         gradient = gradient + extra
         terms = terms + jnp.abs(extra)
         rounding = rounding + jnp.abs(curvature) @ jnp.abs(point)
-        rows.append(_positive_root(curvature))
+        weighted.append(_positive_root(curvature).T)
     held = held_at(point, gradient, lower, upper)
     left = jnp.abs(gradient) - _ULPS * jnp.finfo(point.dtype).eps * rounding
     share = jnp.maximum(left, 0) / jnp.where(terms > 0, terms, 1)
@@ -229,30 +232,31 @@ def _assemble(
     noise = jnp.sum(jnp.abs(slope * predictions))
     scale = jnp.sqrt(jnp.sum(bend * predictions**2))
     return gradient, Linearisation(
-        _root(jnp.concatenate(rows)), jnp.stack([optimality, noise, scale])
+        _root(jnp.concatenate(weighted, axis=1)), jnp.stack([optimality, noise, scale])
     )
 
 
-def _root(rows: Array) -> Array:
-    """Return the triangle of a QR factorisation, of shape (p, p)."""
-    n, p = rows.shape
+def _root(columns: Array) -> Array:
+    """Return the triangle of a QR factorisation, of shape (p, p), of the transpose."""
+    p, n = columns.shape
     if p <= FEW_COLUMNS or n < p:
-        return jnp.pad(jnp.linalg.qr(rows, mode="r"), ((0, max(p - n, 0)), (0, 0)))
+        triangle = jnp.linalg.qr(columns.T, mode="r")
+        return jnp.pad(triangle, ((0, max(p - n, 0)), (0, 0)))
     # Two Cholesky factorisations are as accurate as Householder's reflections, unless
-    # the columns are close to dependent, and are matrix products: 20 times as fast.
-    norms = jnp.linalg.norm(rows, axis=0)
+    # the columns are close to dependent, and are matrix products, which are faster.
+    norms = jnp.linalg.norm(columns, axis=1)
     norms = jnp.where(norms > 0, norms, 1)
-    scaled = rows / norms
-    first = jnp.linalg.cholesky(scaled.T @ scaled)
+    scaled = columns / norms[:, None]
+    first = jnp.linalg.cholesky(scaled @ scaled.T)
 
     def twice() -> Array:
-        orthogonal = solve_triangular(first, scaled.T, lower=True)
+        orthogonal = solve_triangular(first, scaled, lower=True)
         second = jnp.linalg.cholesky(orthogonal @ orthogonal.T)
         return (first @ second).T * norms
 
     # What is not finite compares as false.
     is_safe = jnp.min(jnp.diagonal(first)) > _SAFE
-    return jax.lax.cond(is_safe, twice, lambda: jnp.linalg.qr(rows, mode="r"))
+    return jax.lax.cond(is_safe, twice, lambda: jnp.linalg.qr(columns.T, mode="r"))
 
 
 def _positive_root(curvature: Array) -> Array:
