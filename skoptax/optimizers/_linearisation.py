@@ -21,7 +21,6 @@ import numpy as np
 from jax import Array
 from jax.extend.core import jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
-from jax.scipy.linalg import solve_triangular
 
 from .._tracing import own
 from .._typing import PyTree
@@ -33,7 +32,7 @@ _ULPS = 4
 # Up to so many columns, a library's QR factorisation is fast.
 FEW_COLUMNS = 16
 # A smaller pivot says that the columns, of norm 1, are close to dependent.
-_SAFE = 1e-6
+_SAFE = 1e-3
 # What JAX says of a function that has a rule for reverse mode only.
 _REVERSE_ONLY = "custom_vjp"
 
@@ -154,15 +153,11 @@ def _computed_once(function: Callable[[], T], point: Array) -> T:
         return found
 
     jaxpr = jax.make_jaxpr(leaves)()
-    # A loop of one pass, although the compiler cannot know.
-    passes = jnp.where(jnp.isnan(point[0]), 2, 1)
-    _, found = jax.lax.while_loop(
-        lambda carry: carry[0] < passes,
-        lambda carry: (carry[0] + 1, jaxpr_as_fun(jaxpr)()),
-        (
-            jnp.zeros_like(passes),
-            [jnp.zeros(x.shape, x.dtype) for x in jaxpr.out_avals],
-        ),
+    # A branch that is always taken, although the compiler cannot know.
+    found = jax.lax.cond(
+        jnp.isnan(point[0]),
+        lambda: [jnp.full(x.shape, jnp.nan, x.dtype) for x in jaxpr.out_avals],
+        lambda: jaxpr_as_fun(jaxpr)(),
     )
     return jax.tree.unflatten(trees[-1], found)
 
@@ -179,8 +174,9 @@ def _jacobian(
 
     def by_columns() -> tuple[Array, Array]:
         predictions, push = _computed_once(lambda: jax.linearize(predict, point), point)
-        basis = jnp.eye(p, dtype=point.dtype)
-        columns = _computed_once(lambda: jax.vmap(push)(basis), point)
+        columns = _computed_once(
+            lambda: jax.vmap(push)(jnp.eye(p, dtype=point.dtype)), point
+        )
         return predictions, columns.reshape(p, -1)
 
     def by_rows() -> tuple[Array, Array]:
@@ -242,21 +238,19 @@ def _root(columns: Array) -> Array:
     if p <= FEW_COLUMNS or n < p:
         triangle = jnp.linalg.qr(columns.T, mode="r")
         return jnp.pad(triangle, ((0, max(p - n, 0)), (0, 0)))
-    # Two Cholesky factorisations are as accurate as Householder's reflections, unless
-    # the columns are close to dependent, and are matrix products, which are faster.
-    norms = jnp.linalg.norm(columns, axis=1)
+    # Of columns of norm 1 that are far from dependent, a Cholesky factorisation of
+    # their products has ten digits at least, and is faster.
+    products = columns @ columns.T
+    norms = jnp.sqrt(jnp.diagonal(products))
     norms = jnp.where(norms > 0, norms, 1)
-    scaled = columns / norms[:, None]
-    first = jnp.linalg.cholesky(scaled @ scaled.T)
-
-    def twice() -> Array:
-        orthogonal = solve_triangular(first, scaled, lower=True)
-        second = jnp.linalg.cholesky(orthogonal @ orthogonal.T)
-        return (first @ second).T * norms
-
+    factor = jnp.linalg.cholesky(products / norms / norms[:, None])
     # What is not finite compares as false.
-    is_safe = jnp.min(jnp.diagonal(first)) > _SAFE
-    return jax.lax.cond(is_safe, twice, lambda: jnp.linalg.qr(columns.T, mode="r"))
+    is_safe = jnp.min(jnp.diagonal(factor)) > _SAFE
+    return jax.lax.cond(
+        is_safe,
+        lambda: factor.T * norms,
+        lambda: jnp.linalg.qr(columns.T, mode="r"),
+    )
 
 
 def _positive_root(curvature: Array) -> Array:
