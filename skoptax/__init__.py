@@ -1,7 +1,7 @@
 """Parametric models as scikit-learn estimators, on JAX and Optax."""
 
 from . import callbacks, exceptions, losses, optimizers, penalties, priors
-from ._curve_fit import CurveFit, curve_fit
+from ._curve_fit import curve_fit
 from ._estimator import OptaxEstimator
 from ._optimizer import OptaxOptimizer
 from ._parameter import Parameter
@@ -10,7 +10,6 @@ from ._state import combine_state, named_parameters, partition_state
 
 __all__ = [
     "CacheInfo",
-    "CurveFit",
     "OptaxEstimator",
     "OptaxOptimizer",
     "Parameter",
