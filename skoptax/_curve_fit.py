@@ -189,7 +189,7 @@ def curve_fit(
     >>> y = 2.5 * np.exp(-1.3 * t) + 0.01 * np.cos(9.0 * t)
     >>> popt, pcov = curve_fit(decay, t, y, p0=[1.0, 0.5])
     >>> print(popt.round(2), np.sqrt(np.diag(pcov)).round(3))
-    [2.5 1.3] [0.007 0.007]
+    [2.5 1.3] [0.006 0.005]
     """
     inputs = _array("x", x, "an array of shape (n,) or (k, n)")
     refuse_strings(inputs, "x")

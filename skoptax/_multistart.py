@@ -168,14 +168,13 @@ def _between(levels: np.ndarray, low: float, high: float) -> np.ndarray:
         # Not by the difference, which may overflow.
         return low * (1 - levels) + high * levels
     ends = np.log(low), np.log(high)
+    logs = np.linspace(*ends, 513)
+    logs = np.sort(np.concatenate([np.log(np.linspace(low, high, 513)), logs]))
     with np.errstate(over="ignore"):  # the largest number's logarithm is rounded
-        powers = np.exp(np.linspace(*ends, 513))
-    grid = np.concatenate([np.linspace(low, high, 513), powers])
-    grid = np.clip(np.sort(grid), low, high)
-    shares = (grid - low) / (high - low) + (np.log(grid) - ends[0]) / (
-        ends[1] - ends[0]
-    )
-    return np.interp(levels, shares / 2, grid)
+        grid = np.clip(np.exp(logs), low, high)
+        shares = (grid - low) / (high - low) + (logs - ends[0]) / (ends[1] - ends[0])
+        found = np.exp(np.interp(levels, shares / 2, logs))
+    return np.clip(found, low, high)
 
 
 def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
