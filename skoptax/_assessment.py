@@ -163,7 +163,6 @@ def assess(
         level = where(gains, look.optimality, level)
         progress_step = where(gains, step, progress_step)
         idle = step - progress_step >= control.stalled_after
-        # After a failure it would try the same again.
         reasons.insert(1, (STALLED, look.failed | idle))
     status = jnp.asarray(RUNNING, step.dtype)
     for code, holds in reasons:

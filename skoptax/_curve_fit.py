@@ -270,7 +270,13 @@ def _parameter_names(f: Callable[..., Any], p0: Any) -> tuple[str, ...]:
             )
     if not takes_any and not named:
         raise invalid("f", OWNER, "a function f(x, a, b, ...)", f)
-    return tuple(named[:count]) + tuple(f"p{i}" for i in range(len(named), count))
+    names = named[:count]
+    for i in range(len(names), count):
+        name = f"p{i}"
+        while name in names:
+            name += "_"
+        names.append(name)
+    return tuple(names)
 
 
 def _read_bounds(bounds: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -334,7 +340,7 @@ def _covariance(
     loss = resolve_loss(estimator.loss, OWNER)
     if not getattr(loss, "has_curvature", True):
         return np.full((p, p), np.inf)
-    root = _curvature_root(estimator, spec, X, y, weights).astype(float)
+    root = _curvature_root(estimator, spec, X, y, weights)
     with np.errstate(over="ignore", invalid="ignore"):
         return _inverse(estimator, loss, root, X, y, weights, absolute_sigma)
 
@@ -348,20 +354,23 @@ def _inverse(
     weights: np.ndarray | None,
     absolute_sigma: bool,
 ) -> np.ndarray:
-    n, p = y.size, root.shape[1]
+    n, p, eps = y.size, root.shape[1], np.finfo(root.dtype).eps
+    root = root.astype(float)
     total = float(len(y) if weights is None else np.sum(weights))
     norms = np.linalg.norm(root, axis=0)
     if np.any(norms == 0) or not np.all(np.isfinite(root)):
         return np.full((p, p), np.inf)
     _, sizes, rows = np.linalg.svd(root / norms)
-    if sizes[-1] <= max(n, p) * np.finfo(root.dtype).eps * sizes[0]:
+    if sizes[-1] <= max(n, p) * eps * sizes[0]:
         return np.full((p, p), np.inf)
     half = rows.T / sizes / norms[:, None]
     covariance = half @ half.T / total
-    if isinstance(loss, SquaredError) and not absolute_sigma:
+    if type(loss) is SquaredError and not absolute_sigma:
         squares = 2 * total * estimator.loss_
         if estimator.penalty is not None:  # which is a part of the objective
-            of_rows = ((y - estimator.predict(X)) ** 2).reshape(len(y), -1).sum(axis=1)
+            shape = (len(y), -1)
+            residuals = np.reshape(y, shape) - estimator.predict(X).reshape(shape)
+            of_rows = np.sum(residuals**2, axis=1)
             squares = np.sum(of_rows * (1 if weights is None else weights))
         covariance = covariance * (squares / (n - p) if n > p else np.inf)
     return np.asarray(covariance)

@@ -89,8 +89,9 @@ def find_undetermined(
         - Without influence: a change of the parameter by its own size changes the
           predictions by less than rounding does.
         - Run away: it has grown a thousandfold, and a change by its own size, all
-          others following, raises the objective by less than one part in 10,000 or
-          changes predictions by less than 100 times the root of epsilon.
+          others following, changes predictions by less than 100 times the root of
+          epsilon, or, where the columns are close to dependent, raises the objective
+          by less than one part in 10,000.
         - Confounded: the columns of the Jacobian, scaled to norm 1, are linearly
           dependent to working precision, and these take part.
     """
@@ -107,7 +108,8 @@ def find_undetermined(
         columns = root[:, kept] / norms[kept]
         if len(kept) < len(root):
             columns = np.linalg.qr(columns, mode="r")
-        if np.min(np.abs(np.diagonal(columns))) < _CLEAR:
+        is_close = np.min(np.abs(np.diagonal(columns))) < _CLEAR
+        if is_close:
             _, sizes, rows = np.linalg.svd(columns)
             null = sizes <= 10 * len(kept) * eps * sizes[0]
             parts = np.max(np.abs(rows[null]), axis=0, initial=0.0)
@@ -117,7 +119,9 @@ def find_undetermined(
             inverse = np.linalg.pinv(columns, rcond=eps)
             spread = np.linalg.norm(inverse, axis=1) / norms[kept]
             rise = 0.5 * (widths[kept] / spread) ** 2
-            flat = max(_FLAT * abs(value), _EXACT * eps * scale**2)
+            # A parameter that is merely small beside its error is no such case.
+            flat = _FLAT * abs(value) if is_close else 0.0
+            flat = max(flat, _EXACT * eps * scale**2)
             run_away = kept[far & (rise <= flat)]
     return Undetermined(np.flatnonzero(silent), run_away, confounded)
 
@@ -152,7 +156,7 @@ def conclude(run: Any, stopped_by: str | None) -> Ending:
 
 def _undetermined_ending(run: Any, status: str) -> Ending | None:
     model = run.local_model()
-    if status != "converged" and not model[0].any():
+    if status == "stalled" and not model[0].any():
         return Ending(
             "stalled",
             f"Stopped after {run.step} steps: the loss has no curvature there for any "

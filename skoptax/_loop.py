@@ -352,7 +352,10 @@ def _look(here: Evaluated, opt_state: PyTree, advance: Any) -> Look:
     """Return what an optimiser knows that looks at each prediction."""
     linearisation, found = here.linearisation, find_state(opt_state)
     assert linearisation is not None and found is not None
-    return Look(linearisation.optimality, advance & ~found.accepted)
+    # With the largest damping: the next update would try the same again.
+    largest = 0.5 / jnp.finfo(found.damping.dtype).eps
+    failed = ~found.accepted & (found.damping >= largest)
+    return Look(linearisation.optimality, advance & failed)
 
 
 @own

@@ -3,6 +3,7 @@
 Nothing is set but model and start, so this is what a user gets who knows nothing.
 """
 
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -119,18 +120,21 @@ def test_most_have_ten_digits():
     assert np.median(found) >= 10.0
 
 
-@pytest.mark.parametrize("name", sorted(NIST))
-def test_certified_values_with_lbfgs(name):
-    for start in ("start1", "start2"):
+def test_certified_values_with_lbfgs():
+    good = 0
+    for name, start in itertools.product(sorted(NIST), ("start1", "start2")):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             estimator, found = digits(name, start, optimizer="lbfgs")
+        good += found >= 6
         if (name, start) in LOST:
             assert found < 4, "now it does get there: take it off the list"
             assert not estimator.converged_
             assert len(caught) == 1
+        elif estimator.converged_:
+            assert found >= 9, (name, start, found, estimator.message_)
+            assert not caught
         else:
-            assert found >= 6, (start, found, estimator.message_)
-            if estimator.converged_:
-                assert found >= 9, (start, found, estimator.message_)
-                assert not caught
+            # How far it gets before rounding error stops it depends on the machine.
+            assert found >= 4, (name, start, found, estimator.message_)
+    assert good >= 30

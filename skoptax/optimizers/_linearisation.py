@@ -115,7 +115,14 @@ def linearise(
         and parameters leaves. It is at most 1, does not depend on anything's units, and
         does not get small on a plateau, where all terms do.
     """
-    predictions, columns = _jacobian(predict, point, forward)
+
+    def real(x: Array) -> Array:
+        found = predict(x)
+        is_float = jnp.issubdtype(found.dtype, jnp.floating)
+        # Integers have no derivative, which is for the caller to say.
+        return found if is_float else found.astype(point.dtype)
+
+    predictions, columns = _jacobian(real, point, forward)
     # The loss of a prediction depends on no other one: its Hessian is diagonal.
     bend = None if information is None else information(predictions)
     if bend is None:
