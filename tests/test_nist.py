@@ -81,6 +81,8 @@ MODELS = {
 }
 # L-BFGS with a line search does not get there from these. It must say so.
 LOST = {("Nelson", "start1")}
+# With JAX 0.12, rounding error stops it here with 5.3 digits. It says that it stalled.
+SHORT = {("Nelson", "start2")}
 
 
 def digits(name, start, **settings):
@@ -121,12 +123,10 @@ def test_most_have_ten_digits():
 
 
 def test_certified_values_with_lbfgs():
-    good = 0
     for name, start in itertools.product(sorted(NIST), ("start1", "start2")):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             estimator, found = digits(name, start, optimizer="lbfgs")
-        good += found >= 6
         if (name, start) in LOST:
             assert found < 4, "now it does get there: take it off the list"
             assert not estimator.converged_
@@ -135,6 +135,5 @@ def test_certified_values_with_lbfgs():
             assert found >= 9, (name, start, found, estimator.message_)
             assert not caught
         else:
-            # How far it gets before rounding error stops it depends on the machine.
-            assert found >= 4, (name, start, found, estimator.message_)
-    assert good >= 30
+            least = 5 if (name, start) in SHORT else 6
+            assert found >= least, (name, start, found, estimator.message_)
