@@ -169,7 +169,9 @@ class Run:
                 return block.blank(*inputs)
 
         walk, self._walk = self._walk, None
-        return PROGRAMS.get(content, inputs, block.run, blank, walk)
+        return PROGRAMS.get(
+            content, inputs, block.run, blank, walk, self._optimizer.looks
+        )
 
     def inputs(self) -> tuple[Any, ...]:
         """Return packed numbers, data and hyperparameters."""
@@ -385,8 +387,14 @@ class Run:
         that looks at each prediction, what is left of the gradient's terms.
         """
         if self.looks:
-            return float(np.asarray(self._carry.linearisation.sizes)[0])
+            return max(self.left)
         return self._now.optimality
+
+    @property
+    def left(self) -> tuple[float, float]:
+        """What is left of the gradient's terms, and what a step is to gain still."""
+        share, *_, gain = np.asarray(self._carry.linearisation.sizes).tolist()
+        return share, gain
 
     @property
     def sensitivity(self) -> float:

@@ -213,7 +213,12 @@ def _sentence(status: str, run: Any) -> str:
             "the answer."
         )
     if run.looks:
-        left = f"what is left of the gradient's terms is {run.optimality:.2g} of them, "
+        share, gain = run.left
+        left = (
+            f"what is left of the gradient's terms is {share:.2g} of them, "
+            if share >= gain
+            else f"a step would still lower the objective by {gain:.2g} of it, "
+        )
         if status == "converged":
             return f"Converged after {step} steps: {left}the tolerance {tol:.2g}."
         return (

@@ -61,8 +61,8 @@ class Evaluator:
         Whether the loss returns auxiliary data.
     parts : SampleLoss, Objective or None
         The loss before it was checked, if an optimiser may look at its predictions:
-        ``parts.predict``, ``parts.losses_at`` and ``parts.others`` have the arguments
-        of the loss.
+        ``parts.predict``, ``parts.losses_at``, ``parts.information_at`` and
+        ``parts.others`` have the arguments of the loss.
     """
 
     loss: Callable[..., Any]
@@ -125,7 +125,7 @@ class Evaluator:
         """
         if looks:
             value, (aux, values) = self.objective(internal, numbers, data)
-            gradient, here = self._linearised(internal, numbers, data, box)
+            gradient, here = self._linearised(internal, numbers, data, box, value)
             return Evaluated(value, aux, gradient, values, here)
         (value, (aux, values)), gradient = value_and_grad(self.objective, self.mode)(
             internal, numbers, data
@@ -174,7 +174,7 @@ class Evaluator:
         return build_state(self.structure, numbers, values)
 
     def _linearised(
-        self, internal: PyTree, numbers: Any, data: Any, box: Box
+        self, internal: PyTree, numbers: Any, data: Any, box: Box, value: Any
     ) -> tuple[PyTree, Linearisation]:
         flat, unravel = ravel_pytree(internal)
         seen = self.seen(internal, numbers, data)
@@ -185,8 +185,8 @@ class Evaluator:
 
         others = None
         if jax.eval_shape(rest, flat) is not None:
-            hessian = jax.jacfwd(jax.grad(rest))(flat)
-            others = (jax.grad(rest)(flat), hessian)
+            slope = jax.jacfwd(rest) if self.mode == "fwd" else jax.grad(rest)
+            others = (slope(flat), jax.jacfwd(slope)(flat))
         gradient, found = linearise(
             lambda x: seen["predict_fn"](unravel(x)),
             lambda predictions: jnp.sum(seen["sample_loss"](predictions)),
@@ -195,8 +195,10 @@ class Evaluator:
             information=self.parts.information_at(
                 self._state(internal, internal, numbers), *data
             ),
+            value=value,
             lower=flat_bound(box.lower, internal),
             upper=flat_bound(box.upper, internal),
+            is_coupled=self.parts.couples_outputs,
             forward=self.mode == "fwd",
         )
         return unravel(gradient), found

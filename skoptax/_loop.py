@@ -355,7 +355,8 @@ def _look(here: Evaluated, opt_state: PyTree, advance: Any) -> Look:
     # With the largest damping: the next update would try the same again.
     largest = 0.5 / jnp.finfo(found.damping.dtype).eps
     failed = ~found.accepted & (found.damping >= largest)
-    return Look(linearisation.optimality, advance & failed)
+    optimality = jnp.maximum(linearisation.optimality, linearisation.gain)
+    return Look(optimality, advance & failed)
 
 
 @own

@@ -28,11 +28,9 @@ from ._parameter import is_parameter
 from ._tracing import own
 from ._unpacking import build_state, internal_start, user_values
 from .exceptions import ModelError
-from .losses import LOSSES, SquaredError, per_sample
+from .losses import SquaredError, per_sample
 from .losses._regression import squares
-
-# As they are now: the registry is open to users.
-_OWN_LOSSES = frozenset(LOSSES.values())
+from .losses._resolve import information_of, is_own
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,11 @@ class Objective:
     def has_curvature(self) -> bool:
         """Whether the loss' second derivative says something about it."""
         return bool(getattr(self.loss, "has_curvature", True))
+
+    @property
+    def couples_outputs(self) -> bool:
+        """Whether the loss of a row may be more than the sum over its outputs."""
+        return not is_own(self.loss)
 
     def content(self) -> tuple[Any, ...]:
         """Return what a content key must hold of it."""
@@ -145,9 +148,7 @@ class Objective:
             loss = join_numbers(loss, loss_numbers)
 
         def information(prediction: Any) -> Any:
-            if not hasattr(loss, "information"):
-                return None
-            found = loss.information(prediction)
+            found = information_of(loss, prediction)
             if found is None:
                 return None
             counted, total = _counted(
@@ -207,7 +208,7 @@ class Objective:
         if not isinstance(self.loss, Component):
             return self.loss
         loss = join_numbers(self.loss, numbers)
-        return own(loss) if _is_own(self.loss) else loss
+        return own(loss) if is_own(self.loss) else loss
 
     def _in_units(self, numbers: dict[str, Any]) -> tuple[float, Any]:
         """Return a factor that the rows have in common, and the loss without it.
@@ -215,19 +216,13 @@ class Objective:
         A compiled sum does not move a factor out of itself: with 100,000 rows the half
         of the squared error took a tenth of a fit.
         """
-        if _is_own(self.loss) and type(self.loss) is SquaredError:
+        if is_own(self.loss) and type(self.loss) is SquaredError:
             return 0.5, own(squares)
         return 1.0, self._whole_loss(numbers)
 
     def _row_losses(self, loss: Any, values: Any, X: Any, y: Any) -> tuple[Any, Any]:
         prediction, aux = predictions(self.call, values, X, y.shape)
         return _one_for_each(loss(y, prediction), y.shape), aux
-
-
-def _is_own(loss: Any) -> bool:
-    """Tell whether all that a loss calls is this package's own."""
-    # No subclass, and no function put onto an instance.
-    return type(loss) in _OWN_LOSSES and not any(map(callable, vars(loss).values()))
 
 
 @own

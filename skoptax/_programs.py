@@ -46,6 +46,10 @@ _TRACE_SETTINGS = (
 _cpu_options: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 4}
 if jax.__version_info__ < (0, 11):
     _cpu_options["xla_cpu_use_fusion_emitters"] = False
+# XLA hands sums over rows to a library of kernels: a fifth faster for loss and gradient
+# together, but five times slower where a model is evaluated for its loss alone, and
+# for products of a few long columns, which is what Levenberg-Marquardt does.
+_own_kernels: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 _NO_OPTION = "No such compile option: '"
 # Steps of a first block, whose speed is not known.
 FIRST_STEPS = 8
@@ -86,6 +90,8 @@ class Program:
         Its content key, or ``None`` if it has none.
     on_compiled : callable, optional
         Called with the seconds that each compilation took.
+    own_kernels : bool, default=False
+        Whether XLA is to make all of its code itself.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class Program:
         function: Callable[..., Any],
         digest: bytes | None,
         on_compiled: Callable[[float], None] | None = None,
+        own_kernels: bool = False,
     ) -> None:
         # Replaced by each caller's own: should JAX trace anew, it must not see what
         # an earlier caller has changed since.
@@ -111,7 +118,8 @@ class Program:
                 return self.function(*arguments)
 
         self._traced = traced
-        self._run = _jit(traced)
+        self._options = [_cpu_options, *([_own_kernels] if own_kernels else [])]
+        self._run = _jit(traced, self._options)
 
     def tracing(self) -> AbstractContextManager[None]:
         """Return a context in which JAX traces for this program alone."""
@@ -140,9 +148,13 @@ class Program:
                 self._run.lower(*arguments).compile()
             except jax.errors.JaxRuntimeError as error:
                 _, found, rest = str(error).partition(_NO_OPTION)
-                if not found or _cpu_options.pop(rest.split("'")[0], None) is None:
+                name = rest.split("'")[0]
+                known = [options for options in self._options if name in options]
+                if not found or not known:
                     raise
-                self._run = _jit(self._traced)
+                for options in known:
+                    options.pop(name, None)
+                self._run = _jit(self._traced, self._options)
             else:
                 return
 
@@ -166,9 +178,10 @@ class Program:
         self._run.clear_cache()
 
 
-def _jit(function: Callable[..., Any]) -> Any:
+def _jit(function: Callable[..., Any], options: list[dict[str, Any]]) -> Any:
     on_cpu = jax.default_backend() == "cpu"
-    return jax.jit(function, compiler_options=dict(_cpu_options) if on_cpu else None)
+    merged = {name: value for part in options for name, value in part.items()}
+    return jax.jit(function, compiler_options=merged if on_cpu else None)
 
 
 class ProgramCache:
@@ -194,6 +207,7 @@ class ProgramCache:
         function: Callable[..., Any],
         about: Callable[[], Any] | None = None,
         walk: Walk | None = None,
+        own_kernels: bool = False,
     ) -> Program:
         """Return the program of this content for arguments of these shapes.
 
@@ -209,6 +223,8 @@ class ProgramCache:
             Makes what belongs to a new program and is not an array.
         walk : Walk, optional
             What has been visited of the content already.
+        own_kernels : bool, default=False
+            As for `Program`; follows from the content.
 
         Returns
         -------
@@ -227,7 +243,7 @@ class ProgramCache:
             )
             with self._lock:
                 self._misses += 1
-            program = Program(function, None, self._count)
+            program = Program(function, None, self._count, own_kernels)
             _describe(program, about)
             return program
         key = (digest, abstract(arguments))
@@ -237,7 +253,7 @@ class ProgramCache:
             program = self._programs.get(key)
             if program is None:
                 self._misses += 1
-                program = Program(function, digest, self._count)
+                program = Program(function, digest, self._count, own_kernels)
                 _describe(program, about)
                 self._programs[key] = program
                 while len(self._programs) > self.maxsize:

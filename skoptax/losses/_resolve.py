@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -25,6 +27,58 @@ LOSSES: dict[str, type[Loss]] = {
     "quantile": Quantile,
     "log_loss": LogLoss,
 }
+
+
+# As they are now: the registry is open to users.
+_OWN = frozenset(LOSSES.values())
+
+
+def is_own(loss: Any) -> bool:
+    """Tell whether all that a loss calls is this package's own, element by element.
+
+    Parameters
+    ----------
+    loss : Loss or callable
+        Any.
+
+    Returns
+    -------
+    bool
+        False of subclasses, and where a function was put onto an instance.
+    """
+    return type(loss) in _OWN and not any(map(callable, vars(loss).values()))
+
+
+def information_of(loss: Any, y_pred: Any) -> Any:
+    """Return Fisher's information of a loss, if it has one of its own.
+
+    Parameters
+    ----------
+    loss : Loss or callable
+        Any.
+    y_pred : array
+        The predictions.
+
+    Returns
+    -------
+    array or None
+        ``None`` also of a subclass that computes another loss and has inherited the
+        information.
+    """
+
+    def depth(name: str) -> int:
+        kinds = enumerate(type(loss).__mro__)
+        return next((i for i, kind in kinds if name in vars(kind)), len(LOSSES))
+
+    if not hasattr(loss, "information"):
+        return None
+    if "information" not in vars(loss):
+        computes = min(depth("__call__"), depth("_elementwise"))
+        if depth("information") > computes or {"__call__", "_elementwise"} & set(
+            vars(loss)
+        ):
+            return None
+    return loss.information(y_pred)
 
 
 def resolve_loss(

@@ -12,7 +12,7 @@ from .._component import number_like
 from .._validation import invalid, shorten
 from ..exceptions import ModelError
 from ._base import Loss, LossFunction
-from ._resolve import per_sample, resolve_loss
+from ._resolve import information_of, is_own, per_sample, resolve_loss
 
 
 class SampleLoss:
@@ -73,6 +73,11 @@ class SampleLoss:
     def has_curvature(self) -> bool:
         """Whether the second derivative of the sample loss says something about it."""
         return bool(getattr(self.sample_loss, "has_curvature", True))
+
+    @property
+    def couples_outputs(self) -> bool:
+        """Whether the loss of a sample may be more than the sum over its outputs."""
+        return not is_own(self.sample_loss)
 
     def __repr__(self) -> str:
         """Return the constructor call."""
@@ -149,9 +154,7 @@ class SampleLoss:
         share = jnp.ones(y_true.shape[:1]) if weight is None else jnp.asarray(weight)
 
         def information(y_pred: Any) -> Any:
-            if not hasattr(self.sample_loss, "information"):
-                return None
-            found = self.sample_loss.information(y_pred)
+            found = information_of(self.sample_loss, y_pred)
             if found is None:
                 return None
             shares = number_like(share / jnp.sum(share), found)

@@ -30,6 +30,7 @@ from .._validation import check_integer, check_real
 from ..exceptions import InvalidParameterError
 from ._linearisation import (
     FEW_COLUMNS,
+    NOISE_ULPS,
     Linearisation,
     flat_bound,
     held_at,
@@ -45,8 +46,6 @@ _ENOUGH = 1e-4
 _FAR = 10.0
 # A gradient of more than this share of the last one is hardly smaller.
 _HARDLY = 0.3
-# So many units in the last place of what the objective is summed from may be noise.
-_ULPS = 8
 
 
 class LevenbergMarquardtState(NamedTuple):
@@ -412,7 +411,7 @@ def _search(
         _Model(
             here.root / unit,
             gradient / unit,
-            _ULPS * jnp.finfo(gradient.dtype).eps * noise,
+            NOISE_ULPS * jnp.finfo(gradient.dtype).eps * noise,
         ),
         held,
     )

@@ -21,6 +21,7 @@ import numpy as np
 from jax import Array
 from jax.extend.core import jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import solve_triangular
 
 from .._tracing import own
 from .._typing import PyTree
@@ -29,8 +30,16 @@ T = TypeVar("T")
 
 # So many units in the last place of a prediction may be rounding error.
 _ULPS = 4
-# Up to so many columns, a library's QR factorisation is fast.
-FEW_COLUMNS = 16
+# And so many of what the objective is summed from.
+NOISE_ULPS = 8
+# Up to so many columns, a library's QR factorisation is fast; of many rows, fewer.
+FEW_COLUMNS, VERY_FEW_COLUMNS = 16, 4
+MANY_ROWS = 4096
+# So many rows of a few columns stay in a processor's cache.
+_BLOCK = 1024
+# Far from an optimum, a bound of what is left of the gradient is enough. Next to it
+# (and for any tolerance that is asked for), what a step would still gain counts too.
+_FAR, _NEAR = 1e-3, 1e-6
 # A smaller pivot says that the columns, of norm 1, are close to dependent.
 _SAFE = 1e-3
 # What JAX says of a function that has a rule for reverse mode only.
@@ -42,7 +51,7 @@ class Linearisation(NamedTuple):
 
     root: Any  # of shape (p, p): the curvature is root.T @ root
     # In one array: a program's call takes longer with each.
-    sizes: Any  # of shape (3,)
+    sizes: Any  # of shape (4,)
 
     @property
     def optimality(self) -> Any:
@@ -59,10 +68,18 @@ class Linearisation(NamedTuple):
         """The norm of the predictions, in the units of the columns of the root."""
         return self.sizes[2]
 
+    @property
+    def gain(self) -> Any:
+        """The share of the objective that a whole step is predicted to take away.
+
+        Beyond rounding error, and next to an optimum; elsewhere it is 0.
+        """
+        return self.sizes[3]
+
 
 def blank_linearisation(p: int, dtype: Any) -> Linearisation:
     """Return zeros: a place for the model of an objective of p parameters."""
-    return Linearisation(np.zeros((p, p), dtype), np.zeros(3, dtype))
+    return Linearisation(np.zeros((p, p), dtype), np.zeros(4, dtype))
 
 
 def linearise(
@@ -72,8 +89,10 @@ def linearise(
     *,
     others: tuple[Array, Array] | None = None,
     information: Callable[[Array], Array | None] | None = None,
+    value: Array | None = None,
     lower: Array | None = None,
     upper: Array | None = None,
+    is_coupled: bool = False,
     forward: bool = False,
 ) -> tuple[Array, Linearisation]:
     r"""Return the gradient and the quadratic model at a point.
@@ -84,7 +103,7 @@ def linearise(
         From an array of shape (p,) to predictions, an array of any shape.
     summed : callable
         From predictions to the sum of their losses, a scalar. The loss of one
-        prediction depends on no other one.
+        prediction depends on no other one, but for `is_coupled`.
     point : array of shape (p,)
         Where.
     others : tuple of array or None
@@ -92,8 +111,13 @@ def linearise(
     information : callable, optional
         From predictions to what is to stand for the losses' second derivatives, an
         array of the same shape, or ``None`` for these themselves.
+    value : scalar, optional
+        The objective at the point; without it, `gain` is 0.
     lower, upper : array of shape (p,), optional
         Bounds.
+    is_coupled : bool, default=False
+        Whether the loss of a row may depend on all predictions of that row, as that
+        of class probabilities does. The predictions' first axis is that of the rows.
     forward : bool, default=False
         Whether to keep to forward mode even where reverse mode is cheaper.
 
@@ -123,24 +147,44 @@ def linearise(
         return found if is_float else found.astype(point.dtype)
 
     predictions, columns = _jacobian(real, point, forward)
-    # The loss of a prediction depends on no other one: its Hessian is diagonal.
     bend = None if information is None else information(predictions)
-    if bend is None:
+    if bend is not None:
+        slope, bend = jax.grad(summed)(predictions), jnp.ravel(bend)
+    elif is_coupled and predictions.size > len(predictions):
+        slope, bend = _curved_by_row(summed, predictions)
+    else:
         slope, bend = jax.jvp(
             jax.grad(summed), (predictions,), (jnp.ones_like(predictions),)
         )
-    else:
-        slope = jax.grad(summed)(predictions)
+        bend = jnp.ravel(bend)
     return _assemble(
         jnp.ravel(predictions),
         jnp.ravel(slope),
-        jnp.ravel(bend),
+        bend,
         columns,
         point,
         others,
+        value,
         lower,
         upper,
     )
+
+
+def _curved_by_row(
+    summed: Callable[[Array], Array], predictions: Array
+) -> tuple[Array, Array]:
+    """Return the losses' gradient, and the Hessian of each row, of shape (m, k, k)."""
+    m, k = len(predictions), predictions.size // len(predictions)
+    slope = jax.grad(summed)
+
+    def along(tangent: Array) -> Array:
+        tangents = jnp.broadcast_to(
+            tangent.reshape(predictions.shape[1:]), predictions.shape
+        )
+        return jax.jvp(slope, (predictions,), (tangents,))[1].reshape(m, k)
+
+    basis = jnp.eye(k, dtype=predictions.dtype)
+    return slope(predictions), jnp.moveaxis(jax.vmap(along)(basis), 0, -1)
 
 
 def _computed_once(function: Callable[[], T], point: Array) -> T:
@@ -211,52 +255,172 @@ def _assemble(
     columns: Array,
     point: Array,
     others: tuple[Array, Array] | None,
+    value: Array | None,
     lower: Array | None,
     upper: Array | None,
 ) -> tuple[Array, Linearisation]:
-    bend = jnp.maximum(bend, 0)
-    sizes = jnp.abs(columns)
+    """Put gradient and model together.
+
+    Predictions and slope are of shape (n,), the columns (p, n). The bend is of shape
+    (n,), or (m, k, k) where the n predictions are k outputs of m rows.
+    """
+    if bend.ndim == 1:
+        bend = jnp.sqrt(jnp.maximum(bend, 0))
+    else:
+        bend = jax.vmap(_positive_root)(bend)
     gradient = columns @ slope
-    # Predictions are rounded, and so are the parameters that they are made of.
-    spread = jnp.abs(predictions) + jnp.abs(point) @ sizes / _ULPS
-    terms, rounding = (sizes @ jnp.stack([jnp.abs(slope), bend * spread], axis=1)).T
-    weighted = [jnp.sqrt(bend) * columns]
+    root = _root(columns, bend, others)
+    extra = jnp.zeros_like(point)
     if others is not None:
-        extra, curvature = others
+        extra = others[0]
         gradient = gradient + extra
-        terms = terms + jnp.abs(extra)
-        rounding = rounding + jnp.abs(curvature) @ jnp.abs(point)
-        weighted.append(_positive_root(curvature).T)
     held = held_at(point, gradient, lower, upper)
-    left = jnp.abs(gradient) - _ULPS * jnp.finfo(point.dtype).eps * rounding
-    share = jnp.maximum(left, 0) / jnp.where(terms > 0, terms, 1)
-    optimality = jnp.max(jnp.where(held, 0, share), initial=0.0)
     # A prediction is rounded, which changes its loss by the slope.
     noise = jnp.sum(jnp.abs(slope * predictions))
-    scale = jnp.sqrt(jnp.sum(bend * predictions**2))
-    return gradient, Linearisation(
-        _root(jnp.concatenate(weighted, axis=1)), jnp.stack([optimality, noise, scale])
-    )
+    scale = jnp.sqrt(jnp.sum(_times(bend, predictions) ** 2))
+
+    def exact() -> Array:
+        sizes = jnp.abs(columns)
+        # Predictions are rounded, and so are the parameters that they are made of.
+        spread = jnp.abs(predictions) + jnp.abs(point) @ sizes / _ULPS
+        terms = sizes @ jnp.abs(slope) + jnp.abs(extra)
+        size = jnp.abs(bend)
+        back = jnp.swapaxes(size, -1, -2) if size.ndim > 1 else size
+        rounding = sizes @ _times(back, _times(size, spread))
+        if others is not None:
+            rounding = rounding + jnp.abs(others[1]) @ jnp.abs(point)
+        left = jnp.abs(gradient) - _ULPS * jnp.finfo(point.dtype).eps * rounding
+        left = jnp.where(held, 0, jnp.maximum(left, 0))
+        share = jnp.max(left / jnp.where(terms > 0, terms, 1), initial=0.0)
+        none = jnp.zeros_like(share)
+        if value is None:
+            return jnp.stack([share, none])
+        gain = jax.lax.cond(
+            share <= _NEAR,
+            lambda: _gain(root, jnp.sign(gradient) * left, held),
+            lambda: none,
+        )
+        size = jnp.abs(value)
+        slack = NOISE_ULPS * jnp.finfo(point.dtype).eps * (noise + size)
+        gain = jnp.maximum(gain - slack, 0) / jnp.where(size > 0, size, 1)
+        return jnp.stack([share, gain])
+
+    if slope.size < MANY_ROWS or bend.ndim > 1:
+        found = exact()
+    else:
+        at_least = _least_share(slope, bend, root, gradient, extra, point, held, scale)
+        found = jax.lax.cond(
+            at_least > _FAR,
+            lambda: jnp.stack([at_least, jnp.zeros_like(at_least)]),
+            exact,
+        )
+    sizes = jnp.stack([found[0], noise, scale, found[1]])
+    return gradient, Linearisation(root, sizes)
 
 
-def _root(columns: Array) -> Array:
-    """Return the triangle of a QR factorisation, of shape (p, p), of the transpose."""
+def _times(root: Array, values: Array) -> Array:
+    """Return a root of the losses' curvature times one value for each prediction.
+
+    The root is of shape (n,) or (m, k, k), the values of shape (..., n).
+    """
+    if root.ndim == 1:
+        return root * values
+    by_row = values.reshape(*values.shape[:-1], *root.shape[:2])
+    return jnp.einsum("mab,...mb->...ma", root, by_row).reshape(values.shape)
+
+
+def _least_share(
+    slope: Array,
+    bend: Array,
+    root: Array,
+    gradient: Array,
+    extra: Array,
+    point: Array,
+    held: Array,
+    scale: Array,
+) -> Array:
+    """Return a lower bound of what is left of the gradient's terms.
+
+    By Cauchy and Schwarz, from what is known anyway: with many rows, the sums over the
+    terms themselves cost more than the rest of a step. 0 where rounding may count.
+    """
+    norms = jnp.linalg.norm(root, axis=0)
+    bent = bend > 0
+    lean = jnp.where(bent, (slope / jnp.where(bent, bend, 1)) ** 2, 0)
+    # A row without curvature is not in the norms.
+    is_seen = jnp.all(bent | (slope == 0))
+    terms = norms * jnp.sqrt(jnp.sum(lean)) + jnp.abs(extra)
+    spread = scale + jnp.abs(point) @ norms / _ULPS
+    rounding = jnp.finfo(point.dtype).eps * norms * spread / _FAR
+    size = jnp.abs(gradient)
+    share = size / jnp.where(terms > 0, terms, 1)
+    share = jnp.where(held | (size <= rounding), 0, share)
+    return jnp.where(is_seen, jnp.max(share, initial=0.0), 0)
+
+
+def _gain(root: Array, gradient: Array, held: Array) -> Array:
+    """Return by how much the model says that the objective can still fall.
+
+    A gradient that is small beside its terms may still matter in a direction in which
+    the columns of the Jacobian nearly cancel each other.
+    """
+    p = gradient.size
+    norms = jnp.linalg.norm(root, axis=0)
+    unit = jnp.where((norms > 0) & ~held, norms, 1)
+    columns = jnp.where(held, 0, root / unit)
+    # Directions of which nothing is known but rounding do not count.
+    edge = 10 * p * jnp.finfo(root.dtype).eps * jnp.eye(p, dtype=root.dtype)
+    triangle = jnp.linalg.qr(jnp.concatenate([columns, edge]), mode="r")
+    step = solve_triangular(triangle, gradient / unit, trans=1)
+    return 0.5 * (step @ step)
+
+
+def _root(columns: Array, bend: Array, others: tuple[Array, Array] | None) -> Array:
+    """Return the triangle of a QR factorisation, of shape (p, p).
+
+    The bend is a root of the losses' curvature, as for `_times`.
+    """
     p, n = columns.shape
-    if p <= FEW_COLUMNS or n < p:
-        triangle = jnp.linalg.qr(columns.T, mode="r")
-        return jnp.pad(triangle, ((0, max(p - n, 0)), (0, 0)))
+    extra = [] if others is None else [_positive_root(others[1])]
+
+    def factorised() -> Array:
+        rows = jnp.concatenate([_times(bend, columns), *(x.T for x in extra)], axis=1)
+        triangle = jnp.linalg.qr(rows.T, mode="r")
+        return jnp.pad(triangle, ((0, max(p - len(triangle), 0)), (0, 0)))
+
+    few = p <= (FEW_COLUMNS if n < MANY_ROWS else VERY_FEW_COLUMNS)
+    if few or n < p:
+        return factorised()
     # Of columns of norm 1 that are far from dependent, a Cholesky factorisation of
     # their products has ten digits at least, and is faster.
-    products = columns @ columns.T
+    products = _products(bend, columns)
+    for root in extra:
+        products = products + root.T @ root
     norms = jnp.sqrt(jnp.diagonal(products))
     norms = jnp.where(norms > 0, norms, 1)
     factor = jnp.linalg.cholesky(products / norms / norms[:, None])
     # What is not finite compares as false.
     is_safe = jnp.min(jnp.diagonal(factor)) > _SAFE
-    return jax.lax.cond(
-        is_safe,
-        lambda: factor.T * norms,
-        lambda: jnp.linalg.qr(columns.T, mode="r"),
+    return jax.lax.cond(is_safe, lambda: factor.T * norms, factorised)
+
+
+def _products(bend: Array, columns: Array) -> Array:
+    """Return the products of all pairs of weighted columns, of shape (p, p)."""
+    n = columns.shape[1]
+    if n < 2 * _BLOCK or bend.ndim > 1:
+        weighted = _times(bend, columns)
+        return weighted @ weighted.T
+
+    # By blocks that fit into a cache, twice as fast as one product.
+    def of(start: Any, size: int) -> Array:
+        part = jax.lax.dynamic_slice_in_dim(columns, start, size, axis=1)
+        part = part * jax.lax.dynamic_slice_in_dim(bend, start, size)
+        return part @ part.T
+
+    whole = n // _BLOCK
+    rest = of(whole * _BLOCK, n - whole * _BLOCK)
+    return jax.lax.fori_loop(
+        0, whole, lambda i, total: total + of(i * _BLOCK, _BLOCK), rest
     )
 
 
