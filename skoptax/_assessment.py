@@ -45,9 +45,9 @@ class Control(NamedTuple):
     @classmethod
     def unpacked(cls, integers: Any, tol: Any) -> Control:
         """Undo `packed`, inside of a program."""
-        is_start, is_replaced, stop_at, first_row, patience, stalled = integers
+        starts, replaced, stop_at, first_row, patience, stalled = entries(integers)
         return cls(
-            is_start != 0, is_replaced != 0, stop_at, first_row, patience, stalled, tol
+            starts != 0, replaced != 0, stop_at, first_row, patience, stalled, tol
         )
 
 
@@ -95,6 +95,7 @@ def assess(
     gradient: list[Any],
     now: Progress,
     step: Any,
+    counts: Counts,
     carry: Any,
     control: Control,
     descends: bool,
@@ -112,8 +113,10 @@ def assess(
         How far the state is from an optimum.
     step : int
         Its number.
+    counts : Counts
+        Of the state before.
     carry : Carry
-        ``counts``, ``best``, ``now`` and ``start`` of the state before.
+        ``counts``, ``best``, ``now`` and ``start`` of it, as arrays.
     control : Control
         The host's rules.
     descends : bool
@@ -126,7 +129,7 @@ def assess(
     Verdict
         The scalars of the next carry.
     """
-    counts, best = Counts(*carry.counts), Best(*carry.best)
+    best = Best(*entries(carry.best))
     # Entry by entry: the norm of finite entries may overflow.
     finite = jnp.isfinite(value) & all_finite(gradient)
     now_vector = vector(now, carry.now)
@@ -138,7 +141,7 @@ def assess(
     slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(lowest)
     is_good = finite & (value <= lowest + slack)
     if look is None:
-        converged = is_good & has_converged(now, Progress(*start), control.tol)
+        converged = is_good & has_converged(now, Progress(*entries(start)), control.tol)
     else:
         converged = is_good & (look.optimality <= control.tol)
     best_step = where(better, step, counts.best_step)
@@ -188,6 +191,15 @@ def assess(
 def vector(scalars: Sequence[Any], like: Any) -> Any:
     """Return scalars as an array of the type of another."""
     return jnp.stack([jnp.asarray(x).astype(like.dtype) for x in scalars])
+
+
+def entries(array: Any) -> list[Any]:
+    """Return the entries of a vector: undo `vector`.
+
+    JAX takes an array that is unpacked apart by an operation for each entry.
+    """
+    parts = jax.lax.split(array, (1,) * len(array))
+    return [jax.lax.squeeze(part, (0,)) for part in parts]
 
 
 def where(condition: Any, new: PyTree, old: PyTree) -> PyTree:

@@ -30,7 +30,7 @@ from ._assessment import (
     Counts,
     Look,
     assess,
-    vector,
+    entries,
     where,
 )
 from ._convergence import Progress, measure
@@ -217,16 +217,13 @@ def make_block(
         start = internal_start(structure, numbers)
         internal = where(control.is_replaced, start, carry.internal)
         fresh = optimizer.build(hyper).init(start)
-        counts = Counts(*carry.counts)
-        counts = counts._replace(
-            pending=control.is_replaced,
-            # A replaced state has another chance.
-            status=where(control.is_replaced, RUNNING, counts.status),
-        )
+        # A replaced state is pending, and has another chance.
+        kept, put = Counts(1, 0, 0, 1, 1, 1), Counts(0, 1, RUNNING, 0, 0, 0)
+        again = carry.counts * np.array(kept, np.int32) + np.array(put, np.int32)
         return carry._replace(
             internal=internal,
             opt_state=where(control.is_start, fresh, carry.opt_state),
-            counts=vector(counts, carry.counts),
+            counts=where(control.is_replaced, again, carry.counts),
         )
 
     def run(
@@ -237,12 +234,13 @@ def make_block(
         sees = looks(carry.opt_state)
         transformation = optax.with_extra_args_support(optimizer.build(hyper))
 
-        def loss_unit(start: Progress) -> Any:
+        def loss_unit(carry: Carry) -> Any:
             """Return what the losses that a line search sees are multiplied by.
 
             It takes its first step in the gradient's own units, which is next to
             nothing where the loss is.
             """
+            start = Progress(*entries(carry.start))
             size = jnp.abs(start.value)
             tiny = (control.stalled_after < OFF) & (size > 0) & (size < TINY_LOSS)
             # Not where it is rounding error, at the optimum of a fit without residuals.
@@ -250,7 +248,7 @@ def make_block(
             return jnp.where(tiny, 1 / jnp.where(tiny, size, 1), 1)
 
         def take_step(carry: Carry) -> tuple[PyTree, PyTree]:
-            unit = loss_unit(Progress(*carry.start)) if optimizer.descends else 1
+            unit = loss_unit(carry) if optimizer.descends else 1
             near = at_state.value_fn(carry.internal, numbers, data)
 
             def value_fn(internal: PyTree) -> Any:
@@ -275,7 +273,7 @@ def make_block(
                 gradient,
                 carry.opt_state,
                 carry.internal,
-                value=unit * Progress(*carry.now).value,
+                value=unit * Progress(*entries(carry.now)).value,
                 grad=gradient,
                 value_fn=differentiable,
                 **extra,
@@ -291,14 +289,14 @@ def make_block(
             Curvature that a line search gathered before the active bounds changed,
             or on a step that failed, can point uphill from then on.
             """
-            counts = Counts(*carry.counts)
+            counts = Counts(*entries(carry.counts))
             since = counts.step - counts.best_step
             lost = (control.stalled_after < OFF) & (since % RESTART_EVERY == RESTART_AT)
             fresh = transformation.init(carry.internal)
             return carry._replace(opt_state=where(lost, fresh, carry.opt_state))
 
         def body(carry: Carry) -> Carry:
-            counts = Counts(*carry.counts)
+            counts = Counts(*entries(carry.counts))
             advance = counts.pending == 0
             moved, opt_state = take_step(
                 with_restart(carry) if optimizer.descends else carry
@@ -316,6 +314,7 @@ def make_block(
                 jax.tree.leaves(here.gradient),
                 now,
                 step,
+                counts,
                 carry,
                 control,
                 optimizer.descends,
@@ -337,7 +336,7 @@ def make_block(
             )
 
         def goes_on(carry: Carry) -> Any:
-            counts = Counts(*carry.counts)
+            counts = Counts(*entries(carry.counts))
             return (counts.pending > 0) | (
                 (counts.status == RUNNING) & (counts.step < control.stop_at)
             )
