@@ -18,7 +18,12 @@ from ._structure import Structure
 from ._typing import Array, PyTree
 from ._unpacking import build_state, hold_fixed_entries, user_values
 from .exceptions import InvalidParameterError
-from .optimizers._linearisation import Linearisation, flat_bound, linearise
+from .optimizers._linearisation import (
+    Linearisation,
+    flat_bound,
+    jacobian,
+    quadratic_model,
+)
 
 
 class Values(NamedTuple):
@@ -95,10 +100,12 @@ class Evaluator:
         values = user_values(structure, numbers, internal)
         result = self.loss(build_state(structure, numbers, values), *data)
         value, aux = result if self.has_aux else (result, ())
-        tied: dict[int, Any] = {
-            i: jnp.asarray(values[i]) for i in structure.indices("tied")
-        }
-        return jnp.asarray(value), (aux, Values(structure.join(values), tied))
+        return jnp.asarray(value), (aux, self._shown(values))
+
+    def _shown(self, values: dict[int, Any]) -> Values:
+        indices = self.structure.indices("tied")
+        tied: dict[int, Any] = {i: jnp.asarray(values[i]) for i in indices}
+        return Values(self.structure.join(values), tied)
 
     def at(
         self, internal: PyTree, numbers: Any, data: Any, box: Box, looks: bool
@@ -124,9 +131,7 @@ class Evaluator:
             The gradient is 0 for fixed entries of free arrays.
         """
         if looks:
-            value, (aux, values) = self.objective(internal, numbers, data)
-            gradient, here = self._linearised(internal, numbers, data, box, value)
-            return Evaluated(value, aux, gradient, values, here)
+            return self._linearised(internal, numbers, data, box)
         (value, (aux, values)), gradient = value_and_grad(self.objective, self.mode)(
             internal, numbers, data
         )
@@ -174,34 +179,48 @@ class Evaluator:
         return build_state(self.structure, numbers, values)
 
     def _linearised(
-        self, internal: PyTree, numbers: Any, data: Any, box: Box, value: Any
-    ) -> tuple[PyTree, Linearisation]:
+        self, internal: PyTree, numbers: Any, data: Any, box: Box
+    ) -> Evaluated:
+        parts, forward = self.parts, self.mode == "fwd"
         flat, unravel = ravel_pytree(internal)
-        seen = self.seen(internal, numbers, data)
+        here = self._state(internal, internal, numbers)
+        losses = parts.losses_at(here, *data)
+
+        def summed(predictions: Any) -> Any:
+            return jnp.sum(losses(predictions))
+
+        def predict(x: Any) -> Any:
+            state = self._state(unravel(x), internal, numbers)
+            return parts.predict(state, *data)
 
         def rest(x: Any) -> Any:
-            state = self._state(unravel(x), internal, numbers)
-            return self.parts.others(state, *data)
+            return parts.others(self._state(unravel(x), internal, numbers), *data)
 
-        others = None
-        if jax.eval_shape(rest, flat) is not None:
-            slope = jax.jacfwd(rest) if self.mode == "fwd" else jax.grad(rest)
+        predictions, columns = jacobian(predict, flat, forward)
+        others, known = None, parts.others(here, *data)
+        if known is not None:
+            slope = jax.jacfwd(rest) if forward else jax.grad(rest)
             others = (slope(flat), jax.jacfwd(slope)(flat))
-        gradient, found = linearise(
-            lambda x: seen["predict_fn"](unravel(x)),
-            lambda predictions: jnp.sum(seen["sample_loss"](predictions)),
+        if self.has_aux:
+            value, (aux, values) = self.objective(internal, numbers, data)
+        else:
+            # The model need not be evaluated once more.
+            value, aux = summed(predictions), ()
+            value = value if known is None else value + known
+            values = self._shown(user_values(self.structure, numbers, internal))
+        gradient, found = quadratic_model(
+            predictions,
+            columns,
+            summed,
             flat,
             others=others,
-            information=self.parts.information_at(
-                self._state(internal, internal, numbers), *data
-            ),
+            information=parts.information_at(here, *data),
             value=value,
             lower=flat_bound(box.lower, internal),
             upper=flat_bound(box.upper, internal),
-            is_coupled=self.parts.couples_outputs,
-            forward=self.mode == "fwd",
+            is_coupled=parts.couples_outputs,
         )
-        return unravel(gradient), found
+        return Evaluated(value, aux, unravel(gradient), values, found)
 
 
 def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., Any]:

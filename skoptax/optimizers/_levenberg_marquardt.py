@@ -513,7 +513,7 @@ def _judge(
     in_noise &= gain >= -model.noise
     accepted = usable & (((ratio > _ENOUGH) & (gain > 0)) | in_noise)
     # Nielsen's rule: continuous, and patient after failures.
-    factor = jnp.where(in_noise, 0.1, jnp.maximum(1 / 3, 1 - (2 * ratio - 1) ** 3))
+    factor = jnp.where(in_noise, 0.1, jnp.maximum(0.1, 1 - (2 * ratio - 1) ** 3))
     return _Trial(
         damping=trial.damping * jnp.where(accepted, factor, trial.growth),
         growth=jnp.where(accepted, 2.0, 2 * trial.growth),

@@ -87,20 +87,54 @@ def linearise(
     summed: Callable[[Array], Array],
     point: Array,
     *,
+    forward: bool = False,
+    **others: Any,
+) -> tuple[Array, Linearisation]:
+    """Return the gradient and the quadratic model at a point.
+
+    Parameters
+    ----------
+    predict : callable
+        From an array of shape (p,) to predictions, an array of any shape.
+    summed : callable
+        As for `quadratic_model`.
+    point : array of shape (p,)
+        Where.
+    forward : bool, default=False
+        As for `jacobian`.
+    **others : object
+        What else `quadratic_model` takes.
+
+    Returns
+    -------
+    gradient : array of shape (p,)
+        Of all of the objective.
+    linearisation : Linearisation
+        As `quadratic_model` returns it.
+    """
+    predictions, columns = jacobian(predict, point, forward)
+    return quadratic_model(predictions, columns, summed, point, **others)
+
+
+def quadratic_model(
+    predictions: Array,
+    columns: Array,
+    summed: Callable[[Array], Array],
+    point: Array,
+    *,
     others: tuple[Array, Array] | None = None,
     information: Callable[[Array], Array | None] | None = None,
     value: Array | None = None,
     lower: Array | None = None,
     upper: Array | None = None,
     is_coupled: bool = False,
-    forward: bool = False,
 ) -> tuple[Array, Linearisation]:
-    r"""Return the gradient and the quadratic model at a point.
+    r"""Return the gradient and the quadratic model of an objective.
 
     Parameters
     ----------
-    predict : callable
-        From an array of shape (p,) to predictions, an array of any shape.
+    predictions, columns : array
+        As `jacobian` returns them.
     summed : callable
         From predictions to the sum of their losses, a scalar. The loss of one
         prediction depends on no other one, but for `is_coupled`.
@@ -118,8 +152,6 @@ def linearise(
     is_coupled : bool, default=False
         Whether the loss of a row may depend on all predictions of that row, as that
         of class probabilities does. The predictions' first axis is that of the rows.
-    forward : bool, default=False
-        Whether to keep to forward mode even where reverse mode is cheaper.
 
     Returns
     -------
@@ -137,16 +169,9 @@ def linearise(
         over the parameters that are not held: what is left of the gradient's terms
         after they have cancelled each other, beyond what the rounding of predictions
         and parameters leaves. It is at most 1, does not depend on anything's units, and
-        does not get small on a plateau, where all terms do.
+        does not get small on a plateau, where all terms do. With many rows and far
+        from an optimum it is a lower bound of that, above 0.001.
     """
-
-    def real(x: Array) -> Array:
-        found = predict(x)
-        is_float = jnp.issubdtype(found.dtype, jnp.floating)
-        # Integers have no derivative, which is for the caller to say.
-        return found if is_float else found.astype(point.dtype)
-
-    predictions, columns = _jacobian(real, point, forward)
     bend = None if information is None else information(predictions)
     if bend is not None:
         slope, bend = jax.grad(summed)(predictions), jnp.ravel(bend)
@@ -213,31 +238,51 @@ def _computed_once(function: Callable[[], T], point: Array) -> T:
     return jax.tree.unflatten(trees[-1], found)
 
 
-def _jacobian(
-    predict: Callable[[Array], Array], point: Array, forward: bool
+def jacobian(
+    predict: Callable[[Array], Array], point: Array, forward: bool = False
 ) -> tuple[Array, Array]:
-    """Return the predictions, and their derivatives as an array of shape (p, n).
+    """Return predictions and their derivatives.
 
-    With the columns side by side, which is how LAPACK has them, and how each
-    derivative is computed.
+    Parameters
+    ----------
+    predict : callable
+        From an array of shape (p,) to predictions, an array of any shape.
+    point : array of shape (p,)
+        Where.
+    forward : bool, default=False
+        Whether to keep to forward mode even where reverse mode is cheaper.
+
+    Returns
+    -------
+    predictions : array
+        Of the shape that they have.
+    columns : array of shape (p, n)
+        For each parameter the derivatives of the n predictions. In this order they
+        are computed, and LAPACK takes them.
     """
     p = point.size
 
+    def real(x: Array) -> Array:
+        found = predict(x)
+        is_float = jnp.issubdtype(found.dtype, jnp.floating)
+        # Integers have no derivative, which is for the caller to say.
+        return found if is_float else found.astype(point.dtype)
+
     def by_columns() -> tuple[Array, Array]:
-        predictions, push = _computed_once(lambda: jax.linearize(predict, point), point)
+        predictions, push = _computed_once(lambda: jax.linearize(real, point), point)
         columns = _computed_once(
             lambda: jax.vmap(push)(jnp.eye(p, dtype=point.dtype)), point
         )
         return predictions, columns.reshape(p, -1)
 
     def by_rows() -> tuple[Array, Array]:
-        predictions, pull = _computed_once(lambda: jax.vjp(predict, point), point)
+        predictions, pull = _computed_once(lambda: jax.vjp(real, point), point)
         shape = (predictions.size, *predictions.shape)
         basis = jnp.eye(predictions.size, dtype=predictions.dtype).reshape(shape)
         (rows,) = _computed_once(lambda: jax.vmap(pull)(basis), point)
         return predictions, rows.T
 
-    if not forward and p > jax.eval_shape(predict, point).size:
+    if not forward and p > jax.eval_shape(real, point).size:
         return by_rows()
     try:
         return by_columns()
