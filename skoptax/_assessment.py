@@ -76,6 +76,7 @@ class Look(NamedTuple):
     """What an optimiser knows that looks at each prediction."""
 
     optimality: Any  # of the state, as `Linearisation` has it
+    before: Any  # of the state before
     failed: Any  # the last update has found no step
 
 
@@ -143,7 +144,10 @@ def assess(
     if look is None:
         converged = is_good & has_converged(now, Progress(*entries(start)), control.tol)
     else:
-        converged = is_good & (look.optimality <= control.tol)
+        # Twice in a row: where all that is left may be rounding error, the next step
+        # still has a digit or two, and costs little.
+        again = (look.before <= control.tol) | (step == 0)
+        converged = is_good & (look.optimality <= control.tol) & again
     best_step = where(better, step, counts.best_step)
     since_best = step - best_step
     # The later ones go before the earlier ones.

@@ -53,7 +53,7 @@ from ._unpacking import (
     project,
 )
 from .optimizers._levenberg_marquardt import find_state
-from .optimizers._linearisation import blank_linearisation
+from .optimizers._linearisation import Linearisation, blank_linearisation
 
 # A block of steps ends when its history is full. Optimisers that look at each
 # prediction take few steps, and an array costs time by its size.
@@ -318,7 +318,7 @@ def make_block(
                 carry,
                 control,
                 optimizer.descends,
-                _look(here, opt_state, advance) if sees else None,
+                _look(here, carry.linearisation, opt_state, advance) if sees else None,
             )
             return Carry(
                 internal=internal,
@@ -347,15 +347,16 @@ def make_block(
     return Block(run, blank)
 
 
-def _look(here: Evaluated, opt_state: PyTree, advance: Any) -> Look:
+def _look(
+    here: Evaluated, before: Linearisation, opt_state: PyTree, advance: Any
+) -> Look:
     """Return what an optimiser knows that looks at each prediction."""
     linearisation, found = here.linearisation, find_state(opt_state)
     assert linearisation is not None and found is not None
     # With the largest damping: the next update would try the same again.
     largest = 0.5 / jnp.finfo(found.damping.dtype).eps
     failed = ~found.accepted & (found.damping >= largest)
-    optimality = jnp.maximum(linearisation.optimality, linearisation.gain)
-    return Look(optimality, advance & failed)
+    return Look(linearisation.left, before.left, advance & failed)
 
 
 @own

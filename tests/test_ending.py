@@ -249,6 +249,23 @@ def test_nearly_collinear_columns():
     assert_allclose(estimator.params_["w"], expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("columns", [2, 11])
+def test_columns_that_differ_by_next_to_nothing(columns):
+    # Each entry of the gradient vanishes long before the objective is at its lowest.
+    rng = np.random.default_rng(columns)
+    design = rng.normal(size=(60, 1)) + 1e-8 * rng.normal(size=(60, columns))
+    y = rng.normal(size=60)
+    estimator = OptaxEstimator(
+        lambda X, w: X @ w, {"w": np.zeros(columns)}, optimizer="lm", max_steps=3000
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.fit(design, y)
+    left = design @ np.linalg.lstsq(design, y, rcond=1e-14)[0] - y
+    lowest = 0.5 * np.mean(left**2)
+    assert not estimator.converged_ or estimator.loss_ / lowest - 1 < 1e-9
+
+
 def test_narrow_priors():
     params = {
         "a": Parameter(value=1.0, prior=priors.Normal(2.5, 1e-6)),

@@ -76,6 +76,11 @@ class Linearisation(NamedTuple):
         """
         return self.sizes[3]
 
+    @property
+    def left(self) -> Any:
+        """What a rule of convergence compares with its tolerance."""
+        return jnp.maximum(self.optimality, self.gain)
+
 
 def blank_linearisation(p: int, dtype: Any) -> Linearisation:
     """Return zeros: a place for the model of an objective of p parameters."""
@@ -342,11 +347,13 @@ def _assemble(
             return jnp.stack([share, none])
         gain = jax.lax.cond(
             share <= _NEAR,
-            lambda: _gain(root, jnp.sign(gradient) * left, held),
+            lambda: _gain(root, jnp.where(held, 0, gradient), held),
             lambda: none,
         )
-        size = jnp.abs(value)
-        slack = NOISE_ULPS * jnp.finfo(point.dtype).eps * (noise + size)
+        size, eps = jnp.abs(value), jnp.finfo(point.dtype).eps
+        # Of objective and predictions.
+        spread = scale + jnp.abs(point) @ jnp.linalg.norm(root, axis=0) / _ULPS
+        slack = NOISE_ULPS * eps * (noise + size) + 0.5 * (_ULPS * eps * spread) ** 2
         gain = jnp.maximum(gain - slack, 0) / jnp.where(size > 0, size, 1)
         return jnp.stack([share, gain])
 
@@ -413,8 +420,9 @@ def _gain(root: Array, gradient: Array, held: Array) -> Array:
     norms = jnp.linalg.norm(root, axis=0)
     unit = jnp.where((norms > 0) & ~held, norms, 1)
     columns = jnp.where(held, 0, root / unit)
-    # Directions of which nothing is known but rounding do not count.
-    edge = 10 * p * jnp.finfo(root.dtype).eps * jnp.eye(p, dtype=root.dtype)
+    # Where they cancel each other to more than half of all digits, what is left of the
+    # gradient may be rounding.
+    edge = jnp.finfo(root.dtype).eps ** (9 / 16) * jnp.eye(p, dtype=root.dtype)
     triangle = jnp.linalg.qr(jnp.concatenate([columns, edge]), mode="r")
     step = solve_triangular(triangle, gradient / unit, trans=1)
     return 0.5 * (step @ step)

@@ -417,3 +417,161 @@ def test_held_at():
     assert_array_equal(held_at(point, gradient, None, upper), [0, 0, 1, 0, 0, 0])
     assert_array_equal(held_at(point, gradient, lower, None), [1, 0, 0, 0, 0, 0])
     assert not held_at(point, gradient, None, None).any()
+
+
+# Next to an optimum, and with many rows.
+
+
+@functools.partial(jax.jit, static_argnames="with_value")
+def weighted_fit(design, y, weights, point, with_value=True):
+    def summed(f):
+        return jnp.sum(0.5 * weights * (f - y) ** 2)
+
+    value = summed(design @ point) if with_value else None
+    return linearise(lambda x: design @ x, summed, point, value=value)
+
+
+def test_gain_where_columns_nearly_cancel():
+    rng = np.random.default_rng(1)
+    common = rng.normal(size=(60, 1))
+    design = common + 1e-7 * rng.normal(size=(60, 3))
+    y, ones = rng.normal(size=60), np.ones(60)
+    best = np.linalg.lstsq(design, y, rcond=None)[0]
+    lowest = 0.5 * np.sum((design @ best - y) ** 2)
+    # The best common factor: the gradient of each column is next to nothing.
+    factor = (common[:, 0] @ y) / (common[:, 0] @ common[:, 0])
+    point = np.full(3, factor / 3)
+    value = 0.5 * np.sum((design @ point - y) ** 2)
+    _, found = weighted_fit(design, y, ones, point)
+    assert found.optimality < 1e-6
+    assert value / lowest - 1 > 1e-3
+    # (Directions that cancel to nine digits are left out; this one does to seven.)
+    assert_allclose(found.gain, 1 - lowest / value, rtol=1e-3)
+    assert weighted_fit(design, y, ones, best)[1].gain < 1e-12
+    assert weighted_fit(design, y, ones, point, with_value=False)[1].gain == 0
+
+
+def test_gain_leaves_out_what_is_on_a_bound():
+    design = RNG.normal(size=(30, 2)) @ [[1.0, 0.3], [0.0, 1.0]]
+    y = design @ [1.0, -2.0] + 0.1 * RNG.normal(size=30)
+
+    def at_bound(second):
+        first = design[:, 0] @ (y - design[:, 1] * second) / (design[:, 0] ** 2).sum()
+        point = jnp.array([first, second])
+
+        def summed(f):
+            return jnp.sum(0.5 * (f - y) ** 2)
+
+        return linearise(
+            lambda x: design @ x,
+            summed,
+            point,
+            value=summed(design @ point),
+            lower=jnp.array([-jnp.inf, second]),
+        )[1]
+
+    held = at_bound(0.0)
+    assert held.optimality < 1e-12
+    assert held.gain < 1e-12
+
+
+@pytest.mark.parametrize("columns", [2, 6, 20])
+@pytest.mark.parametrize("some_weigh_nothing", [False, True])
+def test_many_rows(columns, some_weigh_nothing):
+    rng = np.random.default_rng(columns)
+    n = 5_003
+    design = rng.normal(size=(n, columns)) * 2.0 ** rng.integers(-9, 9, columns)
+    y = design @ np.ones(columns) + rng.normal(size=n)
+    weights = rng.uniform(0.5, 2.0, n)
+    if some_weigh_nothing:
+        weights[::3] = 0
+    scaled = np.sqrt(weights)[:, None]
+    best = np.linalg.lstsq(scaled * design, scaled[:, 0] * y, rcond=None)[0]
+
+    def expected(point):
+        residuals = design @ point - y
+        slope, sizes = weights * residuals, np.abs(design)
+        gradient = design.T @ slope
+        spread = np.abs(design @ point) + sizes @ np.abs(point) / 4
+        left = np.abs(gradient) - 4 * EPS * sizes.T @ (weights * spread)
+        return gradient, np.max(np.maximum(left, 0) / (sizes.T @ np.abs(slope)))
+
+    for distance in (0.0, 1e-9, 1e-5, 0.3):
+        point = best + distance * rng.normal(size=columns) / np.linalg.norm(
+            design, axis=0
+        ) * np.sqrt(n)
+        gradient, found = weighted_fit(design, y, weights, point)
+        slope, share = expected(point)
+        scale = np.linalg.norm(scaled * design, axis=0) * np.sqrt(n)
+        assert_allclose(gradient / scale, slope / scale, atol=1e-13)
+        root = np.asarray(found.root)
+        products = (scaled * design).T @ (scaled * design)
+        assert_allclose(root.T @ root, products, rtol=1e-9, atol=1e-9 * products.max())
+        if share < 1e-4:
+            assert_allclose(found.optimality, share, rtol=1e-3, atol=1e-14)
+        else:
+            # A bound is enough there.
+            assert 1e-4 * share < found.optimality <= share * (1 + 1e-9)
+    assert weighted_fit(design, y, weights, best)[1].optimality < 1e-13
+
+
+# Losses of all outputs of a row.
+
+
+def softmax_loss(y, f):
+    return -jnp.sum(y * jax.nn.log_softmax(f, axis=-1), axis=-1)
+
+
+def test_coupled_outputs():
+    rng = np.random.default_rng(3)
+    design = jnp.asarray(rng.normal(size=(12, 2)))
+    y = np.eye(3)[rng.integers(0, 3, 12)]
+    point = jnp.asarray(rng.normal(size=6))
+
+    def predict(x):
+        return design @ x.reshape(2, 3)
+
+    def summed(f):
+        return jnp.sum(softmax_loss(y, f))
+
+    # Linear predictions: Gauss and Newton's matrix is the Hessian.
+    @jax.jit
+    def both(point):
+        found = linearise(predict, summed, point, is_coupled=True)
+        return found, jax.hessian(lambda x: summed(predict(x)))(point)
+
+    (gradient, found), hessian = both(point)
+    assert_allclose(gradient, jax.grad(lambda x: summed(predict(x)))(point), rtol=1e-11)
+    assert_allclose(found.root.T @ found.root, hessian, rtol=1e-10, atol=1e-12)
+    # By itself each output would have another curvature.
+    alone = linearise(predict, summed, point)[1].root
+    assert np.abs(alone.T @ alone - hessian).max() > 0.1
+
+
+def test_coupled_outputs_whose_curvature_is_negative_somewhere():
+    rng = np.random.default_rng(4)
+    y = rng.normal(size=(8, 2))
+
+    def summed(f):  # of the distance, concave far away
+        return jnp.sum(jnp.log1p(jnp.sum((f - y) ** 2, axis=1)))
+
+    def predict(x):
+        return x * jnp.ones((8, 1))
+
+    point = jnp.array([1.0, -0.5])
+    root = linearise(predict, summed, point, is_coupled=True)[1].root
+    blocks, smallest = [], []
+    for row in y:
+        away = np.asarray(point) - row
+        square = away @ away
+        hessian = (
+            2 * np.eye(2) / (1 + square) - 4 * np.outer(away, away) / (1 + square) ** 2
+        )
+        # What is negative is left out in units of the diagonal.
+        units = np.sqrt(np.abs(np.diag(hessian)))
+        values, vectors = np.linalg.eigh(hessian / np.outer(units, units))
+        smallest.append(values.min())
+        kept = vectors @ np.diag(np.maximum(values, 0)) @ vectors.T
+        blocks.append(kept * np.outer(units, units))
+    assert min(smallest) < -0.1
+    assert_allclose(root.T @ root, np.sum(blocks, axis=0), rtol=1e-9, atol=1e-12)
