@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, Protocol
 
 
@@ -50,7 +51,7 @@ def is_plain(obj: Any, depth: int = 4) -> bool:
         # Most hold atoms alone, which is seen at once.
         return depth > 0 and (
             _ATOMS.issuperset(map(type, obj))
-            or all(is_plain(x, depth - 1) for x in obj)
+            or all(map(is_plain, obj, repeat(depth - 1)))
         )
     if kind is dict:
         return is_plain([*obj, *obj.values()], depth)

@@ -15,6 +15,7 @@ docstring or annotation of a class.
 
 from __future__ import annotations
 
+import functools
 import struct
 import types
 from collections.abc import Callable
@@ -110,11 +111,8 @@ class Walk:
         known = self._done.get(id(obj)) or _scalar(obj)
         if known is not None:
             return known
-        return self.once(id(obj), lambda: self._kept(obj))
-
-    def _kept(self, obj: Any) -> bytes:
         self._alive.append(obj)
-        return self._structured(obj)
+        return self.once(id(obj), functools.partial(self._structured, obj))
 
     def _structured(self, obj: Any) -> bytes:
         kind = type(obj)
