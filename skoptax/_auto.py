@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from ._objective import Objective
-from ._parameter import is_parameter
+from ._parameter import Parameter, is_parameter
 from ._state import is_free
 from .losses import Loss
 
@@ -40,13 +40,16 @@ def choose_optimizer(objective: Objective, spec: Any) -> str:
         prior, nothing is known, so it counts as having none or some.
     """
     parameters = jax.tree.leaves(spec, is_leaf=is_parameter)
-    free = sum(
-        int(np.sum(np.broadcast_to(p.free, np.shape(p.value))))
-        for p in parameters
-        if is_free(p)
-    )
+    free = sum(_count_free(p) for p in parameters if is_free(p))
     moving = [p for p in parameters if is_free(p) or p.tie is not None]
     terms = [objective.penalty, *(p.prior for p in moving)]
     smooth = all(getattr(term, "is_smooth", term is None) for term in terms)
     curved = isinstance(objective.loss, Loss) and objective.has_curvature
     return "lm" if curved and smooth and free < MANY_PARAMETERS else "lbfgs"
+
+
+def _count_free(parameter: Parameter) -> int:
+    value: Any = parameter.value
+    if parameter.free is True:
+        return int(np.size(value))
+    return int(np.sum(np.broadcast_to(parameter.free, np.shape(value))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
+from itertools import repeat
 from typing import Any, Protocol
 
 
@@ -25,7 +26,7 @@ class Visitor(Protocol):
         """Return what is made for a key, made once; a cycle if it is being made."""
 
 
-_SCALARS = frozenset({bool, int, str})
+_ATOMS = frozenset({bool, int, str, type(None)})
 _PLAIN_TYPES = frozenset({dict, list, tuple, type(None)})
 
 
@@ -40,15 +41,23 @@ def hash_parts(tag: str, *parts: bytes) -> bytes:
 def is_plain(obj: Any, depth: int = 4) -> bool:
     """Tell whether an object's text tells all of it.
 
-    So it is with numbers, text and the types of Python's own containers, in tuples
-    and lists; of a limited depth, as a list may hold itself.
+    So it is with numbers, text and the types of Python's own containers, in tuples,
+    lists and dicts; of a limited depth, as a list may hold itself.
     """
     kind = type(obj)
+    if kind in _ATOMS:
+        return True
     if kind is tuple or kind is list:
-        return depth > 0 and all(is_plain(x, depth - 1) for x in obj)
+        # Most hold atoms alone, which is seen at once.
+        return depth > 0 and (
+            _ATOMS.issuperset(map(type, obj))
+            or all(map(is_plain, obj, repeat(depth - 1)))
+        )
+    if kind is dict:
+        return is_plain([*obj, *obj.values()], depth)
     if kind is float:
         return bool(obj == obj)  # the text of NaN hides its sign
-    return obj is None or kind in _SCALARS or (kind is type and obj in _PLAIN_TYPES)
+    return kind is type and obj in _PLAIN_TYPES
 
 
 def plain_text(obj: Any) -> bytes:

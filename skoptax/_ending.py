@@ -96,19 +96,19 @@ def find_undetermined(
           dependent to working precision, and these take part.
     """
     none = np.zeros(0, int)
-    eps = np.finfo(root.dtype).eps
-    norms = np.linalg.norm(root, axis=0)
-    widths = np.maximum(np.abs(internal), 1.0)
-    if not np.all(np.isfinite(root)):
+    if not np.isfinite(root).all():
         return Undetermined(none, none, none)
+    eps = np.finfo(root.dtype).eps
+    norms = np.sqrt((root * root).sum(axis=0))
+    widths = np.maximum(np.abs(internal), 1.0)
     silent = usable & (norms * widths <= eps * scale)
     kept = np.flatnonzero(usable & ~silent)
     confounded = run_away = none
     if len(kept):
-        columns = root[:, kept] / norms[kept]
+        columns: Any = root[:, kept] / norms[kept]
         if len(kept) < len(root):
             columns = np.linalg.qr(columns, mode="r")
-        is_close = np.min(np.abs(np.diagonal(columns))) < _CLEAR
+        is_close = np.abs(columns.diagonal()).min() < _CLEAR
         if is_close:
             _, sizes, rows = np.linalg.svd(columns)
             null = sizes <= 10 * len(kept) * eps * sizes[0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import product
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from ._structure import Numbers, Structure, separate
@@ -45,7 +44,17 @@ def read_entries(structure: Structure, numbers: Numbers, values: PyTree) -> Entr
     Entries
         With ``start`` from ``numbers``.
     """
+    mask = numbers["mask"]
     packed = separate(structure, numbers)
+    if structure.shapes is not None:
+        # They are flat already.
+        return Entries(
+            np.asarray(values),
+            np.asarray(packed["values"]),
+            np.asarray(packed["lower"]),
+            np.asarray(packed["upper"]),
+            ~mask if len(mask) else np.zeros(len(values), bool),
+        )
     found = structure.split(values)
     shapes = {i: np.shape(value) for i, value in found.items()}
 
@@ -53,11 +62,8 @@ def read_entries(structure: Structure, numbers: Numbers, values: PyTree) -> Entr
         full = [np.broadcast_to(np.asarray(parts[i]), shapes[i]) for i in shapes]
         return np.concatenate([part.ravel() for part in full])
 
-    mask = numbers["mask"]
-    if len(mask) and structure.shapes is None:
-        mask = flat({i: mask.get(i, True) for i in shapes})
     flat_values = flat(found)
-    is_free = np.asarray(mask if len(mask) else True, bool)
+    is_free = flat({i: mask.get(i, True) for i in shapes}) if mask else np.True_
     return Entries(
         flat_values,
         flat(structure.split(packed["values"])),
@@ -83,12 +89,12 @@ def entry_names(structure: Structure, values: PyTree) -> list[str]:
         In the order of the entries.
     """
     names = []
-    # NumPy's: a slice on the device would be a program of its own.
-    for i, value in structure.split(jax.tree.map(np.asarray, values)).items():
+    shapes = structure.shapes or map(np.shape, structure.split(values).values())
+    for i, shape in zip(structure.indices("free"), shapes, strict=True):
         name = structure.leaves[i].name
-        if not np.shape(value):
+        if not shape:
             names.append(name)
             continue
-        places = product(*map(range, np.shape(value)))
+        places = product(*map(range, shape))
         names += [f"{name}[{', '.join(map(str, place))}]" for place in places]
     return names

@@ -356,7 +356,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             message = None
             self._starts = None
             if settings.n_starts > 1:
-                starts = draw_starts(run.start_box(), settings.n_starts, problem.rng)
+                starts = draw_starts(run.start_box(), settings.n_starts, problem.rng())
                 self._starts = run_from_starts(run, starts, settings.max_steps)
             else:
                 data, message = drive(
@@ -449,7 +449,8 @@ def _bound_flags(state: Any, spec: Any) -> Any:
     for bound in (state.lower, state.upper):
         if bound is not None:
             on |= value == np.asarray(bound, value.dtype)
-    on &= np.asarray(state.free, bool)
+    if state.free is not True:
+        on &= np.asarray(state.free, bool)
     return bool(on) if on.ndim == 0 else on
 
 

@@ -15,6 +15,7 @@ docstring or annotation of a class.
 
 from __future__ import annotations
 
+import functools
 import struct
 import types
 from collections.abc import Callable
@@ -72,12 +73,10 @@ class Walk:
 
     def digest(self, obj: Any) -> bytes:
         """Return the digest of one object."""
-        plain = _plain(obj)
-        if plain is not None:
-            return plain
-        if isinstance(obj, types.ModuleType):
-            return module_digest(self, obj, None)
-        return self.once(id(obj), lambda: self._kept(obj))
+        if is_plain(obj):
+            # One digest for all of it: the types can be told from the text.
+            return hash_parts("plain", plain_text(obj))
+        return self._visited(obj)
 
     def once(self, key: int, make: Callable[[], bytes]) -> bytes:
         """Return what is made for a key, made once; a cycle if it is being made."""
@@ -103,19 +102,26 @@ class Walk:
         """Return the text of what is plain, the digest of what is not."""
         if is_plain(obj):
             return b"=" + plain_text(obj)
-        return b"#" + self.digest(obj)
+        return b"#" + self._visited(obj)
 
-    def _kept(self, obj: Any) -> bytes:
+    def _visited(self, obj: Any) -> bytes:
+        """Return the digest of what is not plain."""
+        if isinstance(obj, types.ModuleType):
+            return module_digest(self, obj, None)
+        known = self._done.get(id(obj)) or _scalar(obj)
+        if known is not None:
+            return known
         self._alive.append(obj)
-        return self._structured(obj)
+        return self.once(id(obj), functools.partial(self._structured, obj))
 
     def _structured(self, obj: Any) -> bytes:
         kind = type(obj)
-        if kind in (tuple, list):
-            if is_plain(obj):
-                # One digest for all of it: the types can be told from the text.
-                return hash_parts("plain", plain_text(obj))
+        if kind is tuple or kind is list:
             return self.all(kind.__name__, *obj)
+        if kind is types.FunctionType:
+            return function_digest(self, obj)
+        if kind is type:
+            return class_digest(self, obj)
         if kind is dict:
             # The order of a dict is visible to a trace that iterates over it.
             return self.all("dict", *obj.keys(), *obj.values())
@@ -127,8 +133,6 @@ class Walk:
             return array_digest(self, obj)
         if isinstance(obj, np.dtype):
             return hash_parts("dtype", obj.str.encode(), repr(obj).encode())
-        if isinstance(obj, types.FunctionType):
-            return function_digest(self, obj)
         if isinstance(obj, types.CodeType):
             return code_digest(self, obj)
         if isinstance(obj, type):
@@ -136,16 +140,11 @@ class Walk:
         return object_digest(self, obj)
 
 
-def _plain(obj: Any) -> bytes | None:
+def _scalar(obj: Any) -> bytes | None:
+    """Return the digest of what is no container and whose text may hide something."""
     kind = type(obj)
-    if obj is None or kind in (
-        bool,
-        int,
-        str,
-        type(Ellipsis),
-        type(NotImplemented),
-    ):
-        return hash_parts(kind.__name__, plain_text(obj))
+    if kind in (type(Ellipsis), type(NotImplemented)):
+        return hash_parts(kind.__name__)
     if kind is float:
         return hash_parts("float", struct.pack("<d", obj))
     if kind is complex:

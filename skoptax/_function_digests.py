@@ -53,15 +53,14 @@ def function_digest(walk: Visitor, function: types.FunctionType) -> bytes:
             cells.append(hash_parts("cell", module_digest(walk, content, chains)))
         else:
             cells.append(hash_parts("cell", walk.digest(content)))
-    own = walk.all(
+    about = walk.all(
         "function",
         function.__name__,
-        function.__code__,
         function.__defaults__,
         function.__kwdefaults__,
-        cells,
         vars(function),
     )
+    own = hash_parts("function", about, code_digest(walk, function.__code__), *cells)
     if installed:
         # A closure made by an installed package: its globals are that
         # package's, and go by reference with it.

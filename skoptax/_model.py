@@ -8,14 +8,20 @@ does not fit.
 from __future__ import annotations
 
 import inspect
+import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from ._validation import did_you_mean, invalid, is_number
 from .exceptions import ModelError
 
 Kind = Literal["parameter", "all_parameters", "matrix", "column"]
+
+# With what each was read off: code and defaults.
+_signatures: WeakKeyDictionary[Any, tuple[Any, Any, inspect.Signature]]
+_signatures = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def model_signature(model: Any) -> inspect.Signature:
     Returns
     -------
     inspect.Signature
-        As Python reads it.
+        As Python reads it, but that its annotations may be old.
 
     Raises
     ------
@@ -114,7 +120,7 @@ def model_signature(model: Any) -> inspect.Signature:
             model,
         )
     try:
-        signature = inspect.signature(model)
+        signature = _read_signature(model)
     except (TypeError, ValueError) as error:
         raise invalid(
             "model",
@@ -126,29 +132,47 @@ def model_signature(model: Any) -> inspect.Signature:
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             raise ModelError(
-                f"The model's signature is {describe(model, signature)}, with "
+                f"The model's signature is {describe(model)}, with "
                 f"'*{parameter.name}'. Its arguments must have names, so that "
                 "columns and parameters can be told apart."
             )
     return signature
 
 
-def describe(model: Any, signature: inspect.Signature | None = None) -> str:
+def _read_signature(model: Any) -> inspect.Signature:
+    """Return a model's signature, read once as long as nothing it follows from changes.
+
+    Names and kinds follow from a function's code, its defaults are a tuple; both are
+    immutable, and known by identity while they are held here. What has attributes,
+    such as `__wrapped__` or `__signature__`, or keyword defaults, which are a dict, is
+    read at each call.
+    """
+    if type(model) is not types.FunctionType or vars(model) or model.__kwdefaults__:
+        return inspect.signature(model)
+    code, defaults = model.__code__, model.__defaults__
+    known = _signatures.get(model)
+    if known is not None and known[0] is code and known[1] is defaults:
+        return known[2]
+    signature = inspect.signature(model)
+    _signatures[model] = (code, defaults, signature)
+    return signature
+
+
+def describe(model: Any) -> str:
     """Return a model's name and arguments, as ``decay(t, rate)``."""
     name = getattr(model, "__name__", type(model).__name__)
-    if signature is None:
-        signature = inspect.signature(model)
-    return f"{name}({', '.join(map(str, signature.parameters.values()))})"
+    arguments = inspect.signature(model).parameters.values()
+    return f"{name}({', '.join(map(str, arguments))})"
 
 
 class _Description:
     """What `describe` says, made when an error shows it: it costs more than a check."""
 
-    def __init__(self, model: Any, signature: inspect.Signature) -> None:
-        self._given = (model, signature)
+    def __init__(self, model: Any) -> None:
+        self._model = model
 
     def __str__(self) -> str:
-        return describe(*self._given)
+        return describe(self._model)
 
 
 def parameters_from_signature(model: Any) -> dict[str, Any]:
@@ -177,7 +201,7 @@ def parameters_from_signature(model: Any) -> dict[str, Any]:
     }
     if not found:
         raise ModelError(
-            f"The model {describe(model, signature)} has no argument with a number as "
+            f"The model {describe(model)} has no argument with a number as "
             "its default, so its parameters are not known. Name them with their start "
             "values: params={'rate': 0.5}."
         )
@@ -223,7 +247,7 @@ def bind_model(
         If signature, spec and data do not fit together.
     """
     accepted = signature.parameters
-    shown: Any = _Description(model, signature)
+    shown: Any = _Description(model)
     takes_all = "params" in accepted and "params" not in names
     rest = next((p for p in accepted.values() if p.kind is p.VAR_KEYWORD), None)
     if not takes_all and rest is None:

@@ -175,11 +175,11 @@ def _container_subclass(walk: Visitor, obj: Any) -> bytes:
     raise NotWalkable(f"{type(obj).__name__} is not a container")
 
 
-def _state(obj: Any) -> list[tuple[str, Any]]:
+def _state(obj: Any, slots: list[str] | None = None) -> list[tuple[str, Any]]:
     """Return the attributes that an instance holds, in ``__dict__`` or slots."""
     # In their order, which is seen by who iterates over them.
     state = list(getattr(obj, "__dict__", {}).items())
-    for name in _slots(type(obj)):
+    for name in _slots(type(obj)) if slots is None else slots:
         if hasattr(obj, name):
             state.append((name, getattr(obj, name)))
     return state
@@ -189,7 +189,7 @@ def _instance(walk: Visitor, obj: Any) -> bytes:
     cls = type(obj)
     slots = _slots(cls)
     if (hasattr(obj, "__dict__") or slots) and not _hides_state(cls, len(slots)):
-        return walk.all("instance", cls, _state(obj))
+        return walk.all("instance", cls, _state(obj, slots))
     # State may live in C: ask for it as pickle would.
     try:
         known = copyreg.dispatch_table.get(cls)

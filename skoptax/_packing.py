@@ -83,8 +83,10 @@ def pack(state: PyTree, owner: str) -> tuple[Structure, Numbers]:
             leaves.append(Leaf("array", name))
         else:
             leaves.append(Leaf("constant", name, constant=leaf))
-    ordered = _order_ties(leaves, [path_name(path) for path, _ in flat])
-    return Structure(treedef, tuple(leaves), ordered), numbers
+    ties: Any = ()
+    if any(leaf.kind == "tied" for leaf in leaves):
+        ties = _order_ties(leaves, [path_name(path) for path, _ in flat])
+    return Structure(treedef, tuple(leaves), ties), numbers
 
 
 def _is_argument(leaf: Any) -> bool:
@@ -224,39 +226,47 @@ def checked_bounds(
             if isinstance(given, str):
                 raise TypeError
             end = np.asarray(infinite if given is None else given, dtype=value.dtype)
-            np.broadcast_to(end, value.shape)
+            if end.ndim:
+                np.broadcast_to(end, value.shape)
         except (TypeError, ValueError) as error:
             must = f"a number or an array of shape {value.shape}"
             raise invalid(side, owner, must, given) from error
-        if np.any(np.isnan(end)):
+        if np.isnan(end).any():
             raise invalid(side, owner, "a number, not NaN", given)
         ends.append(end)
     lower, upper = ends
-    if np.any(lower == np.inf) or np.any(upper == -np.inf):
-        raise InvalidParameterError(
-            f"The bounds of {owner} must leave room for a value. Got "
-            f"lower={shorten(parameter.lower)} and upper={shorten(parameter.upper)} "
-            "instead. No bound is None."
-        )
-    if np.any(lower > upper):
-        raise InvalidParameterError(
-            f"The 'lower' parameter of {owner} must not exceed its 'upper'. Got "
-            f"lower={shorten(parameter.lower)} and upper={shorten(parameter.upper)} "
-            "instead. Were they swapped?"
-        )
+    if not ((lower <= upper) & (lower < np.inf) & (upper > -np.inf)).all():
+        raise _without_room(parameter, lower, upper, owner)
     if hasattr(parameter.prior, "support"):
         low, high = parameter.prior.support()
         lower = np.maximum(lower, np.asarray(low, dtype=value.dtype))
         upper = np.minimum(upper, np.asarray(high, dtype=value.dtype))
-    if np.any(np.isfinite(lower)) or np.any(np.isfinite(upper)):
-        start = np.asarray(value)
-        if np.any((start < lower) | (start > upper)):
-            raise InvalidParameterError(
-                f"The start value of {owner} must lie within its bounds "
-                f"[{shorten(lower.tolist())}, {shorten(upper.tolist())}]. Got "
-                f"{shorten(start.tolist())} instead. Move the start, or the bounds."
-            )
+    start = np.asarray(value)
+    if ((start < lower) | (start > upper)).any():
+        raise InvalidParameterError(
+            f"The start value of {owner} must lie within its bounds "
+            f"[{shorten(lower.tolist())}, {shorten(upper.tolist())}]. Got "
+            f"{shorten(start.tolist())} instead. Move the start, or the bounds."
+        )
     return lower, upper
+
+
+def _without_room(
+    parameter: Parameter, lower: np.ndarray, upper: np.ndarray, owner: str
+) -> InvalidParameterError:
+    got = (
+        f"Got lower={shorten(parameter.lower)} and upper={shorten(parameter.upper)} "
+        "instead."
+    )
+    if np.any(lower == np.inf) or np.any(upper == -np.inf):
+        return InvalidParameterError(
+            f"The bounds of {owner} must leave room for a value. {got} No bound is "
+            "None."
+        )
+    return InvalidParameterError(
+        f"The 'lower' parameter of {owner} must not exceed its 'upper'. {got} Were "
+        "they swapped?"
+    )
 
 
 def _scale(

@@ -34,6 +34,8 @@ FIELDS = (
     "prior",
     "shape",
 )
+# Those that are attributes of the same name.
+_STORED = frozenset(FIELDS) - {"shape"}
 
 
 class Parameter:
@@ -213,6 +215,9 @@ class Parameter:
         """
         copy = object.__new__(Parameter)
         copy.__dict__.update(self.__dict__)
+        if changes.keys() <= _STORED:
+            copy.__dict__.update(changes)
+            return copy
         if any(key.startswith("prior__") for key in changes):
             copy.prior = clone(self.prior, safe=False)
         return copy.set_params(**changes)

@@ -7,6 +7,8 @@ functions of the arguments and the data.
 from __future__ import annotations
 
 import copy
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,7 +86,7 @@ class Problem:
     content: tuple[Any, ...]  # of the objective, for its key
     spec: dict[str, Any]
     data: tuple[Any, ...]
-    rng: np.random.Generator
+    rng: Callable[[], np.random.Generator]  # always the same one
 
 
 def read_dtype(dtype: Any) -> Any:
@@ -270,7 +272,8 @@ def make_problem(
     if penalty is not None and hasattr(penalty, "check_names"):
         penalty.check_names(list(spec))
     seed = check_random_state(estimator.random_state).randint(2**31 - 1)
-    rng = np.random.default_rng(seed)
+    # Made when it is first asked for, which most fits never do.
+    rng = functools.cache(functools.partial(np.random.default_rng, seed))
     spec = fill_spec(spec, X, y, rng)
     loss_numbers, loss = _split(loss)
     penalty_numbers, penalty = _split(penalty)

@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from ._fingerprint import NotWalkable, Walk
 from ._rows import forget as forget_rows
@@ -301,8 +300,8 @@ def _describe(program: Program, about: Callable[[], Any] | None) -> None:
 
 def _configuration() -> tuple[Any, ...]:
     """Return JAX's settings that change a trace, as they are in this thread."""
-    settings = (getattr(jax.config, name, None) for name in _TRACE_SETTINGS)
-    return tuple(s.value if isinstance(s, enum.Enum) else s for s in settings)
+    settings = [getattr(jax.config, name, None) for name in _TRACE_SETTINGS]
+    return tuple([s.value if isinstance(s, enum.Enum) else s for s in settings])
 
 
 def abstract(arguments: Any) -> Hashable:
@@ -321,7 +320,7 @@ def abstract(arguments: Any) -> Hashable:
     leaves, treedef = jax.tree.flatten(arguments)
     return treedef, tuple(
         # A Python number is weakly typed: it does not widen what it meets.
-        (np.shape(leaf), leaf.dtype, getattr(leaf, "weak_type", False))
+        (leaf.shape, leaf.dtype, getattr(leaf, "weak_type", False))
         if hasattr(leaf, "dtype")
         else type(leaf)
         for leaf in leaves

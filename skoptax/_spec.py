@@ -210,7 +210,7 @@ def fill_spec(
     spec: dict[str, Any],
     X: np.ndarray,
     y: np.ndarray,
-    rng: np.random.Generator,
+    rng: Callable[[], np.random.Generator],
 ) -> dict[str, Any]:
     """Return a spec whose leaves are parameters with arrays as values.
 
@@ -222,8 +222,8 @@ def fill_spec(
         Inputs, of the fit's data type.
     y : ndarray of shape (n,) or (n, k)
         Responses.
-    rng : numpy.random.Generator
-        For start values that are drawn.
+    rng : callable
+        Returns the `numpy.random.Generator` for start values that are drawn.
 
     Returns
     -------
@@ -252,7 +252,7 @@ def _fill(name: str, entry: Any, X: Any, y: Any, rng: Any) -> Parameter:
     owner = f"parameter {name!r}"
     value = parameter.value
     if callable(value):
-        value = _call_start(value, X, y, rng, owner)
+        value = _call_start(value, X, y, rng(), owner)
     if isinstance(value, (str, bytes)) or value is None:
         raise invalid(
             "value", owner, "a number, an array or a function (X, y, rng)", value

@@ -46,13 +46,10 @@ class Leaf:
     def content(self) -> tuple[Any, ...]:
         """Return what a content key must hold of it."""
         transform = None if type(self.transform) is Identity else self.transform
-        return (
-            (self.kind, self.name, self.parameter_name, self.masked),
-            transform,
-            self.tie,
-            self.prior,
-            self.constant,
-        )
+        about = (self.kind, self.name, self.parameter_name, self.masked)
+        more = (transform, self.tie, self.prior, self.constant)
+        # (Most have nothing more, and a walk takes its time.)
+        return about if all(part is None for part in more) else (about, *more)
 
 
 @dataclass(frozen=True)
@@ -168,22 +165,22 @@ def joined(structure: Structure, numbers: Numbers) -> tuple[Structure, Numbers]:
         return structure, numbers
     shapes = tuple(np.shape(value) for value in values)
 
-    def vector(entries: Sequence[Any]) -> np.ndarray:
+    def vector(entries: Sequence[Any], dtype: Any) -> np.ndarray:
         if not any(shapes):
-            return np.array(entries)
+            return np.array(entries, dtype)
         full = [
             np.broadcast_to(np.asarray(entry), shape).ravel() if shape else [entry]
             for entry, shape in zip(entries, shapes, strict=True)
         ]
-        return np.concatenate(full)
+        return np.concatenate(full).astype(dtype, copy=False)
 
     new = dict(numbers)
     for key in FREE_NUMBERS:
-        new[key] = vector([numbers[key][i] for i in free]).astype(values[0].dtype)
+        new[key] = vector([numbers[key][i] for i in free], values[0].dtype)
     # The same division in the program would be a computation of its own.
     new["inner_bounds"] = (new["lower"] / new["scale"], new["upper"] / new["scale"])
     if numbers["mask"]:
-        new["mask"] = vector([numbers["mask"].get(i, np.True_) for i in free])
+        new["mask"] = vector([numbers["mask"].get(i, np.True_) for i in free], bool)
     return dataclasses.replace(structure, shapes=shapes), new
 
 

@@ -218,6 +218,14 @@ DIFFERENT = {
     "joined strings": (("ab", "c"), ("a", "bc")),
     "None and its name": (None, "None"),
     "NaN and inf": (float("nan"), float("inf")),
+    "keys 1 and True of a dict": ({1: 2}, {True: 2}),
+    "values of a dict": ({"a": {"b": 1}}, {"a": {"b": 1.0}}),
+    "dict and its text": ({"a": 1}, "{'a': 1}"),
+    "empty containers": (({},), ([],)),
+    "empty dict and its subclass": ({}, collections.OrderedDict()),
+    "none and the text of it": ([None], ["None"]),
+    "array in a dict": ({"a": np.zeros(1)}, {"a": np.ones(1)}),
+    "function in a dict in a list": ([{"a": closure(2.0)}], [{"a": closure(3.0)}]),
     "range and its list": (range(3), [0, 1, 2]),
     "default of a defaultdict": (
         collections.defaultdict(lambda: 1.0),
@@ -422,6 +430,12 @@ def looped():
     return loop
 
 
+def looped_dict():
+    loop = {"a": 1}
+    loop["self"] = loop
+    return loop
+
+
 def commented(comment):
     return define(f"def f(x):\n    # {comment}\n    return x * 2")
 
@@ -454,6 +468,7 @@ EQUAL = {
     "cached helper": same(lambda: cached_helper(2.0)),
     "recursion": same(recursive),
     "a list in itself": same(looped),
+    "a dict in itself": same(looped_dict),
     "sets in another order": ({"a", "b", "c", "d"}, {"d", "c", "b", "a"}),
     "strings made anew": ("".join(["a", "b"]), "ab"),
     "NaN": same(lambda: float("nan")),

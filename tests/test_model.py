@@ -1,6 +1,9 @@
 """How a model is called: each rule of the contract, and what does not fit."""
 
 import functools
+import gc
+import inspect
+import weakref
 
 import numpy as np
 import pytest
@@ -217,3 +220,55 @@ def test_describe():
     assert describe(decay) == "decay(t, rate)"
     assert describe(Callable()) == "Callable(t, a, b)"
     assert describe(lambda t, *, k=1: t) == "<lambda>(t, k=1)"
+
+
+def test_a_changed_signature_is_noticed():
+    def model(t, a=1.0):
+        return t
+
+    def other(t, a=1.0, *, b=2.0):
+        return t
+
+    def found():
+        return {n: p.default for n, p in model_signature(model).parameters.items()}
+
+    empty = inspect.Parameter.empty
+    assert found() == found() == {"t": empty, "a": 1.0}
+    model.__defaults__ = (2.0,)
+    assert found() == {"t": empty, "a": 2.0}
+    model.__code__ = other.__code__
+    assert found() == {"t": empty, "a": 2.0, "b": empty}
+    model.__kwdefaults__ = {"b": 3.0}
+    assert found()["b"] == 3.0
+    model.__kwdefaults__["b"] = 4.0  # the very same dict
+    assert found()["b"] == 4.0
+    model.__kwdefaults__ = None
+    assert found()["b"] is empty
+    model.__wrapped__ = decay
+    assert list(found()) == ["t", "rate"]
+    del model.__wrapped__
+    model.__signature__ = inspect.signature(lambda t, c: t)
+    assert list(found()) == ["t", "c"]
+    del model.__signature__
+    assert list(found()) == ["t", "a", "b"]
+
+
+def test_messages_show_annotations_as_they_are():
+    def model(t, a: int):
+        return t
+
+    for shown in ("int", "float"):
+        model.__annotations__["a"] = {"int": int, "float": float}[shown]
+        with pytest.raises(ModelError, match=rf"model\(t, a: {shown}\)"):
+            call(model, names=("a", "b"))
+
+
+def test_a_model_that_is_gone_is_forgotten():
+    def model(t, a):
+        return t
+
+    model_signature(model)
+    alive = weakref.ref(model)
+    del model
+    gc.collect()
+    assert alive() is None

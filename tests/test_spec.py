@@ -167,7 +167,8 @@ def test_unknown_names(changes, words):
 
 
 def fill(spec, X=X, y=Y, seed=0):
-    return fill_spec(read_spec(spec), X, y, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    return fill_spec(read_spec(spec), X, y, lambda: rng)
 
 
 def test_filling():
