@@ -325,9 +325,11 @@ def _assemble(
         extra = others[0]
         gradient = gradient + extra
     held = held_at(point, gradient, lower, upper)
-    # A prediction is rounded, which changes its loss by the slope.
-    noise = jnp.sum(jnp.abs(slope * predictions))
-    scale = jnp.sqrt(jnp.sum(_times(bend, predictions) ** 2))
+    # A prediction is rounded, which changes its loss by the slope. (Products compile in
+    # less time than sums.)
+    noise = jnp.abs(slope) @ jnp.abs(predictions)
+    weighted = _times(bend, predictions)
+    scale = jnp.sqrt(weighted @ weighted)
 
     def exact() -> Array:
         sizes = jnp.abs(columns)
