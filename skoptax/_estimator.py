@@ -98,7 +98,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         the objective :math:`f`, and the last step was small; or when the objective
         has vanished, as in a fit without residuals. For Levenberg-Marquardt: when no
         more than this share of the terms that :math:`g_i` is the sum of is left of
-        them, beyond rounding error. 0 is off. ``None`` is machine epsilon to the
+        them, and of the objective would be gained by a whole step, beyond rounding
+        error and twice in a row. 0 is off. ``None`` is machine epsilon to the
         power 2/3 for L-BFGS by name or factory, 3/4 for Levenberg-Marquardt, and off
         for all others.
     n_iter_no_change : int, default=None

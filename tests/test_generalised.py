@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose
 
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter, losses
 from skoptax.exceptions import InvalidParameterError
+from skoptax.losses._resolve import information_of
 from skoptax.optimizers import levenberg_marquardt
 
 T = np.linspace(0.1, 4.0, 120)
@@ -255,3 +256,59 @@ def test_a_sample_loss_without_curvature_is_refused(loss):
     state = {"slope": Parameter(value=1.0), "x": T, "y": 2.0 * T}
     with pytest.raises(InvalidParameterError, match=HELP):
         optimizer.run(state, 2)
+
+
+# Losses of one's own.
+
+
+class Doubled(losses.Poisson):
+    """Another loss than the one whose information it inherits."""
+
+    name = "doubled"
+
+    def _elementwise(self, y_true, y_pred):
+        return 2 * super()._elementwise(y_true, y_pred)
+
+
+class Informed(Doubled):
+    name = "informed"
+
+    def information(self, y_pred):
+        return 2 * super().information(y_pred)
+
+
+def test_information_is_that_of_the_loss_itself():
+    mean = jnp.array([0.5, 2.0])
+    assert_allclose(information_of(losses.Poisson(), mean), [2.0, 0.5])
+    assert_allclose(information_of(Informed(), mean), [4.0, 1.0])
+    assert information_of(Doubled(), mean) is None
+    assert information_of(losses.SquaredError(), mean) is None
+    assert information_of(lambda y_true, y_pred: y_pred, mean) is None
+
+
+def test_cross_entropy_of_all_outputs():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 2))
+    y = np.eye(3)[np.argmax(X @ rng.normal(size=(2, 3)) + rng.gumbel(size=(90, 3)), 1)]
+
+    def cross_entropy(y_true, logits):
+        return -jnp.sum(y_true * jax.nn.log_softmax(logits), axis=1)
+
+    def objective(flat):
+        logits = X @ flat[:6].reshape(2, 3) + flat[6:]
+        logits = logits - logits.max(axis=1, keepdims=True)
+        log_sums = np.log(np.exp(logits).sum(axis=1))
+        return np.mean(log_sums - (y * logits).sum(axis=1)) + 0.01 * flat @ flat
+
+    estimator = OptaxEstimator(
+        lambda X, W, b: X @ W + b,
+        {"W": np.zeros((2, 3)), "b": np.zeros(3)},
+        loss=cross_entropy,
+        penalty=lambda p: 0.01 * (jnp.sum(p["W"] ** 2) + jnp.sum(p["b"] ** 2)),
+        optimizer="lm",
+    ).fit(X, y)
+    assert estimator.converged_
+    # Newton's method: linear predictions, and the Hessian of each row.
+    assert estimator.n_iter_ <= 12
+    found = scipy.optimize.minimize(objective, np.zeros(9), tol=1e-12)
+    assert_allclose(estimator.loss_, found.fun, rtol=1e-9)

@@ -65,19 +65,15 @@ def information_of(loss: Any, y_pred: Any) -> Any:
         ``None`` also of a subclass that computes another loss and has inherited the
         information.
     """
+    # Where each is defined: on the instance, its class, or a base of that.
+    places = [getattr(loss, "__dict__", {}), *map(vars, type(loss).__mro__)]
 
     def depth(name: str) -> int:
-        kinds = enumerate(type(loss).__mro__)
-        return next((i for i, kind in kinds if name in vars(kind)), len(LOSSES))
+        return next((i for i, p in enumerate(places) if name in p), len(places))
 
-    if not hasattr(loss, "information"):
+    computes = min(depth("__call__"), depth("_elementwise"))
+    if not hasattr(loss, "information") or depth("information") > computes:
         return None
-    if "information" not in vars(loss):
-        computes = min(depth("__call__"), depth("_elementwise"))
-        if depth("information") > computes or {"__call__", "_elementwise"} & set(
-            vars(loss)
-        ):
-            return None
     return loss.information(y_pred)
 
 
