@@ -19,9 +19,11 @@ from .losses import Loss
 
 # From so many free parameters on, L-BFGS is faster.
 MANY_PARAMETERS = 100
+# So many derivatives are 2 GiB in double precision, and a step makes copies of them.
+MOST_DERIVATIVES = 2**28
 
 
-def choose_optimizer(objective: Objective, spec: Any) -> str:
+def choose_optimizer(objective: Objective, spec: Any, n_responses: int) -> str:
     """Return the name of the optimiser that suits a problem.
 
     Parameters
@@ -30,14 +32,17 @@ def choose_optimizer(objective: Objective, spec: Any) -> str:
         What is minimised.
     spec : pytree
         With `Parameter` leaves that have values.
+    n_responses : int
+        How many numbers are predicted.
 
     Returns
     -------
     str
         ``"lm"`` if the loss is one of :mod:`skoptax.losses`, or a subclass, with
-        curvature, penalty and priors have no kinks, and the free parameters have
-        fewer than 100 entries; else ``"lbfgs"``. Of a function, be it loss, penalty or
-        prior, nothing is known, so it counts as having none or some.
+        curvature, penalty and priors have no kinks, the free parameters have fewer
+        than 100 entries, and the Jacobian fewer than 2**28; else ``"lbfgs"``. Of a
+        function, be it loss, penalty or prior, nothing is known, so it counts as having
+        none or some.
     """
     parameters = jax.tree.leaves(spec, is_leaf=is_parameter)
     free = sum(_count_free(p) for p in parameters if is_free(p))
@@ -45,7 +50,8 @@ def choose_optimizer(objective: Objective, spec: Any) -> str:
     terms = [objective.penalty, *(p.prior for p in moving)]
     smooth = all(getattr(term, "is_smooth", term is None) for term in terms)
     curved = isinstance(objective.loss, Loss) and objective.has_curvature
-    return "lm" if curved and smooth and free < MANY_PARAMETERS else "lbfgs"
+    few = free < MANY_PARAMETERS and free * n_responses < MOST_DERIVATIVES
+    return "lm" if curved and smooth and few else "lbfgs"
 
 
 def _count_free(parameter: Parameter) -> int:

@@ -78,8 +78,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         The name of an Optax optimiser, a factory such as `optax.adamw`, or a
         finished transformation (which cannot be pickled). ``"auto"`` is
         Levenberg-Marquardt, ``"lm"``, if the loss is one of :mod:`skoptax.losses` with
-        curvature, penalty and priors have no kinks, and fewer than 100 entries are
-        free; else L-BFGS.
+        curvature, penalty and priors have no kinks, fewer than 100 entries are free,
+        and the Jacobian has fewer than 2**28; else L-BFGS.
     learning_rate : float or callable, default=None
         The step size, positive, or an Optax schedule. ``None`` is the factory's
         default or 0.01. Optimisers that search along a line ignore it.

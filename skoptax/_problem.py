@@ -147,7 +147,9 @@ def read_settings(estimator: Any, problem: Problem, dtype: np.dtype) -> Settings
     name = estimator.optimizer
     is_auto = isinstance(name, str) and name == "auto"
     optimizer = resolve_optimizer(
-        choose_optimizer(problem.objective, problem.spec) if is_auto else name,
+        choose_optimizer(problem.objective, problem.spec, np.size(problem.data[1]))
+        if is_auto
+        else name,
         estimator.learning_rate,
         estimator.optimizer_kwargs,
         OWNER,

@@ -35,7 +35,7 @@ def chosen(*arguments, **named):
     """Return the choice for an estimator, without a fit."""
     estimator, X, y = made(*arguments, **named)
     problem = make_problem(estimator, X, y, None, Walk())
-    return choose_optimizer(problem.objective, problem.spec)
+    return choose_optimizer(problem.objective, problem.spec, y.size)
 
 
 def name_of(value):
@@ -188,3 +188,14 @@ def test_name_is_exact(name):
     estimator, *data = made(optimizer=name)
     with pytest.raises(InvalidParameterError, match=r"'optimizer'.*must be 'auto'"):
         estimator.fit(*data)
+
+
+def test_a_jacobian_that_would_fill_the_memory_is_not_made():
+    estimator, X, y = made()
+    problem = make_problem(estimator, X, y, None, Walk())
+
+    def choice(n):
+        return choose_optimizer(problem.objective, problem.spec, n)
+
+    assert choice(2**27 - 1) == "lm"
+    assert choice(2**27) == "lbfgs"

@@ -543,8 +543,105 @@ def test_what_the_update_cannot_do_without(missing):
         ({"initial_damping": np.inf}, "initial_damping"),
         ({"max_trials": 0}, "max_trials"),
         ({"max_trials": 2.5}, "max_trials"),
+        ({"geodesic": 1}, "geodesic"),
     ],
 )
 def test_unusable_arguments(arguments, word):
     with pytest.raises(InvalidParameterError, match=word):
         levenberg_marquardt(**arguments)
+
+
+# Geodesic acceleration.
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "plain", "bent"),
+    [("MGH17", "start1", 400, 200), ("Lanczos3", "start1", 80, 50)],
+)
+def test_acceleration_saves_steps_in_curved_valleys(name, start, plain, bent):
+    data = NIST[name]
+    values = {f"b{i + 1}": value for i, value in enumerate(data[start])}
+    x, y = np.asarray(data["x"]), np.asarray(data["y"])
+    model = MODELS[name]
+
+    def fit(**options):
+        def predict(state):
+            return y, model(x, *(state[k] for k in values))
+
+        run = OptaxOptimizer(
+            losses.SampleLoss(predict, losses.SquaredError()),
+            levenberg_marquardt(**options),
+        )
+        state = {k: Parameter(value=np.float64(v)) for k, v in values.items()}
+        final, found = run.run(state, max_steps=600)
+        return np.array([float(final[k].value) for k in values]), found["history"]
+
+    certified = np.asarray(data["certified"])
+
+    def steps(history):
+        """Count those until the parameters have seven digits."""
+        far = np.abs(history[list(values)] / certified - 1).max(axis=1) > 1e-7
+        return int(np.flatnonzero(far)[-1]) + 1
+
+    straight_steps = steps(fit()[1])
+    found, history = fit(geodesic=True)
+    assert_allclose(found, certified, rtol=1e-8)
+    assert straight_steps > plain
+    assert steps(history) < bent
+
+
+def test_the_acceleration_is_that_of_the_definition():
+    # One trial from a point where it is small, with everything in closed form:
+    # f(t) = exp(-r t), so f'' along p is p^2 t^2 exp(-r t).
+    t = np.linspace(0.1, 2.0, 15)
+    y, r, damping = 0.9 * np.exp(-1.1 * t), 1.0, 0.1
+    f = np.exp(-r * t)
+    J, residual = -t * f, f - y
+    scale2 = J @ J
+    p = -(J @ residual) / (scale2 * (1 + damping))
+    a = -(J @ (t**2 * f * p**2)) / (scale2 * (1 + damping))
+    assert 2 * abs(a) < 0.75 * abs(p)
+
+    def one_step(**options):
+        optimizer = levenberg_marquardt(initial_damping=damping, **options)
+        x, *_ = minimise(
+            lambda x: jnp.exp(-x * t), half_squares(y), r, 1, optimizer=optimizer
+        )
+        return float(x) - r
+
+    assert_allclose(one_step(), p, rtol=1e-12)
+    assert_allclose(one_step(geodesic=True), p + a / 2, rtol=1e-12)
+
+
+def test_an_acceleration_that_is_no_small_correction_is_left_out():
+    # Along exp, with steps of several units, the second derivative is the larger.
+    y = np.array([20.0, 20.0])
+
+    def one_step(**options):
+        optimizer = levenberg_marquardt(initial_damping=1e-3, **options)
+        x, *_ = minimise(
+            lambda x: jnp.exp(x) * jnp.ones(2),
+            half_squares(y),
+            2.0,
+            1,
+            optimizer=optimizer,
+        )
+        return float(x)
+
+    assert one_step(geodesic=True) == one_step()
+
+
+def test_accelerated_steps_stay_within_bounds():
+    t = np.linspace(0.0, 3.0, 20)
+    y = 2.5 * np.exp(-1.3 * t)
+    estimator = OptaxEstimator(
+        lambda t, a, r: a * jnp.exp(-r * t),
+        {"a": 1.0, "r": Parameter(value=0.5, lower=0.0, upper=1.0)},
+        optimizer="lm",
+        optimizer_kwargs={"geodesic": True},
+    ).fit(t[:, None], y)
+    best = np.exp(-t) @ y / (np.exp(-t) @ np.exp(-t))
+    assert estimator.converged_
+    assert estimator.params_["r"] == 1.0
+    assert_allclose(estimator.params_["a"], best, rtol=1e-12)
+    assert estimator.history_["r"].between(0.0, 1.0).all()
