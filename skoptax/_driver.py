@@ -25,7 +25,7 @@ from ._packing import pack
 from ._parameter import Parameter, is_parameter
 from ._programs import PROGRAMS, Program
 from ._state import is_free
-from ._structure import Numbers, joined, separate
+from ._structure import Numbers, Structure, joined, separate
 from ._transforms import Logit
 from ._typing import PyTree
 from ._unpacking import build_state, internal_start, user_values
@@ -429,6 +429,59 @@ class Run:
         if not self.looks:
             return None
         return self.entry_names(), np.asarray(self._carry.linearisation.root)
+
+    @property
+    def structure(self) -> Structure:
+        """What the trace knows of the state."""
+        return self._structure
+
+    def count_free(self) -> int:
+        """Return how many entries the optimiser steps in."""
+        return sum(map(np.size, jax.tree.leaves(self._carry.internal)))
+
+    def known_curvature(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return what the optimiser knows of the objective at the selected state.
+
+        Returns
+        -------
+        tuple of ndarray of shape (p, p), or None
+            The root of its curvature, and the slopes of the entries in the user's
+            units; ``None`` where that would take a program.
+        """
+        if not self.looks or self.selected_step != self.step:
+            return None
+        if not self._structure.is_plain or self._structure.indices("tied"):
+            return None
+        scale = separate(self._structure, self._numbers)["scale"]
+        values = self._carry.internal
+        scales = jax.tree.map(
+            lambda s, x: np.broadcast_to(s, np.shape(x)), scale, values
+        )
+        flat = np.concatenate([np.ravel(s) for s in jax.tree.leaves(scales)])
+        return np.asarray(self._carry.linearisation.root), np.diag(flat)
+
+    def at_selected(self, make: Any, *more: Any) -> Any:
+        """Run a program of its own at the selected state.
+
+        Parameters
+        ----------
+        make : callable
+            As for `find_program`; the program takes `inputs`, and the free
+            parameters' values.
+        *more : object
+            What its key must hold besides.
+
+        Returns
+        -------
+        pytree
+            What it returns.
+        """
+        values = self._carry.selected.free
+        if self._structure.shapes is None:
+            values = self._structure.split(values)
+        program = self.find_program(self.inputs(), make, *more)
+        with explained(self.role):
+            return program(*self.inputs(), values)
 
     def entry_names(self) -> list[str]:
         """Return the names of the free parameters' entries."""

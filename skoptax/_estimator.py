@@ -28,6 +28,7 @@ from ._problem import (
     read_settings,
 )
 from ._typing import ArrayLike, Mode, StepCallback
+from ._uncertainty import UncertaintyMixin, check_covariance
 from ._validation import (
     cast_response,
     check_data,
@@ -36,12 +37,13 @@ from ._validation import (
     columns_by_name,
     refuse_strings,
 )
+from .inference._record import record_fit
 
 # The constructor's arguments of each class.
 _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
 
 
-class OptaxEstimator(RegressorMixin, BaseEstimator):
+class OptaxEstimator(UncertaintyMixin, RegressorMixin, BaseEstimator):
     r"""Fit a parametric model, a JAX function, by an Optax optimiser.
 
     The minimised objective is
@@ -108,6 +110,13 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         From how many start values to fit; the best fit is kept, and `starts_` has all.
         The first start is that of `params`, the others are spread over the parameters'
         bounds, or from a tenth to ten times their start values. Not with callbacks.
+    cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3", "hessian"}, default="nonrobust"
+        Which covariance of the parameters: from the losses' curvature; robust to
+        responses of different variance (White; MacKinnon and White); or from the whole
+        Hessian. ``None`` computes none. See ``docs/theory/uncertainty.md``.
+    absolute_sigma : bool, default=False
+        Whether weights are one over known variances, so that none is estimated from
+        the residuals. For squared errors.
     callbacks : callable, Callback or list of these, default=None
         Called after each step; see :mod:`skoptax.callbacks`. The fit works on
         copies.
@@ -154,6 +163,14 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         The same as a sentence with numbers.
     converged_ : bool
         Whether the tolerance was met.
+    covariance_ : ndarray of shape (p, p)
+        Of the free parameters' entries, in the order of `params` and in the user's
+        units; NaN of what the data do not determine or a bound holds, and of all
+        beyond 100 entries or without curvature of the loss.
+    stderr_ : dict
+        Standard errors, as `params_`; NaN of fixed parameters too.
+    correlation_ : pandas.DataFrame
+        The correlations of the free entries.
     fitting_data_ : dict
         What callbacks collected.
     starts_ : pandas.DataFrame
@@ -208,6 +225,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         tol: float | None = None,
         n_iter_no_change: int | None = None,
         n_starts: int = 1,
+        cov_type: str | None = "nonrobust",
+        absolute_sigma: bool = False,
         callbacks: StepCallback | Sequence[StepCallback] | None = None,
         chunk_size: int | None = None,
         row_independent: Any = "auto",
@@ -228,6 +247,8 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
         self.tol = tol
         self.n_iter_no_change = n_iter_no_change
         self.n_starts = n_starts
+        self.cov_type = cov_type
+        self.absolute_sigma = absolute_sigma
         self.callbacks = callbacks
         self.chunk_size = chunk_size
         self.row_independent = row_independent
@@ -334,6 +355,7 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             responses = column_or_1d(responses, warn=True)
         responses = cast_response(responses, inputs.dtype)
         weights = check_weights(sample_weight, inputs)
+        cov_type, absolute_sigma = check_covariance(self)
         with precision(inputs.dtype == np.float64):
             walk = Walk()
             problem = make_problem(self, inputs, responses, weights, walk)
@@ -369,6 +391,16 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             self.params_ = _plain_values(state, problem.spec)
             self.at_bound_ = _bound_flags(state, problem.spec)
             self._linearised = run.linearised()
+            self._record = record_fit(
+                run,
+                problem,
+                self.params_,
+                self.at_bound_,
+                responses,
+                weights,
+                cov_type,
+                absolute_sigma,
+            )
             self._store(run, data)
             smooth = getattr(problem.objective.loss, "has_curvature", True)
             return doubt(self.status_, self.message_, run, smooth)
@@ -404,28 +436,39 @@ class OptaxEstimator(RegressorMixin, BaseEstimator):
             self._starts = self._starts.frame()
         return self._starts
 
-    def predict(self, X: ArrayLike) -> np.ndarray:
+    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
         """Predict the mean response.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             Inputs, with the columns of the fit.
+        return_std : bool, default=False
+            Whether to return the standard deviation of a new response, too: that of
+            its noise and of the predicted mean together.
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        mean : ndarray of shape (n_samples,) or (n_samples, n_outputs)
             Predictions, in the precision of the fit.
+        std : ndarray
+            With `return_std`, of the same shape.
         """
-        check_is_fitted(self)
-        if not hasattr(self, "feature_names_in_"):
-            X = columns_by_name(X, self.inputs)
-        inputs = check_inputs(self, X, self._dtype)
+        if return_std:
+            spread = self._spread(X)
+            return spread.mean, np.hypot(spread.stderr, spread.noise)
+        inputs = self._checked_inputs(X)
         values = jax.tree.map(lambda v: np.asarray(v, dtype=self._dtype), self.params_)
         with precision(self._dtype == np.float64):
             return predict_rows(
                 self._call, values, inputs, check_row_independent(self.row_independent)
             )
+
+    def _checked_inputs(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        if not hasattr(self, "feature_names_in_"):
+            X = columns_by_name(X, self.inputs)
+        return check_inputs(self, X, self._dtype)
 
     def __sklearn_is_fitted__(self) -> bool:
         # Not by any attribute with a trailing underscore: a fit that failed may have

@@ -18,12 +18,8 @@ from ._structure import Structure
 from ._typing import Array, PyTree
 from ._unpacking import build_state, hold_fixed_entries, user_values
 from .exceptions import InvalidParameterError
-from .optimizers._linearisation import (
-    Linearisation,
-    flat_bound,
-    jacobian,
-    quadratic_model,
-)
+from .optimizers._jacobian import jacobian
+from .optimizers._linearisation import Linearisation, flat_bound, quadratic_model
 
 
 class Values(NamedTuple):

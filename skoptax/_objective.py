@@ -151,9 +151,7 @@ class Objective:
             found = information_of(loss, prediction)
             if found is None:
                 return None
-            counted, total = _counted(
-                jnp.ones(y.shape[:1], X.dtype), sample_weight, n_rows
-            )
+            counted, total = self.weights_at(X, y, sample_weight, n_rows)
             return found * (counted / total).reshape(-1, *[1] * (y.ndim - 1))
 
         return information
@@ -175,6 +173,16 @@ class Objective:
         _, total = _counted(jnp.zeros(y.shape[:1], X.dtype), sample_weight, n_rows)
         penalty = self._penalty(parameter_values(state), penalty_numbers)
         return (0.0 if penalty is None else penalty) - _log_prior(state) / total
+
+    def residuals(self, predictions: Any, X: Any, y: Any, *_: Any) -> Any:
+        """Return responses less predictions."""
+        return y - predictions
+
+    def weights_at(
+        self, X: Any, y: Any, sample_weight: Any, n_rows: Any, *_: Any
+    ) -> tuple[Any, Any]:
+        """Return the rows' weights, 0 of those that do not count, and their sum."""
+        return _counted(jnp.ones(y.shape[:1], X.dtype), sample_weight, n_rows)
 
     def _penalty(self, values: Any, numbers: dict[str, Any]) -> Any:
         penalty = self.penalty
@@ -203,6 +211,11 @@ class Objective:
         """
         (values, loss_numbers), (X, y) = shared, rows
         return self._row_losses(self._whole_loss(loss_numbers), values, X, y)
+
+    def losses_of(self, loss_numbers: dict[str, Any], y: Any, predictions: Any) -> Any:
+        """Return the loss of each row, given its prediction."""
+        losses = self._whole_loss(loss_numbers)(y, predictions)
+        return _one_for_each(losses, y.shape)
 
     def _whole_loss(self, numbers: dict[str, Any]) -> Any:
         if not isinstance(self.loss, Component):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ._diagnose import explained
@@ -16,7 +19,10 @@ from ._typing import PyTree
 
 
 def predict_rows(
-    call: ModelCall, values: PyTree, X: np.ndarray, row_independent: Any
+    call: ModelCall,
+    values: PyTree,
+    X: np.ndarray,
+    row_independent: Any,
 ) -> np.ndarray:
     """Call a model on checked inputs.
 
@@ -45,23 +51,77 @@ def predict_rows(
     def predict(values: Any, X: Any) -> Any:
         return predictions(call, values, X, None)[0]
 
+    (result,) = _of_padded(call, "predict", predict, (values,), X, row_independent)
+    return result
+
+
+def predict_with_spread(
+    call: ModelCall,
+    values: PyTree,
+    X: np.ndarray,
+    row_independent: Any,
+    directions: PyTree,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Call a model on checked inputs, with the variance of what it returns.
+
+    Parameters
+    ----------
+    call, values, X, row_independent : object
+        As for `predict_rows`.
+    directions : pytree of ndarray
+        Independent errors of the values, of one standard deviation each: arrays of
+        their shapes, with an axis in front.
+
+    Returns
+    -------
+    predictions : ndarray of shape (n,) or (n, n_outputs)
+        As from `predict_rows`.
+    variance : ndarray
+        To first order, of the same shape.
+    """
+
+    def predict(values: Any, directions: Any, X: Any) -> Any:
+        def mean(values: Any) -> Any:
+            return predictions(call, values, X, None)[0]
+
+        def along(direction: Any) -> Any:
+            return jax.jvp(mean, (values,), (direction,))[1]
+
+        return mean(values), jnp.sum(jax.vmap(along)(directions) ** 2, axis=0)
+
+    mean, variance = _of_padded(
+        call, "spread", predict, (values, directions), X, row_independent
+    )
+    return mean, variance
+
+
+def _of_padded(
+    call: ModelCall,
+    what: str,
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    X: np.ndarray,
+    row_independent: Any,
+) -> list[np.ndarray]:
+    """Return what a function of a model's values and rows has for each row."""
     walk, content = Walk(), call.content()
     try:
-        key = walk.fingerprint("predict", content, described_shapes(values))
+        key = walk.fingerprint(what, content, described_shapes(arguments))
     except NotWalkable:
         key = None
 
     def of_rows(values: Any, rows: Any) -> Any:
-        return predict(values, *rows)
+        return predictions(call, values, rows[0], None)[0]
 
-    length = padded_length(of_rows, key, lambda: values, (X,), row_independent)
+    length = padded_length(of_rows, key, lambda: arguments[0], (X,), row_independent)
     padded = X if length is None else pad_rows(X, length)
     # The content again, if it has no key: that raises, and is dealt with there.
     known = content if key is None else key
-    program = PROGRAMS.get(("predict", known), (values, padded), predict, walk=walk)
+    inputs = (*arguments, padded)
+    program = PROGRAMS.get((what, known), inputs, function, walk=walk)
     with explained("The model"):
-        result = np.asarray(program(values, padded))
+        results = [np.asarray(x) for x in jax.tree.leaves(program(*inputs))]
     if len(padded) == len(X):
-        return result
-    # A copy: a view would keep the rows that were added alive.
-    return result[: len(X)].copy()
+        return results
+    # Copies: a view would keep the rows that were added alive.
+    return [result[: len(X)].copy() for result in results]

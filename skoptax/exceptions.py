@@ -19,6 +19,7 @@ __all__ = [
     "NotFittedError",
     "SkoptaxError",
     "UncachedWarning",
+    "UndeterminedWarning",
 ]
 
 
@@ -52,3 +53,7 @@ class NonFiniteWarning(ConvergenceWarning):
 
 class UncachedWarning(UserWarning):
     """A program could not be keyed by content and is compiled for this run only."""
+
+
+class UndeterminedWarning(UserWarning):
+    """Standard errors are missing: of some parameters, or of all."""

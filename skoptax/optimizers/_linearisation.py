@@ -13,37 +13,27 @@ QR factorisation, which has all digits of :math:`J`; of its square half are lost
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.extend.core import jaxpr_as_fun
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
 from .._tracing import own
 from .._typing import PyTree
-
-T = TypeVar("T")
+from ._factorisation import MANY_ROWS, curvature_root, times, triangle
+from ._jacobian import jacobian, losses_curvature
 
 # So many units in the last place of a prediction may be rounding error.
 _ULPS = 4
 # And so many of what the objective is summed from.
 NOISE_ULPS = 8
-# Up to so many columns, a library's QR factorisation is fast; of many rows, fewer.
-FEW_COLUMNS, VERY_FEW_COLUMNS = 16, 4
-MANY_ROWS = 4096
-# So many rows of a few columns stay in a processor's cache.
-_BLOCK = 1024
 # Far from an optimum, a bound of what is left of the gradient is enough. Next to it
 # (and for any tolerance that is asked for), what a step would still gain counts too.
 _FAR, _NEAR = 1e-3, 1e-6
-# A smaller pivot says that the columns, of norm 1, are close to dependent.
-_SAFE = 1e-3
-# What JAX says of a function that has a rule for reverse mode only.
-_REVERSE_ONLY = "custom_vjp"
 
 
 class Linearisation(NamedTuple):
@@ -177,19 +167,10 @@ def quadratic_model(
         does not get small on a plateau, where all terms do. With many rows and far
         from an optimum it is a lower bound of that, above 0.001.
     """
-    bend = None if information is None else information(predictions)
-    if bend is not None:
-        slope, bend = jax.grad(summed)(predictions), jnp.ravel(bend)
-    elif is_coupled and predictions.size > len(predictions):
-        slope, bend = _curved_by_row(summed, predictions)
-    else:
-        slope, bend = jax.jvp(
-            jax.grad(summed), (predictions,), (jnp.ones_like(predictions),)
-        )
-        bend = jnp.ravel(bend)
+    slope, bend = losses_curvature(predictions, summed, information, is_coupled)
     return _assemble(
         jnp.ravel(predictions),
-        jnp.ravel(slope),
+        slope,
         bend,
         columns,
         point,
@@ -198,103 +179,6 @@ def quadratic_model(
         lower,
         upper,
     )
-
-
-def _curved_by_row(
-    summed: Callable[[Array], Array], predictions: Array
-) -> tuple[Array, Array]:
-    """Return the losses' gradient, and the Hessian of each row, of shape (m, k, k)."""
-    m, k = len(predictions), predictions.size // len(predictions)
-    slope = jax.grad(summed)
-
-    def along(tangent: Array) -> Array:
-        tangents = jnp.broadcast_to(
-            tangent.reshape(predictions.shape[1:]), predictions.shape
-        )
-        return jax.jvp(slope, (predictions,), (tangents,))[1].reshape(m, k)
-
-    basis = jnp.eye(k, dtype=predictions.dtype)
-    return slope(predictions), jnp.moveaxis(jax.vmap(along)(basis), 0, -1)
-
-
-def _computed_once(function: Callable[[], T], point: Array) -> T:
-    """Return what a function returns, in memory.
-
-    A compiler for CPUs would compute it again for each use: the model several times
-    a step, and for each column of its Jacobian.
-    """
-    if not isinstance(point, jax.core.Tracer):
-        return function()
-    trees: list[Any] = []
-
-    def leaves() -> list[Array]:
-        found, tree = jax.tree.flatten(function())
-        # What a transformation of JAX's returns has static parts, too.
-        trees.append(tree)
-        return found
-
-    jaxpr = jax.make_jaxpr(leaves)()
-    # A branch that is always taken, although the compiler cannot know.
-    found = jax.lax.cond(
-        jnp.isnan(point[0]),
-        lambda: [jnp.full(x.shape, jnp.nan, x.dtype) for x in jaxpr.out_avals],
-        lambda: jaxpr_as_fun(jaxpr)(),
-    )
-    return jax.tree.unflatten(trees[-1], found)
-
-
-def jacobian(
-    predict: Callable[[Array], Array], point: Array, forward: bool = False
-) -> tuple[Array, Array]:
-    """Return predictions and their derivatives.
-
-    Parameters
-    ----------
-    predict : callable
-        From an array of shape (p,) to predictions, an array of any shape.
-    point : array of shape (p,)
-        Where.
-    forward : bool, default=False
-        Whether to keep to forward mode even where reverse mode is cheaper.
-
-    Returns
-    -------
-    predictions : array
-        Of the shape that they have.
-    columns : array of shape (p, n)
-        For each parameter the derivatives of the n predictions. In this order they
-        are computed, and LAPACK takes them.
-    """
-    p = point.size
-
-    def real(x: Array) -> Array:
-        found = predict(x)
-        is_float = jnp.issubdtype(found.dtype, jnp.floating)
-        # Integers have no derivative, which is for the caller to say.
-        return found if is_float else found.astype(point.dtype)
-
-    def by_columns() -> tuple[Array, Array]:
-        predictions, push = _computed_once(lambda: jax.linearize(real, point), point)
-        columns = _computed_once(
-            lambda: jax.vmap(push)(jnp.eye(p, dtype=point.dtype)), point
-        )
-        return predictions, columns.reshape(p, -1)
-
-    def by_rows() -> tuple[Array, Array]:
-        predictions, pull = _computed_once(lambda: jax.vjp(real, point), point)
-        shape = (predictions.size, *predictions.shape)
-        basis = jnp.eye(predictions.size, dtype=predictions.dtype).reshape(shape)
-        (rows,) = _computed_once(lambda: jax.vmap(pull)(basis), point)
-        return predictions, rows.T
-
-    if not forward and p > jax.eval_shape(real, point).size:
-        return by_rows()
-    try:
-        return by_columns()
-    except TypeError as error:
-        if forward or _REVERSE_ONLY not in str(error):
-            raise
-        return by_rows()
 
 
 @own
@@ -314,12 +198,9 @@ def _assemble(
     Predictions and slope are of shape (n,), the columns (p, n). The bend is of shape
     (n,), or (m, k, k) where the n predictions are k outputs of m rows.
     """
-    if bend.ndim == 1:
-        bend = jnp.sqrt(jnp.maximum(bend, 0))
-    else:
-        bend = jax.vmap(_positive_root)(bend)
+    bend = curvature_root(bend)
     gradient = columns @ slope
-    root = _root(columns, bend, others)
+    root = triangle(columns, bend, None if others is None else others[1])
     extra = jnp.zeros_like(point)
     if others is not None:
         extra = others[0]
@@ -328,7 +209,7 @@ def _assemble(
     # A prediction is rounded, which changes its loss by the slope. (Products compile in
     # less time than sums.)
     noise = jnp.abs(slope) @ jnp.abs(predictions)
-    weighted = _times(bend, predictions)
+    weighted = times(bend, predictions)
     scale = jnp.sqrt(weighted @ weighted)
 
     def exact() -> Array:
@@ -338,7 +219,7 @@ def _assemble(
         terms = sizes @ jnp.abs(slope) + jnp.abs(extra)
         size = jnp.abs(bend)
         back = jnp.swapaxes(size, -1, -2) if size.ndim > 1 else size
-        rounding = sizes @ _times(back, _times(size, spread))
+        rounding = sizes @ times(back, times(size, spread))
         if others is not None:
             rounding = rounding + jnp.abs(others[1]) @ jnp.abs(point)
         left = jnp.abs(gradient) - _ULPS * jnp.finfo(point.dtype).eps * rounding
@@ -370,17 +251,6 @@ def _assemble(
         )
     sizes = jnp.stack([found[0], noise, scale, found[1]])
     return gradient, Linearisation(root, sizes)
-
-
-def _times(root: Array, values: Array) -> Array:
-    """Return a root of the losses' curvature times one value for each prediction.
-
-    The root is of shape (n,) or (m, k, k), the values of shape (..., n).
-    """
-    if root.ndim == 1:
-        return root * values
-    by_row = values.reshape(*values.shape[:-1], *root.shape[:2])
-    return jnp.einsum("mab,...mb->...ma", root, by_row).reshape(values.shape)
 
 
 def _least_share(
@@ -428,92 +298,6 @@ def _gain(root: Array, gradient: Array, held: Array) -> Array:
     triangle = jnp.linalg.qr(jnp.concatenate([columns, edge]), mode="r")
     step = solve_triangular(triangle, gradient / unit, trans=1)
     return 0.5 * (step @ step)
-
-
-def _root(columns: Array, bend: Array, others: tuple[Array, Array] | None) -> Array:
-    """Return the triangle of a QR factorisation, of shape (p, p).
-
-    The bend is a root of the losses' curvature, as for `_times`.
-    """
-    p, n = columns.shape
-    extra = [] if others is None else [_positive_root(others[1])]
-
-    def factorised() -> Array:
-        rows = jnp.concatenate([_times(bend, columns), *(x.T for x in extra)], axis=1)
-        triangle = jnp.linalg.qr(rows.T, mode="r")
-        return jnp.pad(triangle, ((0, max(p - len(triangle), 0)), (0, 0)))
-
-    few = p <= (FEW_COLUMNS if n < MANY_ROWS else VERY_FEW_COLUMNS)
-    if few or n < p:
-        return factorised()
-    # Of columns of norm 1 that are far from dependent, a Cholesky factorisation of
-    # their products has ten digits at least, and is faster.
-    products = _products(bend, columns)
-    for root in extra:
-        products = products + root.T @ root
-    norms = jnp.sqrt(jnp.diagonal(products))
-    norms = jnp.where(norms > 0, norms, 1)
-    factor = jnp.linalg.cholesky(products / norms / norms[:, None])
-    # What is not finite compares as false.
-    is_safe = jnp.min(jnp.diagonal(factor)) > _SAFE
-    return jax.lax.cond(is_safe, lambda: factor.T * norms, factorised)
-
-
-def _products(bend: Array, columns: Array) -> Array:
-    """Return the products of all pairs of weighted columns, of shape (p, p)."""
-    n = columns.shape[1]
-    if n < 2 * _BLOCK or bend.ndim > 1:
-        weighted = _times(bend, columns)
-        return weighted @ weighted.T
-
-    # By blocks that fit into a cache, twice as fast as one product.
-    def of(start: Any, size: int) -> Array:
-        part = jax.lax.dynamic_slice_in_dim(columns, start, size, axis=1)
-        part = part * jax.lax.dynamic_slice_in_dim(bend, start, size)
-        return part @ part.T
-
-    whole = n // _BLOCK
-    rest = of(whole * _BLOCK, n - whole * _BLOCK)
-    return jax.lax.fori_loop(
-        0, whole, lambda i, total: total + of(i * _BLOCK, _BLOCK), rest
-    )
-
-
-def _positive_root(curvature: Array) -> Array:
-    """Return a root of the nearest matrix without negative curvature."""
-    # Parameters may be of very different size.
-    size = jnp.sqrt(jnp.abs(jnp.diagonal(curvature)))
-    size = jnp.where(size > 0, size, 1)
-    values, vectors = jnp.linalg.eigh(curvature / size / size[:, None])
-    return jnp.sqrt(jnp.maximum(values, 0))[:, None] * vectors.T * size
-
-
-def while_loop(goes_on: Callable[[T], Any], body: Callable[[T], T], start: T) -> T:
-    """Run a loop: `jax.lax.while_loop`, or Python's outside of a compiled function.
-
-    There, JAX would compile a loop anew at each call, since its functions are new.
-
-    Parameters
-    ----------
-    goes_on : callable
-        From the carry to a bool.
-    body : callable
-        From the carry to the next one.
-    start : pytree of arrays
-        The carry.
-
-    Returns
-    -------
-    pytree of arrays
-        The first carry that it does not go on from.
-    """
-    traced = [isinstance(goes_on(start), jax.core.Tracer)]
-    traced += [isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(start)]
-    if any(traced):
-        return jax.lax.while_loop(goes_on, body, start)
-    while goes_on(start):
-        start = body(start)
-    return start
 
 
 def flat_bound(bound: PyTree | None, params: PyTree) -> Array | None:

@@ -7,14 +7,18 @@ within bounds, and is judged by what it gains of what the quadratic model has pr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from .._tracing import own
-from ._linearisation import FEW_COLUMNS, NOISE_ULPS, Linearisation, held_at, while_loop
+from ._factorisation import FEW_COLUMNS
+from ._linearisation import NOISE_ULPS, Linearisation, held_at
+
+T = TypeVar("T")
 
 # A step that gains less than this share of what was predicted is not taken.
 _ENOUGH = 1e-4
@@ -124,7 +128,7 @@ def search(
         jnp.asarray(False),
         jnp.asarray(0, jnp.int32),
     )
-    return while_loop(
+    return _while_loop(
         lambda trial: ~trial.accepted & (trial.tries < most), attempt, start
     )
 
@@ -149,7 +153,7 @@ def _proposal(
         jnp.zeros_like(place.point),
         jnp.asarray(True),
     )
-    active = while_loop(lambda active: active.grows, solve, start)
+    active = _while_loop(lambda active: active.grows, solve, start)
     target = place.point + active.step / place.unit
     modelled = _within(target, place)
     if bend is None:
@@ -241,3 +245,17 @@ def _judge(
         in_noise=in_noise,
         tries=trial.tries + 1,
     )
+
+
+def _while_loop(goes_on: Callable[[T], Any], body: Callable[[T], T], start: T) -> T:
+    """Run a loop: `jax.lax.while_loop`, or Python's outside of a compiled function.
+
+    There, JAX would compile a loop anew at each call, since its functions are new.
+    """
+    traced = [isinstance(goes_on(start), jax.core.Tracer)]
+    traced += [isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(start)]
+    if any(traced):
+        return jax.lax.while_loop(goes_on, body, start)
+    while goes_on(start):
+        start = body(start)
+    return start

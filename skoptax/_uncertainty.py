@@ -1,0 +1,364 @@
+"""The methods of a fitted estimator that say how certain it is.
+
+They validate and delegate: the numbers come from `skoptax.inference`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
+
+from ._information import COV_TYPES
+from ._optimizer import precision
+from ._problem import OWNER, check_row_independent
+from ._typing import ArrayLike
+from ._validation import check_choice, check_real, check_weights, invalid
+from .exceptions import InvalidParameterError, UndeterminedWarning
+from .inference._covariance import Covariance, covariance_of
+from .inference._identifiability import Identifiability, identifiability_of
+from .inference._prediction import (
+    Spread,
+    confidence_band,
+    prediction_band,
+    spread_of,
+)
+from .inference._record import FitRecord
+from .inference._report import Report, make_report
+from .inference._statistics import statistics_of
+from .inference._summary import correlation_table, summary_table, wald_intervals
+from .losses import SquaredError
+from .losses._resolve import is_own, resolve_loss
+
+_BANDS = {"confidence": confidence_band, "prediction": prediction_band}
+_METHODS = ("wald",)
+
+
+class UncertaintyMixin:
+    """Standard errors, tables, reports and intervals of a fitted estimator."""
+
+    _record: FitRecord
+    _known: tuple[FitRecord, Covariance]
+    _call: Any
+    _dtype: Any
+    row_independent: Any
+
+    def fit_record(self) -> FitRecord:
+        """Return what the fit keeps for the functions of `skoptax.inference`.
+
+        Returns
+        -------
+        FitRecord
+            Small matrices and sums, no data.
+        """
+        check_is_fitted(self)
+        return self._record
+
+    def _covariance(self) -> Covariance:
+        record = self.fit_record()
+        known: Any = getattr(self, "_known", None)
+        if known is None or known[0] is not record:
+            self._known = known = (record, covariance_of(record))
+        found: Covariance = known[1]
+        return found
+
+    @property
+    def covariance_(self) -> np.ndarray:
+        """The covariance of the free entries, in the user's units."""
+        return self._covariance().of_free
+
+    @property
+    def stderr_(self) -> dict[str, Any]:
+        """The standard errors, in the structure of `params_`."""
+        covariance = self._covariance()
+        leaves, treedef = jax.tree.flatten(self._record.params)
+        found = []
+        for i, value in enumerate(leaves):
+            part = covariance.stderr[covariance.table.leaves == i]
+            shape = np.shape(value)
+            found.append(part.reshape(shape) if shape else float(part[0]))
+        # JAX has sorted the keys; the user's order is that of `params_`.
+        return _in_order_of(self._record.params, jax.tree.unflatten(treedef, found))
+
+    @property
+    def correlation_(self) -> pd.DataFrame:
+        """The correlations of the free entries."""
+        return correlation_table(self._covariance())
+
+    def summary(self, level: float = 0.95) -> pd.DataFrame:
+        """Return a table of all parameters.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            The intervals' probability, in (0, 1).
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by ``parameter``, entries of arrays as ``w[0]``. Columns:
+            ``value``; ``stderr`` and ``rel_stderr``, absolute and relative to the
+            value; ``t``, the value over its standard error, and ``p_value``, how
+            probable one at least so far from 0 would be if the parameter were 0;
+            ``ci_lower`` and ``ci_upper``; ``start``; ``free``; ``at_bound``. What is
+            fixed, held by a bound or not determined has NaN for its errors.
+
+        See Also
+        --------
+        OptaxEstimator.report : The same with all about the fit.
+
+        Notes
+        -----
+        Statistics follow the t distribution where the noise's variance is estimated
+        from squared errors, the normal one otherwise. With priors, all of this is
+        the Laplace approximation of the posterior. See
+        ``docs/theory/uncertainty.md``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(6.0)[:, None]
+        >>> y = np.array([0.1, 1.9, 4.1, 6.0, 8.1, 9.9])
+        >>> table = OptaxEstimator().fit(X, y).summary()
+        >>> table.loc["coef[0]", ["value", "stderr"]].round(4).tolist()
+        [1.9743, 0.0279]
+        """
+        return summary_table(self._covariance(), _checked_level(level))
+
+    def report(self, level: float = 0.95, min_correlation: float = 0.1) -> Report:
+        """Return all about the fit on a page.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            The intervals' probability, in (0, 1).
+        min_correlation : float, default=0.1
+            Pairs of parameters that correlate less are left out, in [0, 1].
+
+        Returns
+        -------
+        Report
+            Prints as text, shows as HTML in a notebook.
+        """
+        level = _checked_level(level)
+        least = check_real("min_correlation", "report", min_correlation, 0.0)
+        covariance = self._covariance()
+        statistics = statistics_of(self._record, covariance)
+        return make_report(self, self._record, covariance, statistics, level, least)
+
+    def confidence_intervals(
+        self, *, level: float = 0.95, method: str = "wald"
+    ) -> pd.DataFrame:
+        """Return intervals for the parameters.
+
+        Parameters
+        ----------
+        level : float, default=0.95
+            Their probability, in (0, 1).
+        method : {"wald"}, default="wald"
+            From standard errors: value plus and minus a quantile times the standard
+            error.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``ci_lower`` and ``ci_upper`` of the free and tied entries.
+        """
+        check_choice("method", "confidence_intervals", method, _METHODS)
+        return wald_intervals(self._covariance(), _checked_level(level))
+
+    def identifiability(self) -> Identifiability:
+        """Return which combinations of parameters the data determine.
+
+        Returns
+        -------
+        Identifiability
+            Eigenvalues and directions of the scaled Fisher information, its
+            condition number, and the worst-determined combination in words.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the fit has no information; the message says why.
+        """
+        with warnings.catch_warnings():
+            # That is what the result says.
+            warnings.simplefilter("ignore", UndeterminedWarning)
+            covariance = covariance_of(self.fit_record())
+        if self._record.found is None:
+            raise InvalidParameterError(
+                f"There is no information about the parameters: {self._record.reason}."
+            )
+        return identifiability_of(self._record, covariance)
+
+    def predict_interval(
+        self,
+        X: ArrayLike,
+        level: float = 0.95,
+        kind: str = "confidence",
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> np.ndarray:
+        """Return intervals about the predictions.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Inputs, with the columns of the fit.
+        level : float, default=0.95
+            Their probability, in (0, 1).
+        kind : {"confidence", "prediction"}, default="confidence"
+            ``"confidence"``: for the mean response, which gets narrow with many data.
+            ``"prediction"``: for a new response, its noise included.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The new responses' weights, positive and relative as those of the fit:
+            their noise has the variance of weight 1 over these. For squared errors.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, 2) or (n_samples, n_outputs, 2)
+            Lower and upper ends.
+
+        Notes
+        -----
+        For counts, positive amounts and classes the intervals are those of their
+        distributions; see ``docs/theory/uncertainty.md``.
+        """
+        check_choice("kind", "predict_interval", kind, _BANDS)
+        level = _checked_level(level)
+        spread = self._spread(X, sample_weight)
+        return _BANDS[kind](self._record, self._covariance(), spread, level)
+
+    def predict_summary(
+        self,
+        X: ArrayLike,
+        level: float = 0.95,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> pd.DataFrame:
+        """Return a table of predictions with both bands.
+
+        Parameters
+        ----------
+        X, level, sample_weight : object
+            As for `predict_interval`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``mean``, ``mean_stderr``, ``ci_lower`` and ``ci_upper`` of the mean, and
+            ``pi_lower`` and ``pi_upper`` of a new response, indexed as `X`.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the model has several outputs.
+        """
+        level = _checked_level(level)
+        spread = self._spread(X, sample_weight)
+        if spread.mean.ndim > 1:
+            raise InvalidParameterError(
+                "predict_summary is for models of one output. Got "
+                f"{spread.mean.shape[1]}: use predict_interval."
+            )
+        inner, outer = (
+            band(self._record, self._covariance(), spread, level)
+            for band in (confidence_band, prediction_band)
+        )
+        columns = {
+            "mean": spread.mean,
+            "mean_stderr": spread.stderr,
+            "ci_lower": inner[:, 0],
+            "ci_upper": inner[:, 1],
+            "pi_lower": outer[:, 0],
+            "pi_upper": outer[:, 1],
+        }
+        return pd.DataFrame(columns, index=getattr(X, "index", None))
+
+    def _checked_inputs(self, X: Any) -> np.ndarray:
+        raise NotImplementedError
+
+    def _spread(self, X: Any, sample_weight: Any = None) -> Spread:
+        inputs = self._checked_inputs(X)
+        weights = check_weights(sample_weight, inputs)
+        if weights is not None:
+            loss = self._record.loss
+            if not (is_own(loss) and type(loss) is SquaredError):
+                raise InvalidParameterError(
+                    "sample_weight of new rows needs loss='squared_error': the noise "
+                    "of other responses follows from their mean."
+                )
+            if not (weights > 0).all():
+                raise ValueError(
+                    "sample_weight of new rows must be positive: a weight of 0 is "
+                    "noise without end."
+                )
+        with precision(self._dtype == np.float64):
+            return spread_of(
+                self._record,
+                self._covariance(),
+                self._call,
+                inputs,
+                self._dtype,
+                check_row_independent(self.row_independent),
+                weights,
+            )
+
+
+def check_covariance(estimator: Any) -> tuple[str | None, bool]:
+    """Check the arguments that say which covariance is wanted.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Its arguments are read.
+
+    Returns
+    -------
+    cov_type : str or None
+        One of `COV_TYPES`.
+    absolute_sigma : bool
+        Whether weights are one over known variances.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an argument is not usable, or not with this loss.
+    """
+    cov_type, absolute = estimator.cov_type, estimator.absolute_sigma
+    if cov_type is not None:
+        cov_type = check_choice("cov_type", OWNER, cov_type, COV_TYPES)
+    if not isinstance(absolute, (bool, np.bool_)):
+        raise invalid("absolute_sigma", OWNER, "a bool", absolute)
+    loss = resolve_loss(estimator.loss, OWNER)
+    if absolute and not (is_own(loss) and type(loss) is SquaredError):
+        raise InvalidParameterError(
+            f"The 'absolute_sigma' parameter of {OWNER} needs loss='squared_error': "
+            "other losses have no variance that a weight could be one over. Got "
+            f"loss={estimator.loss!r}."
+        )
+    if cov_type not in (None, "nonrobust") and not getattr(loss, "has_curvature", True):
+        raise InvalidParameterError(
+            f"The loss {loss!r} does not admit cov_type={cov_type!r}: its second "
+            "derivative is 0 almost everywhere. Leave cov_type at its default, and "
+            "standard errors are NaN, or use a loss with curvature."
+        )
+    return cov_type, bool(absolute)
+
+
+def _checked_level(level: Any) -> float:
+    found = check_real("level", OWNER, level, 0.0, above=True)
+    if not found < 1:
+        raise invalid("level", OWNER, "a number between 0 and 1", level)
+    return found
+
+
+def _in_order_of(pattern: Any, tree: Any) -> Any:
+    if isinstance(pattern, dict):
+        return {key: _in_order_of(pattern[key], tree[key]) for key in pattern}
+    return tree

@@ -1,0 +1,162 @@
+"""Several fits of the same data, side by side."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import fdtrc
+
+from .._validation import invalid
+from ..exceptions import InvalidParameterError
+from ..losses import SquaredError
+from ..losses._resolve import is_own
+from ._covariance import covariance_of
+from ._statistics import statistics_of
+
+
+def compare(*estimators: Any) -> pd.DataFrame:
+    r"""Compare fits of the same data by their information criteria.
+
+    Parameters
+    ----------
+    *estimators : OptaxEstimator
+        Fitted to the same rows, responses and weights, with the same loss: two or more.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by ``model``: the name of each model's function, with a number where
+        that repeats. Columns:
+
+        - ``n_params``, ``log_likelihood``, ``aic``, ``aicc``, ``bic``;
+        - ``delta_aicc``: how far above the lowest, and ``weight``, the Akaike weight
+          :math:`\exp(-\Delta_i / 2) / \sum_j \exp(-\Delta_j / 2)`;
+        - ``f_value``, ``f_p_value``: for least squares, the F test of the model
+          against the next larger one in number of parameters,
+
+          .. math:: F = \frac{(S_0 - S_1) / (p_1 - p_0)}{S_1 / (n - p_1)}.
+
+          It has a meaning only if the smaller model is a special case of the larger
+          one, which is for the reader to know. NaN for the largest, and where no
+          model is larger.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there are fewer than two, or they were not fitted to the same data or by
+        the same loss.
+
+    See Also
+    --------
+    skoptax.OptaxEstimator.report : All about one fit.
+
+    Notes
+    -----
+    Where AICc has no value because there are hardly more responses than parameters,
+    differences and weights are missing too. See ``docs/theory/uncertainty.md``.
+
+    References
+    ----------
+    .. [1] K. P. Burnham and D. R. Anderson (2002). Model Selection and Multimodel
+       Inference, second edition. Springer.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> from skoptax import OptaxEstimator
+    >>> from skoptax.inference import compare
+    >>> t = np.linspace(0.0, 3.0, 30)
+    >>> rng = np.random.default_rng(0)
+    >>> y = 2.0 * np.exp(-1.3 * t) + 0.5 + 0.05 * rng.normal(size=30)
+    >>> def pure(t, a=1.0, k=1.0):
+    ...     return a * jnp.exp(-k * t)
+    >>> def offset(t, a=1.0, k=1.0, c=0.0):
+    ...     return a * jnp.exp(-k * t) + c
+    >>> fits = [OptaxEstimator(model).fit(t[:, None], y) for model in (pure, offset)]
+    >>> table = compare(*fits)
+    >>> table.index[table["aicc"].argmin()]
+    'offset'
+    """
+    if len(estimators) < 2:
+        raise InvalidParameterError(
+            f"compare needs two fits or more. Got {len(estimators)} instead."
+        )
+    for estimator in estimators:
+        if not hasattr(estimator, "fit_record"):
+            raise invalid("estimators", "compare", "fitted OptaxEstimators", estimator)
+    records = [estimator.fit_record() for estimator in estimators]
+    _refuse_different(records)
+    fits = []
+    for record in records:
+        fits.append(statistics_of(record, covariance_of(record)))
+    aicc = np.array([fit.aicc for fit in fits])
+    delta = aicc - np.min(aicc)
+    weight = np.exp(-delta / 2)
+    tests = [_f_test(fits, i) for i in range(len(fits))]
+    is_squares = is_own(records[0].loss) and type(records[0].loss) is SquaredError
+    columns = {
+        "n_params": [fit.n_params for fit in fits],
+        "log_likelihood": [fit.log_likelihood for fit in fits],
+        "aic": [fit.aic for fit in fits],
+        "aicc": aicc,
+        "bic": [fit.bic for fit in fits],
+        "delta_aicc": delta,
+        "weight": weight / weight.sum(),
+        "f_value": [f if is_squares else math.nan for f, _ in tests],
+        "f_p_value": [p if is_squares else math.nan for _, p in tests],
+    }
+    names = pd.Index(_unique([_name(e) for e in estimators]), name="model")
+    return pd.DataFrame(columns, index=names)
+
+
+def _f_test(fits: list[Any], i: int) -> tuple[float, float]:
+    small = fits[i]
+    larger = [fit for fit in fits if fit.n_params > small.n_params]
+    if not larger:
+        return math.nan, math.nan
+    large = min(larger, key=lambda fit: fit.n_params)
+    more, left = large.n_params - small.n_params, large.n - large.n_params
+    if left <= 0 or not large.chi_square > 0:
+        return math.nan, math.nan
+    gain = small.chi_square - large.chi_square
+    value = gain / more / (large.chi_square / left)
+    return value, float(fdtrc(more, left, value)) if value > 0 else 1.0
+
+
+def _refuse_different(records: list[Any]) -> None:
+    first = records[0]
+    for other in records[1:]:
+        # The data are gone; their number, weights and spread are not.
+        here, there = (
+            np.array([r.n, r.total, r.log_weights, r.spread, r.absolute_sigma], float)
+            for r in (first, other)
+        )
+        if not np.allclose(here, there, rtol=1e-6):
+            raise InvalidParameterError(
+                "compare needs fits of the same data and weights: the number of "
+                "responses, their weights or their spread differ."
+            )
+        if repr(first.loss) != repr(other.loss):
+            raise InvalidParameterError(
+                "compare needs fits by the same loss. Got "
+                f"{first.loss!r} and {other.loss!r}."
+            )
+
+
+def _name(estimator: Any) -> str:
+    model = estimator.model
+    if model is None:
+        return "linear"
+    return str(getattr(model, "__name__", type(model).__name__))
+
+
+def _unique(names: list[str]) -> list[str]:
+    found = []
+    for i, name in enumerate(names):
+        earlier = names[:i].count(name)
+        found.append(f"{name} ({earlier + 1})" if names.count(name) > 1 else name)
+    return found

@@ -1,0 +1,314 @@
+r"""From the matrices that a fit keeps to the covariance of its parameters.
+
+With the curvature :math:`A` of the summed losses, their Hessian :math:`P` of priors and
+penalty, the scores' second moment :math:`B` and the dispersion :math:`\hat\varphi`:
+
+=============  ===============================================
+nonrobust      :math:`\hat\varphi\, A^{-1}`
+with penalty   :math:`\hat\varphi\, (A + P)^{-1} A\, (A + P)^{-1}`
+with priors    :math:`(A + P)^{-1}`, the Laplace approximation
+HC0 to HC3     :math:`(A + P)^{-1} B\, (A + P)^{-1}`
+hessian        :math:`\hat\varphi\, (\nabla^2 F)^{-1}`
+=============  ===============================================
+
+``docs/theory/uncertainty.md`` has the derivation.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..exceptions import UndeterminedWarning
+from ..losses import Gamma, LogLoss, Poisson, SquaredError
+from ..losses._resolve import is_own
+from ._entries import EntryTable, read_table
+from ._record import FitRecord
+
+# A parameter takes part in a dependence of columns, of norm 1, if its share of it is
+# above this.
+_PART = 0.1
+
+
+@dataclass(frozen=True)
+class Covariance:
+    """What a fit knows of its parameters' errors.
+
+    Parameters
+    ----------
+    table : EntryTable
+        The entries of all parameters.
+    matrix : ndarray of shape (v, v)
+        The covariance of the free and tied entries, in the table's order and the
+        user's units; NaN of those that are not determined or held by a bound.
+    rank : int
+        How many entries are determined by the data.
+    dispersion : float
+        The factor by which errors are larger than the losses' curvature says; for
+        least squares the variance of a response of weight 1.
+    dof : float
+        The degrees of freedom of the t distribution; infinite for the normal one.
+    reason : str
+        Why there is no covariance; empty if there is one.
+    """
+
+    table: EntryTable
+    matrix: np.ndarray
+    rank: int
+    dispersion: float
+    dof: float
+    reason: str
+
+    @property
+    def stderr(self) -> np.ndarray:
+        """The standard errors of all entries, NaN of fixed ones."""
+        found = np.full(len(self.table.names), np.nan)
+        with np.errstate(invalid="ignore"):
+            found[self.table.varying] = np.sqrt(np.diagonal(self.matrix))
+        return found
+
+    @property
+    def of_free(self) -> np.ndarray:
+        """The covariance of the free entries alone."""
+        where = np.flatnonzero(self.table.free[self.table.varying])
+        if self.reason:
+            return np.broadcast_to(np.nan, (len(where), len(where)))
+        return self.matrix[np.ix_(where, where)]
+
+
+def covariance_of(record: FitRecord) -> Covariance:
+    """Return the covariance of a fit's parameters.
+
+    Parameters
+    ----------
+    record : FitRecord
+        Of the fit.
+
+    Returns
+    -------
+    Covariance
+        In the user's units.
+
+    Warns
+    -----
+    UndeterminedWarning
+        Naming the entries that the data do not determine, or why nothing is known.
+    """
+    table = read_table(record)
+    rows = table.varying
+    if record.found is None:
+        if record.cov_type is not None:
+            _warn(f"There are no standard errors: {record.reason}.")
+        # Without memory: there may be very many.
+        nothing = np.broadcast_to(np.nan, (len(rows), len(rows)))
+        return Covariance(table, nothing, 0, math.nan, math.inf, record.reason)
+    found = record.found
+    p = found.root.shape[1]
+    # In the order of the matrices: entries that the optimiser could move.
+    moves = np.zeros(p, bool)
+    inner = table.place[table.estimated]
+    moves[inner] = ~table.at_bound[table.estimated]
+    kept = np.flatnonzero(moves)
+    root = found.root.astype(float)[:, kept] * math.sqrt(record.total)
+    if found.hessian is not None:
+        half, lost = half_of_symmetric(_part(found.hessian, kept, record.total))
+    elif found.rest is not None and np.linalg.eigvalsh(found.rest)[0] < 0:
+        rest = _part(found.rest, kept, record.total)
+        half, lost = half_of_symmetric(root.T @ root + rest)
+    else:
+        rest = _part(found.rest, kept, record.total)
+        half, lost = inverse_half(root, rest, record.n)
+    rank = len(kept) - len(lost)
+    dispersion = dispersion_of(record, rank)
+    inner_matrix = _matrix(record, half, root, kept, dispersion, rank)
+    full = np.zeros((p, p))
+    full[np.ix_(kept, kept)] = inner_matrix
+    reason = ""
+    if not np.isfinite(inner_matrix).all():
+        reason = _why_not_finite(record, rank)
+    # What depends on an entry of which nothing is known is not known either; but an
+    # entry at a bound is held there.
+    unknown = np.zeros(p, bool)
+    unknown[kept[lost]] = True
+    delta = found.delta.astype(float)
+    outer = delta @ full @ delta.T
+    hidden = (delta[:, unknown] != 0).any(axis=1)
+    outer[hidden] = outer[:, hidden] = np.nan
+    matrix = outer[np.ix_(table.place[rows], table.place[rows])]
+    at_bound = np.flatnonzero((table.free & table.at_bound)[rows])
+    matrix[at_bound] = matrix[:, at_bound] = np.nan
+    names = [table.names[i] for i in rows if hidden[table.place[i]]]
+    if reason:
+        _warn(f"There are no standard errors: {reason}.")
+    elif names:
+        _warn(
+            f"The data do not determine {_listed(names)}: the standard errors are NaN. "
+            "Fix one of them, tie them, give them priors, or use a simpler model."
+        )
+    return Covariance(
+        table, matrix, rank, dispersion, _degrees_of_freedom(record, rank), reason
+    )
+
+
+def inverse_half(
+    root: np.ndarray, rest: np.ndarray | None, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a root of the inverse curvature, and what is not determined.
+
+    Parameters
+    ----------
+    root : ndarray of shape (r, p)
+        The losses' curvature is ``root.T @ root``.
+    rest : ndarray of shape (p, p) or None
+        The curvature of what else there is.
+    n : int
+        How many responses there are.
+
+    Returns
+    -------
+    half : ndarray of shape (p, r)
+        The inverse of the curvature is ``half @ half.T``, on what is determined.
+    lost : ndarray of int
+        The positions of what is not.
+    """
+    p = root.shape[1]
+    if p == 0:
+        return np.zeros((0, 0)), np.zeros(0, int)
+    eps = np.finfo(root.dtype).eps
+    if rest is not None:
+        values, vectors = np.linalg.eigh(rest)
+        more = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+        root = np.concatenate([root, more])
+    norms = np.linalg.norm(root, axis=0)
+    silent = ~(norms > 0)
+    unit = np.where(silent, 1, norms)
+    _, sizes, rows = np.linalg.svd(root / unit, full_matrices=False)
+    # Rounding of the rows reaches so far.
+    null = sizes <= 10 * max(p, math.sqrt(n)) * eps * sizes[0]
+    parts = np.max(np.abs(rows[null]), axis=0, initial=0.0)
+    half = rows[~null].T / sizes[~null] / unit[:, None]
+    return half, np.flatnonzero(silent | (parts > _PART))
+
+
+def dispersion_of(record: FitRecord, rank: int) -> float:
+    r"""Return the factor by which errors are larger than the curvature says.
+
+    Parameters
+    ----------
+    record : FitRecord
+        Of the fit.
+    rank : int
+        How many entries are determined.
+
+    Returns
+    -------
+    float
+        1 for a likelihood, with priors and with known variances; for gamma responses
+        Pearson's statistic over the degrees of freedom; else
+
+        .. math:: \frac{\sum_i w_i \ell_i'^2 / (n - p)}
+            {\sum_i w_i \ell_i'' / \sum_i w_i},
+
+        the variance of a response for least squares. NaN without degrees of freedom.
+    """
+    loss, sums = record.loss, record.sums
+    if record.absolute_sigma or record.has_priors:
+        return 1.0
+    if is_own(loss) and type(loss) in (Poisson, LogLoss):
+        return 1.0
+    left = record.n - rank
+    if left <= 0:
+        return math.nan
+    if is_own(loss) and type(loss) is Gamma:
+        return sums.scaled / left
+    mean_bend = sums.bends / record.total / record.outputs
+    return sums.slopes / left / mean_bend if mean_bend > 0 else math.nan
+
+
+def _matrix(
+    record: FitRecord,
+    half: np.ndarray,
+    root: np.ndarray,
+    kept: np.ndarray,
+    dispersion: float,
+    rank: int,
+) -> np.ndarray:
+    """Return the covariance in the space of the optimiser's steps."""
+    found = record.found
+    assert found is not None
+    if found.scores is not None:
+        scores = found.scores.astype(float)[:, kept] * record.total
+        left = scores @ half @ half.T
+        factor = 1.0
+        if record.cov_type == "HC1":
+            factor = record.n / (record.n - rank) if record.n > rank else math.nan
+        return factor * left.T @ left
+    if record.has_penalty and not record.has_priors:
+        left = root @ half @ half.T
+        return np.asarray(dispersion * left.T @ left)
+    return np.asarray(dispersion * half @ half.T)
+
+
+def _part(matrix: Any, kept: np.ndarray, total: float) -> Any:
+    if matrix is None:
+        return None
+    return matrix.astype(float)[np.ix_(kept, kept)] * total
+
+
+def half_of_symmetric(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same as `inverse_half`, of a matrix that has no root.
+
+    Parameters
+    ----------
+    curvature : ndarray of shape (p, p)
+        Symmetric.
+
+    Returns
+    -------
+    half : ndarray of shape (p, r)
+        NaN if the curvature is negative somewhere, as it is not at a minimum.
+    lost : ndarray of int
+        The positions of what is not determined.
+    """
+    p = len(curvature)
+    size = np.sqrt(np.abs(np.diagonal(curvature)))
+    silent = ~(size > 0)
+    size = np.where(silent, 1, size)
+    values, vectors = np.linalg.eigh(curvature / size / size[:, None])
+    edge = 10 * p * np.finfo(float).eps * np.max(np.abs(values), initial=0.0)
+    null = values <= edge
+    if (values < -edge).any():
+        return np.full((p, p), np.nan), np.zeros(0, int)
+    parts = np.max(np.abs(vectors[:, null]), axis=1, initial=0.0)
+    half = vectors[:, ~null] / np.sqrt(values[~null]) / size[:, None]
+    return half, np.flatnonzero(silent | (parts > _PART))
+
+
+def _why_not_finite(record: FitRecord, rank: int) -> str:
+    if record.n <= rank:
+        return f"{record.n} responses leave no degrees of freedom for {rank} parameters"
+    if record.cov_type == "hessian" or record.has_priors:
+        return "the Hessian of the objective is not positive definite there"
+    return "the matrices are not finite there"
+
+
+def _degrees_of_freedom(record: FitRecord, rank: int) -> float:
+    """Return those of the t distribution: where a variance has been estimated."""
+    is_squares = is_own(record.loss) and type(record.loss) is SquaredError
+    known = record.absolute_sigma or record.has_priors
+    if not is_squares or known:
+        return math.inf
+    return float(max(record.n - rank, 0))
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UndeterminedWarning, stacklevel=4)
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:5]))
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")

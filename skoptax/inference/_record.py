@@ -1,0 +1,246 @@
+"""What a fit keeps so that its uncertainty can be told later: no data, small matrices.
+
+All of it is computed at the end of a fit, where the rows are still at hand. What is
+made of it (covariances, tables, intervals) is computed when it is asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.special import gammaln, xlogy
+
+from .._component import Component, join_numbers
+from .._driver import Run
+from .._information import (
+    Information,
+    Sums,
+    loss_couples_rows,
+    make_information,
+    on_host,
+)
+from .._problem import Problem
+from ..exceptions import DifferentiationError
+from ..losses import Gamma, LogLoss, Poisson, SquaredError
+from ..losses._resolve import is_own
+
+# Of so many free entries the matrices are still cheap beside a fit.
+MOST_ENTRIES = 100
+# So many derivatives are 2 GiB in double precision.
+MOST_DERIVATIVES = 2**28
+# Losses whose sums are known from the objective alone.
+_LIKELIHOODS = (Poisson, LogLoss)
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """What is known of a fit besides its parameters.
+
+    Parameters
+    ----------
+    spec : dict
+        The parameters, with their start values.
+    params : dict
+        Their fitted values, as `OptaxEstimator.params_`.
+    at_bound : dict
+        As `OptaxEstimator.at_bound_`.
+    loss : Loss or callable
+        With its hyperparameters.
+    cov_type : str or None
+        Which covariance the matrices are for.
+    absolute_sigma : bool
+        Whether weights are one over known variances.
+    has_priors, has_penalty : bool
+        What the objective has besides losses.
+    outputs : int
+        How many responses a row has.
+    n : int
+        How many responses count: rows with a weight, times outputs.
+    total : float
+        The sum of the rows' weights.
+    log_weights : float
+        The sum of their logarithms, times outputs.
+    spread : float
+        The weighted sum of squares of the responses about their means.
+    saturated : float
+        The weighted log-likelihood of predictions that equal the responses; NaN
+        where the loss is no likelihood, or one that has a scale.
+    found : Information or None
+        The matrices.
+    reason : str
+        Why there are none; empty if there are.
+    """
+
+    spec: dict[str, Any]
+    params: dict[str, Any]
+    at_bound: dict[str, Any]
+    loss: Any
+    cov_type: str | None
+    absolute_sigma: bool
+    has_priors: bool
+    has_penalty: bool
+    outputs: int
+    n: int
+    total: float
+    log_weights: float
+    spread: float
+    saturated: float
+    found: Information | None
+    reason: str
+
+    @property
+    def sums(self) -> Sums:
+        """The sums over the responses, NaN where none are known."""
+        if self.found is None:
+            return Sums(*[math.nan] * len(Sums._fields))
+        return Sums(*np.asarray(self.found.sums, float).tolist())
+
+
+def record_fit(
+    run: Run,
+    problem: Problem,
+    params: dict[str, Any],
+    at_bound: dict[str, Any],
+    y: np.ndarray,
+    weights: np.ndarray | None,
+    cov_type: str | None,
+    absolute_sigma: bool,
+) -> FitRecord:
+    """Gather what is needed of a fit that has ended.
+
+    Parameters
+    ----------
+    run : Run
+        At its end.
+    problem : Problem
+        What was minimised.
+    params, at_bound : dict
+        The fitted values, and which are on a bound.
+    y : ndarray of shape (n,) or (n, k)
+        The responses.
+    weights : ndarray of shape (n,) or None
+        The weights.
+    cov_type : str or None
+        Which covariance is wanted.
+    absolute_sigma : bool
+        Whether weights are one over known variances.
+
+    Returns
+    -------
+    FitRecord
+        Without data.
+    """
+    objective, numbers = problem.objective, problem.data[-2]
+    loss = objective.loss
+    if isinstance(loss, Component):
+        loss = join_numbers(loss, numbers)
+    outputs = y[0].size
+    if weights is None:
+        n, total, log_weights = y.size, float(len(y)), 0.0
+    else:
+        counted = weights[weights > 0].astype(float)
+        n, total = counted.size * outputs, float(counted.sum())
+        log_weights = float(np.log(counted).sum()) * outputs
+    has_priors = any(leaf.prior is not None for leaf in run.structure.leaves)
+    has_penalty = objective.penalty is not None
+    found, reason = None, _why_not(run, problem, loss, y.size, cov_type)
+    if not reason:
+        assert cov_type is not None
+        known = None if has_priors or has_penalty else run.known_curvature()
+        if known is not None and cov_type == "nonrobust":
+            found = _without_rows(
+                loss, known, run.selected_value * total, total * outputs
+            )
+        if found is None:
+            found, reason = _summed_up(run, cov_type)
+    return FitRecord(
+        spec=problem.spec,
+        params=params,
+        at_bound=at_bound,
+        loss=loss,
+        cov_type=cov_type,
+        absolute_sigma=absolute_sigma,
+        has_priors=has_priors,
+        has_penalty=has_penalty,
+        outputs=outputs,
+        n=n,
+        total=total,
+        log_weights=log_weights,
+        spread=_spread(y, weights),
+        saturated=_saturated(loss, y, weights),
+        found=found,
+        reason=reason,
+    )
+
+
+def _why_not(
+    run: Run, problem: Problem, loss: Any, n: int, cov_type: str | None
+) -> str:
+    """Return why there will be no matrices, or nothing."""
+    if cov_type is None:
+        return "cov_type is None"
+    if not problem.objective.has_curvature:
+        return (
+            f"the loss {loss!r} has no curvature: its second derivative is 0 almost "
+            "everywhere"
+        )
+    count = run.count_free()
+    if count > MOST_ENTRIES:
+        return f"{count} entries are free, more than {MOST_ENTRIES}"
+    if count * n > MOST_DERIVATIVES:
+        return f"the Jacobian has {count * n:,} entries, more than {MOST_DERIVATIVES:,}"
+    if loss_couples_rows(problem.objective, problem.data):
+        return "the loss of a row depends on other rows"
+    return ""
+
+
+def _summed_up(run: Run, cov_type: str) -> tuple[Information | None, str]:
+    make: Any = partial(make_information, cov_type=cov_type)
+    try:
+        return on_host(run.at_selected(make, "information", cov_type)), ""
+    except (DifferentiationError, TypeError) as error:
+        # The fit itself is none the worse for it.
+        return None, str(error).splitlines()[0].rstrip(".")
+
+
+def _without_rows(
+    loss: Any, known: tuple[Any, Any], value: float, bends: float
+) -> Information | None:
+    """Return the matrices of losses whose sums follow from the objective."""
+    root, delta = known
+    if not is_own(loss):
+        return None
+    nan = math.nan
+    if type(loss) is SquaredError:
+        squares = 2 * value
+        sums = Sums(value, squares, squares, bends, squares)
+        return Information(root, delta, np.array(sums))
+    if type(loss) in _LIKELIHOODS:
+        return Information(root, delta, np.array(Sums(value, nan, nan, nan, nan)))
+    return None
+
+
+def _spread(y: np.ndarray, weights: np.ndarray | None) -> float:
+    mean = np.average(y, axis=0, weights=weights)
+    squares = (y - mean) ** 2
+    rows = squares if squares.ndim == 1 else squares.sum(axis=1)
+    return float(rows.sum() if weights is None else weights @ rows)
+
+
+def _saturated(loss: Any, y: np.ndarray, weights: np.ndarray | None) -> float:
+    if not is_own(loss):
+        return math.nan
+    if type(loss) is LogLoss:
+        return 0.0
+    if type(loss) is Poisson:
+        each = xlogy(y, y) - y - gammaln(y + 1.0)
+    elif type(loss) is Gamma:
+        each = -np.log(y)
+    else:
+        return math.nan
+    rows = each if each.ndim == 1 else each.sum(axis=1)
+    return float(rows.sum() if weights is None else weights @ rows)

@@ -1,0 +1,149 @@
+"""Derivatives of predictions by the parameters, and of losses by the predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.extend.core import jaxpr_as_fun
+
+T = TypeVar("T")
+
+# What JAX says of a function that has a rule for reverse mode only.
+_REVERSE_ONLY = "custom_vjp"
+
+
+def losses_curvature(
+    predictions: Array,
+    summed: Callable[[Array], Array],
+    information: Callable[[Array], Array | None] | None = None,
+    is_coupled: bool = False,
+) -> tuple[Array, Array]:
+    """Return the losses' derivatives by the predictions.
+
+    Parameters
+    ----------
+    predictions : array of shape (n,) or (m, ...)
+        Where.
+    summed, information, is_coupled : object
+        As for `quadratic_model`.
+
+    Returns
+    -------
+    slope : array of shape (n,)
+        The first ones.
+    bend : array of shape (n,) or (m, k, k)
+        The second ones, or what stands for them; of coupled losses, for each row those
+        by its k predictions.
+    """
+    bend = None if information is None else information(predictions)
+    if bend is not None:
+        slope, bend = jax.grad(summed)(predictions), jnp.ravel(bend)
+    elif is_coupled and predictions.size > len(predictions):
+        slope, bend = _curved_by_row(summed, predictions)
+    else:
+        slope, bend = jax.jvp(
+            jax.grad(summed), (predictions,), (jnp.ones_like(predictions),)
+        )
+        bend = jnp.ravel(bend)
+    return jnp.ravel(slope), bend
+
+
+def _curved_by_row(
+    summed: Callable[[Array], Array], predictions: Array
+) -> tuple[Array, Array]:
+    """Return the losses' gradient, and the Hessian of each row, of shape (m, k, k)."""
+    m, k = len(predictions), predictions.size // len(predictions)
+    slope = jax.grad(summed)
+
+    def along(tangent: Array) -> Array:
+        tangents = jnp.broadcast_to(
+            tangent.reshape(predictions.shape[1:]), predictions.shape
+        )
+        return jax.jvp(slope, (predictions,), (tangents,))[1].reshape(m, k)
+
+    basis = jnp.eye(k, dtype=predictions.dtype)
+    return slope(predictions), jnp.moveaxis(jax.vmap(along)(basis), 0, -1)
+
+
+def _computed_once(function: Callable[[], T], point: Array) -> T:
+    """Return what a function returns, in memory.
+
+    A compiler for CPUs would compute it again for each use: the model several times
+    a step, and for each column of its Jacobian.
+    """
+    if not isinstance(point, jax.core.Tracer):
+        return function()
+    trees: list[Any] = []
+
+    def leaves() -> list[Array]:
+        found, tree = jax.tree.flatten(function())
+        # What a transformation of JAX's returns has static parts, too.
+        trees.append(tree)
+        return found
+
+    jaxpr = jax.make_jaxpr(leaves)()
+    # A branch that is always taken, although the compiler cannot know.
+    found = jax.lax.cond(
+        jnp.isnan(point[0]),
+        lambda: [jnp.full(x.shape, jnp.nan, x.dtype) for x in jaxpr.out_avals],
+        lambda: jaxpr_as_fun(jaxpr)(),
+    )
+    return jax.tree.unflatten(trees[-1], found)
+
+
+def jacobian(
+    predict: Callable[[Array], Array], point: Array, forward: bool = False
+) -> tuple[Array, Array]:
+    """Return predictions and their derivatives.
+
+    Parameters
+    ----------
+    predict : callable
+        From an array of shape (p,) to predictions, an array of any shape.
+    point : array of shape (p,)
+        Where.
+    forward : bool, default=False
+        Whether to keep to forward mode even where reverse mode is cheaper.
+
+    Returns
+    -------
+    predictions : array
+        Of the shape that they have.
+    columns : array of shape (p, n)
+        For each parameter the derivatives of the n predictions. In this order they
+        are computed, and LAPACK takes them.
+    """
+    p = point.size
+
+    def real(x: Array) -> Array:
+        found = predict(x)
+        is_float = jnp.issubdtype(found.dtype, jnp.floating)
+        # Integers have no derivative, which is for the caller to say.
+        return found if is_float else found.astype(point.dtype)
+
+    def by_columns() -> tuple[Array, Array]:
+        predictions, push = _computed_once(lambda: jax.linearize(real, point), point)
+        columns = _computed_once(
+            lambda: jax.vmap(push)(jnp.eye(p, dtype=point.dtype)), point
+        )
+        return predictions, columns.reshape(p, -1)
+
+    def by_rows() -> tuple[Array, Array]:
+        predictions, pull = _computed_once(lambda: jax.vjp(real, point), point)
+        shape = (predictions.size, *predictions.shape)
+        basis = jnp.eye(predictions.size, dtype=predictions.dtype).reshape(shape)
+        (rows,) = _computed_once(lambda: jax.vmap(pull)(basis), point)
+        return predictions, rows.T
+
+    if not forward and p > jax.eval_shape(real, point).size:
+        return by_rows()
+    try:
+        return by_columns()
+    except TypeError as error:
+        if forward or _REVERSE_ONLY not in str(error):
+            raise
+        return by_rows()
