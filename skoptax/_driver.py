@@ -439,26 +439,36 @@ class Run:
         """Return how many entries the optimiser steps in."""
         return sum(map(np.size, jax.tree.leaves(self._carry.internal)))
 
-    def known_curvature(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return what the optimiser knows of the objective at the selected state.
+    def known_curvature(self) -> np.ndarray | None:
+        """Return the root of the objective's curvature at the selected state.
 
         Returns
         -------
-        tuple of ndarray of shape (p, p), or None
-            The root of its curvature, and the slopes of the entries in the user's
-            units; ``None`` where that would take a program.
+        ndarray of shape (p, p) or None
+            ``None`` where that, or the entries' slopes in the user's units, would take
+            a program.
         """
         if not self.looks or self.selected_step != self.step:
             return None
         if not self._structure.is_plain or self._structure.indices("tied"):
             return None
-        scale = separate(self._structure, self._numbers)["scale"]
-        values = self._carry.internal
+        return np.asarray(self._carry.linearisation.root)
+
+    def scales(self) -> np.ndarray:
+        """Return the slopes of the entries in the user's units, without transforms.
+
+        Returns
+        -------
+        ndarray of shape (p, p)
+            Diagonal.
+        """
         scales = jax.tree.map(
-            lambda s, x: np.broadcast_to(s, np.shape(x)), scale, values
+            lambda scale, x: np.broadcast_to(scale, np.shape(x)),
+            separate(self._structure, self._numbers)["scale"],
+            self._carry.internal,
         )
         flat = np.concatenate([np.ravel(s) for s in jax.tree.leaves(scales)])
-        return np.asarray(self._carry.linearisation.root), np.diag(flat)
+        return np.diag(flat.astype(float))
 
     def at_selected(self, make: Any, *more: Any) -> Any:
         """Run a program of its own at the selected state.

@@ -151,7 +151,9 @@ class Objective:
             found = information_of(loss, prediction)
             if found is None:
                 return None
-            counted, total = self.weights_at(X, y, sample_weight, n_rows)
+            counted, total = _counted(
+                jnp.ones(y.shape[:1], X.dtype), sample_weight, n_rows
+            )
             return found * (counted / total).reshape(-1, *[1] * (y.ndim - 1))
 
         return information
@@ -173,16 +175,6 @@ class Objective:
         _, total = _counted(jnp.zeros(y.shape[:1], X.dtype), sample_weight, n_rows)
         penalty = self._penalty(parameter_values(state), penalty_numbers)
         return (0.0 if penalty is None else penalty) - _log_prior(state) / total
-
-    def residuals(self, predictions: Any, X: Any, y: Any, *_: Any) -> Any:
-        """Return responses less predictions."""
-        return y - predictions
-
-    def weights_at(
-        self, X: Any, y: Any, sample_weight: Any, n_rows: Any, *_: Any
-    ) -> tuple[Any, Any]:
-        """Return the rows' weights, 0 of those that do not count, and their sum."""
-        return _counted(jnp.ones(y.shape[:1], X.dtype), sample_weight, n_rows)
 
     def _penalty(self, values: Any, numbers: dict[str, Any]) -> Any:
         penalty = self.penalty

@@ -278,7 +278,8 @@ class UncertaintyMixin:
             "pi_lower": outer[:, 0],
             "pi_upper": outer[:, 1],
         }
-        return pd.DataFrame(columns, index=getattr(X, "index", None))
+        index = X.index if isinstance(X, pd.DataFrame) else None
+        return pd.DataFrame(columns, index=index)
 
     def _checked_inputs(self, X: Any) -> np.ndarray:
         raise NotImplementedError

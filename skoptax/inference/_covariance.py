@@ -122,7 +122,8 @@ def covariance_of(record: FitRecord) -> Covariance:
     else:
         rest = _part(found.rest, kept, record.total)
         half, lost = inverse_half(root, rest, record.n)
-    rank = len(kept) - len(lost)
+    # Of two parameters that depend on each other, one combination is determined.
+    rank = half.shape[1]
     dispersion = dispersion_of(record, rank)
     inner_matrix = _matrix(record, half, root, kept, dispersion, rank)
     full = np.zeros((p, p))

@@ -11,22 +11,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from scipy.special import gammaln, xlogy
 
 from .._component import Component, join_numbers
 from .._driver import Run
-from .._information import (
-    Information,
-    Sums,
-    loss_couples_rows,
-    make_information,
-    on_host,
-)
+from .._information import loss_couples_rows, make_derivatives
 from .._problem import Problem
 from ..exceptions import DifferentiationError
 from ..losses import Gamma, LogLoss, Poisson, SquaredError
 from ..losses._resolve import is_own
+from ._sums import Information, Sums, summed_up
 
 # Of so many free entries the matrices are still cheap beside a fit.
 MOST_ENTRIES = 100
@@ -97,7 +93,7 @@ class FitRecord:
         """The sums over the responses, NaN where none are known."""
         if self.found is None:
             return Sums(*[math.nan] * len(Sums._fields))
-        return Sums(*np.asarray(self.found.sums, float).tolist())
+        return self.found.sums
 
 
 def record_fit(
@@ -150,13 +146,12 @@ def record_fit(
     found, reason = None, _why_not(run, problem, loss, y.size, cov_type)
     if not reason:
         assert cov_type is not None
-        known = None if has_priors or has_penalty else run.known_curvature()
-        if known is not None and cov_type == "nonrobust":
-            found = _without_rows(
-                loss, known, run.selected_value * total, total * outputs
-            )
+        is_bare = not (has_priors or has_penalty)
+        if is_bare and cov_type == "nonrobust":
+            value, bends = run.selected_value * total, total * outputs
+            found = _without_rows(run, loss, value, bends)
         if found is None:
-            found, reason = _summed_up(run, cov_type)
+            found, reason = _with_rows(run, loss, y, weights, cov_type, total, is_bare)
     return FitRecord(
         spec=problem.spec,
         params=params,
@@ -198,30 +193,55 @@ def _why_not(
     return ""
 
 
-def _summed_up(run: Run, cov_type: str) -> tuple[Information | None, str]:
-    make: Any = partial(make_information, cov_type=cov_type)
+def _with_rows(
+    run: Run,
+    loss: Any,
+    y: np.ndarray,
+    weights: np.ndarray | None,
+    cov_type: str,
+    total: float,
+    is_bare: bool,
+) -> tuple[Information | None, str]:
+    """Return the matrices, or why there are none."""
+    make: Any = partial(make_derivatives, with_hessian=cov_type == "hessian")
     try:
-        return on_host(run.at_selected(make, "information", cov_type)), ""
+        found = run.at_selected(make, "derivatives", cov_type == "hessian")
     except (DifferentiationError, TypeError) as error:
         # The fit itself is none the worse for it.
         return None, str(error).splitlines()[0].rstrip(".")
+    found = jax.tree.map(np.asarray, found)
+    delta = run.scales() if found.delta is None else np.asarray(found.delta, float)
+    value = run.selected_value * total
+    if not is_bare:
+        value = _sum_of_losses(loss, y, found.predictions, weights)
+    return summed_up(found, delta, y, weights, value, cov_type), ""
 
 
-def _without_rows(
-    loss: Any, known: tuple[Any, Any], value: float, bends: float
-) -> Information | None:
-    """Return the matrices of losses whose sums follow from the objective."""
-    root, delta = known
+def _sum_of_losses(
+    loss: Any, y: np.ndarray, predictions: Any, weights: np.ndarray | None
+) -> float:
+    """Return the losses alone, for the likelihoods that are made of them."""
     if not is_own(loss):
+        return math.nan
+    each = np.asarray(loss(y, predictions[: len(y)]), float)
+    rows = each if each.ndim == 1 else each.sum(axis=1)
+    return float(rows.sum() if weights is None else weights @ rows)
+
+
+def _without_rows(run: Run, loss: Any, value: float, bends: float) -> Any:
+    """Return the matrices of losses whose sums follow from the objective."""
+    root = run.known_curvature() if is_own(loss) else None
+    if root is None:
         return None
     nan = math.nan
     if type(loss) is SquaredError:
         squares = 2 * value
         sums = Sums(value, squares, squares, bends, squares)
-        return Information(root, delta, np.array(sums))
-    if type(loss) in _LIKELIHOODS:
-        return Information(root, delta, np.array(Sums(value, nan, nan, nan, nan)))
-    return None
+    elif type(loss) in _LIKELIHOODS:
+        sums = Sums(value, nan, nan, nan, nan)
+    else:
+        return None
+    return Information(root.astype(float), run.scales(), sums)
 
 
 def _spread(y: np.ndarray, weights: np.ndarray | None) -> float:

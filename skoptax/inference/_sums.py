@@ -1,0 +1,197 @@
+r"""From derivatives at a solution to matrices of shape (p, p): sums over the rows.
+
+What is kept of a fit has the size of its parameters, not of its data.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._information import Derivatives
+
+# To the power of so much of 1 less a row's leverage, its squared score is divided.
+_LEVERAGE_POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
+# Of columns of norm 1 with smaller pivots, products have lost too many digits.
+_SAFE = 1e-3
+# From so many rows on, products are so much faster than a factorisation.
+_MANY_ROWS = 4096
+
+
+class Sums(NamedTuple):
+    """Sums over the responses, with the losses' derivatives by the prediction."""
+
+    loss: float  # of weight times loss
+    slopes: float  # of weight times the squared first derivative
+    scaled: float  # the same, over the second derivative
+    bends: float  # of weight times the second derivative
+    squares: float  # of weight times squared residual
+
+
+class Information(NamedTuple):
+    """An objective's curvature at a point, and what else a covariance is made of.
+
+    The objective is a mean: all matrices are those of sums over the rows, divided by
+    the sum of the weights.
+    """
+
+    root: np.ndarray  # of shape (p, p): the losses' curvature is root.T @ root
+    delta: np.ndarray  # of shape (q, p): the slopes of free and tied entries
+    sums: Sums  # not divided
+    rest: np.ndarray | None = None  # the Hessian of penalties and priors
+    scores: np.ndarray | None = None  # a root of the sum of the rows' squared scores
+    hessian: np.ndarray | None = None  # of the whole objective
+
+
+def summed_up(
+    found: Derivatives,
+    delta: np.ndarray,
+    y: np.ndarray,
+    weights: np.ndarray | None,
+    loss: float,
+    cov_type: str,
+) -> Information:
+    """Sum up the rows.
+
+    Parameters
+    ----------
+    found : Derivatives
+        As NumPy arrays. Rows that were added are behind the others.
+    delta : ndarray of shape (q, p)
+        The slopes of free and tied entries in the user's units.
+    y : ndarray of shape (m,) or (m, k)
+        The responses.
+    weights : ndarray of shape (m,) or None
+        Their weights.
+    loss : float
+        The sum of the weighted losses.
+    cov_type : str
+        Which covariance is wanted.
+
+    Returns
+    -------
+    Information
+        In double precision.
+    """
+    m, n = len(y), y.size
+    columns = np.asarray(found.columns, float)[:, :n]
+    slope = np.asarray(found.slope, float)[:n]
+    bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
+    bend_root = _bend_root(bend)
+    rows = _times(bend_root, columns)
+    root = triangle(rows)
+    rest = None if found.rest is None else np.asarray(found.rest, float)
+    scores = None
+    power = _LEVERAGE_POWERS.get(cov_type)
+    if power is not None:
+        if power:
+            left = 1 - _leverages(root, rest, rows)
+            # A row that a parameter is made for has no residual.
+            edge = np.finfo(np.asarray(found.slope).dtype).eps * n
+            left = np.where(left > edge, left, np.nan)
+            left = np.where(slope == 0, 1, left)
+            slope_over = slope / left ** (power / 2)
+        else:
+            slope_over = slope
+        scores = triangle(columns * slope_over)
+    predictions = np.asarray(found.predictions, float)[:m]
+    return Information(
+        root=root,
+        delta=delta,
+        sums=_sums(loss, y - predictions, slope, bend, weights),
+        rest=rest,
+        scores=scores,
+        hessian=None if found.hessian is None else np.asarray(found.hessian, float),
+    )
+
+
+def triangle(columns: np.ndarray) -> np.ndarray:
+    """Return a root of the products of all pairs of columns.
+
+    Parameters
+    ----------
+    columns : ndarray of shape (p, n)
+        In rows.
+
+    Returns
+    -------
+    ndarray of shape (p, p)
+        As of a QR factorisation.
+    """
+    p, n = columns.shape
+    if n >= _MANY_ROWS and np.isfinite(columns).all():
+        products = columns @ columns.T
+        norms = np.sqrt(np.diagonal(products))
+        if (norms > 0).all():
+            try:
+                factor = np.linalg.cholesky(products / norms / norms[:, None])
+            except np.linalg.LinAlgError:
+                # Columns that depend on each other.
+                factor = np.zeros((p, p))
+            if np.diagonal(factor).min() > _SAFE:
+                return np.asarray(factor.T * norms)
+    found = np.linalg.qr(columns.T, mode="r")
+    return np.pad(found, ((0, max(p - len(found), 0)), (0, 0)))
+
+
+def _bend_root(bend: np.ndarray) -> np.ndarray:
+    """Return a root of the losses' curvature, without its negative part."""
+    if bend.ndim == 1:
+        return np.sqrt(np.maximum(bend, 0))
+    size = np.sqrt(np.abs(np.diagonal(bend, axis1=1, axis2=2)))
+    size = np.where(size > 0, size, 1)
+    values, vectors = np.linalg.eigh(bend / size[:, None] / size[:, :, None])
+    sizes = np.sqrt(np.maximum(values, 0))[:, :, None]
+    return np.asarray(sizes * np.swapaxes(vectors, 1, 2) * size[:, None])
+
+
+def _times(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    if root.ndim == 1:
+        return root * columns
+    by_row = columns.reshape(len(columns), *root.shape[:2])
+    return np.einsum("mab,pmb->pma", root, by_row).reshape(columns.shape)
+
+
+def _leverages(
+    root: np.ndarray, rest: np.ndarray | None, rows: np.ndarray
+) -> np.ndarray:
+    """Return by how much each prediction follows its own response."""
+    if rest is not None:
+        values, vectors = np.linalg.eigh(rest)
+        more = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
+        root = np.concatenate([root, more])
+    norms = np.linalg.norm(root, axis=0)
+    norms = np.where(norms > 0, norms, 1)
+    _, sizes, vectors = np.linalg.svd(root / norms, full_matrices=False)
+    kept = sizes > 10 * len(sizes) * np.finfo(float).eps * sizes[0]
+    inverse = vectors[kept] / sizes[kept, None] / norms
+    return np.asarray(np.sum((inverse @ rows) ** 2, axis=0))
+
+
+def _sums(
+    loss: float,
+    residuals: np.ndarray,
+    slope: np.ndarray,
+    bend: np.ndarray,
+    weights: np.ndarray | None,
+) -> Sums:
+    m, n = len(residuals), residuals.size
+    residuals = residuals.ravel()
+    if bend.ndim > 1:
+        bend = np.diagonal(bend, axis1=1, axis2=2).ravel()
+    each: Any = 1.0
+    total = float(m)
+    if weights is not None:
+        each = np.repeat(weights.astype(float), n // m)
+        total = float(weights.sum(dtype=float))
+    squares = slope**2 * total
+    counts = np.broadcast_to(each, n) > 0
+    bent = counts & (bend > 0)
+    return Sums(
+        loss=loss,
+        slopes=float(total * np.sum(squares / np.where(counts, each, 1))),
+        scaled=float(np.sum(squares[bent] / bend[bent])),
+        bends=float(bend.sum() * total),
+        squares=float(np.sum(each * residuals**2)),
+    )

@@ -1,0 +1,185 @@
+"""Fits side by side, what can be told apart, and the page about a fit."""
+
+from __future__ import annotations
+
+import math
+import pickle
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import statsmodels.api as sm
+from numpy.testing import assert_allclose
+from sklearn.base import clone
+
+from skoptax import OptaxEstimator, Parameter
+from skoptax.exceptions import InvalidParameterError
+from skoptax.inference import compare
+
+N = 50
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, 3))
+Y = X @ [1.0, 0.4, 0.0] + 0.2 + 0.5 * RNG.normal(size=N)
+
+
+def small(X, a=0.0, c=0.0):
+    return X[:, 0] * a + c
+
+
+def middle(X, a=0.0, b=0.0, c=0.0):
+    return X[:, 0] * a + X[:, 1] * b + c
+
+
+def large(X, a=0.0, b=0.0, d=0.0, c=0.0):
+    return X[:, 0] * a + X[:, 1] * b + X[:, 2] * d + c
+
+
+def fits(y=Y, **arguments):
+    return [OptaxEstimator(m, **arguments).fit(X, y) for m in (small, middle, large)]
+
+
+def test_the_f_test_and_the_criteria():
+    table = compare(*fits())
+    assert list(table.index) == ["small", "middle", "large"]
+    columns = [X[:, :1], X[:, :2], X]
+    results = [sm.OLS(Y, sm.add_constant(c)).fit() for c in columns]
+    assert_allclose(table["aic"], [r.aic for r in results], rtol=1e-9)
+    assert_allclose(table["bic"], [r.bic for r in results], rtol=1e-9)
+    assert_allclose(table["log_likelihood"], [r.llf for r in results], rtol=1e-9)
+    for i in range(2):
+        value, p, _ = results[i + 1].compare_f_test(results[i])
+        assert_allclose(table["f_value"].iloc[i], value, rtol=1e-7)
+        assert_allclose(table["f_p_value"].iloc[i], p, rtol=1e-7)
+    assert math.isnan(table["f_value"].iloc[2])
+    k = np.array([2, 3, 4])
+    aicc = table["aic"] + 2 * k * (k + 1) / (N - k - 1)
+    assert_allclose(table["aicc"], aicc, rtol=1e-12)
+    weights = np.exp(-(aicc - aicc.min()) / 2)
+    assert_allclose(table["weight"], weights / weights.sum(), rtol=1e-12)
+
+
+def test_names_that_repeat():
+    table = compare(*fits()[:2], fits()[1])
+    assert list(table.index) == ["small", "middle (1)", "middle (2)"]
+
+
+def test_counts_have_no_f_test():
+    y = np.random.default_rng(1).poisson(3.0, N).astype(float)
+
+    def constant(X, c=1.0):
+        return jnp.full(X.shape[0], jnp.exp(c))
+
+    def sloped(X, a=0.0, c=1.0):
+        return jnp.exp(a * X[:, 0] + c)
+
+    table = compare(
+        *[OptaxEstimator(m, loss="poisson").fit(X, y) for m in (constant, sloped)]
+    )
+    assert table["f_value"].isna().all()
+    assert_allclose(table["weight"].sum(), 1.0)
+
+
+def test_refusals():
+    first, second, _ = fits()
+    with pytest.raises(InvalidParameterError, match="two fits"):
+        compare(first)
+    with pytest.raises(InvalidParameterError, match="same data"):
+        compare(first, fits(y=Y + X[:, 2])[1])
+    with pytest.raises(InvalidParameterError, match="same loss"):
+        compare(first, fits(loss="huber")[1])
+    with pytest.raises(InvalidParameterError, match="fitted"):
+        compare(first, "middle")
+    assert compare(first, second).shape[0] == 2
+
+
+def test_eigenvalues_of_the_scaled_information():
+    found = OptaxEstimator(middle).fit(X, Y).identifiability()
+    A = np.column_stack([X[:, 0], X[:, 1], np.ones(N)])
+    A /= np.linalg.norm(A, axis=0)
+    values, vectors = np.linalg.eigh(A.T @ A)
+    assert_allclose(found.eigenvalues, values, rtol=1e-9)
+    assert_allclose(found.condition_number, values[-1] / values[0], rtol=1e-9)
+    assert_allclose(np.abs(found.directions), np.abs(vectors), rtol=1e-6, atol=1e-9)
+    assert list(found.directions.index) == ["a", "b", "c"]
+
+
+def test_the_worst_combination_in_words():
+    t = np.linspace(0.0, 1.0, 30)
+
+    def exponentials(t, a=1.0, b=1.5, k=1.0):
+        return a * jnp.exp(-k * t) + b * jnp.exp(-1.001 * k * t) + 0.0 * k
+
+    y = np.exp(-t) * 2.5 + 0.01 * np.random.default_rng(2).normal(size=30)
+    estimator = OptaxEstimator(exponentials).fit(t[:, None], y)
+    found = estimator.identifiability()
+    assert "'a' against 'b'" in found.worst or "'b' against 'a'" in found.worst
+    assert found.condition_number > 1e5
+
+
+def test_what_is_not_determined_at_all():
+    def product(t, a=1.0, b=1.0):
+        return a * b * t
+
+    t = np.linspace(0.0, 1.0, 30)
+    with pytest.warns(Warning):
+        estimator = OptaxEstimator(product).fit(t[:, None], 2 * t)
+    found = estimator.identifiability()
+    assert found.condition_number == math.inf
+    assert "do not determine" in found.worst
+    assert "'a' against 'b'" in found.worst or "'b' against 'a'" in found.worst
+
+
+def test_no_information():
+    estimator = OptaxEstimator(middle, cov_type=None).fit(X, Y)
+    with pytest.raises(InvalidParameterError, match="cov_type is None"):
+        estimator.identifiability()
+
+
+def test_the_report():
+    spec = {"a": 0.0, "b": Parameter(value=0.0, upper=0.1), "c": 0.0}
+    report = OptaxEstimator(middle, spec).fit(X, Y).report(min_correlation=0.0)
+    text = str(report)
+    for word in ("middle(X, a", "squared_error", "converged", "Reduced chi-square"):
+        assert word in text
+    assert "at bound" in text
+    assert "t distribution with 48 degrees of freedom" in text
+    page = report._repr_html_()
+    assert page.count("<table") == 4
+    assert "at bound" in page
+    assert "<script" not in page
+
+
+def test_html_is_escaped():
+    def model(X, a=0.0):
+        return a * X[:, 0]
+
+    model.__name__ = "<b>model</b>"
+    page = OptaxEstimator(model).fit(X, Y).report()._repr_html_()
+    assert "<b>model" not in page
+    assert "&lt;b&gt;model" in page
+
+
+def test_correlations_below_the_threshold_are_left_out():
+    estimator = OptaxEstimator(middle).fit(X, Y)
+    everything = estimator.report(min_correlation=0.0).correlations
+    assert len(everything) == 3
+    sizes = [abs(r) for *_, r in everything]
+    assert sizes == sorted(sizes, reverse=True)
+    assert estimator.report(min_correlation=1.0).correlations == []
+
+
+def test_a_pickle_and_a_clone():
+    estimator = OptaxEstimator(middle, cov_type="HC3", absolute_sigma=False).fit(X, Y)
+    again = pickle.loads(pickle.dumps(estimator))
+    assert_allclose(again.covariance_, estimator.covariance_)
+    assert clone(estimator).cov_type == "HC3"
+    assert not hasattr(clone(estimator), "covariance_")
+
+
+def test_a_second_fit_replaces_what_was_known():
+    estimator = OptaxEstimator(middle).fit(X, Y)
+    first = estimator.covariance_
+    estimator.fit(X[:25], Y[:25])
+    expected = OptaxEstimator(middle).fit(X[:25], Y[:25]).covariance_
+    assert_allclose(estimator.covariance_, expected, rtol=1e-9)
+    assert not np.allclose(first, expected)

@@ -1,0 +1,452 @@
+"""Covariances: certified ones, the delta method, and what is not determined."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+
+from skoptax import OptaxEstimator, Parameter, losses, penalties, priors
+from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
+from tests.test_nist import MODELS
+
+NIST = json.loads(
+    (Path(__file__).parents[1] / "reference" / "nist_strd.json").read_text("utf-8")
+)
+T = np.linspace(0.0, 3.0, 40)
+X = T[:, None]
+Y = 2.5 * np.exp(-1.3 * T) + 0.3 + 0.05 * np.random.default_rng(0).normal(size=40)
+
+
+def decay(t, a, k, c):
+    return a * jnp.exp(-k * t) + c
+
+
+START = {"a": 1.0, "k": 1.0, "c": 0.0}
+
+
+def fit(model=decay, params=START, X=X, y=Y, weights=None, **arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return OptaxEstimator(model, params, **arguments).fit(X, y, weights)
+
+
+def jacobian(a, k, c):
+    e = np.exp(-k * T)
+    return np.stack([e, -a * T * e, np.ones(40)], axis=1)
+
+
+def expected_covariance(estimator, weights=None):
+    """Return that of least squares, from its definition in NumPy."""
+    J = jacobian(**estimator.params_)
+    w = np.ones(40) if weights is None else weights
+    residuals = Y - estimator.predict(X)
+    variance = np.sum(w * residuals**2) / (40 - 3)
+    return variance * np.linalg.inv(J.T @ (w[:, None] * J))
+
+
+@pytest.mark.parametrize("start", ["start1", "start2"])
+@pytest.mark.parametrize("name", sorted(NIST))
+def test_certified_standard_errors(name, start):
+    data = NIST[name]
+    y, x = np.asarray(data["y"]), np.asarray(data["x"])
+    names = [f"b{i + 1}" for i in range(len(data[start]))]
+    inputs = ["x"] if x.ndim == 1 else ["x", "z"]
+    model = whole_model(MODELS[name], inputs, names)
+    estimator = fit(
+        model, dict(zip(names, data[start], strict=True)), x.reshape(len(y), -1), y
+    )
+    errors = np.array(list(estimator.stderr_.values()))
+    certified = np.asarray(data["certified_sd"])
+    digits = -np.log10(np.max(np.abs(errors / certified - 1)) + 1e-16)
+    assert digits >= 9.5
+
+
+def whole_model(formula, inputs, names):
+    """Return a model that takes the matrix and a vector of parameters by name."""
+
+    def model(X, params):
+        columns = [X[:, i] for i in range(len(inputs))]
+        return formula(*columns, *(params[name] for name in names))
+
+    return model
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_definition(optimizer, weighted):
+    w = np.random.default_rng(1).uniform(0.0, 2.0, 40) if weighted else None
+    estimator = fit(optimizer=optimizer, weights=w)
+    expected = expected_covariance(estimator, w)
+    assert_allclose(estimator.covariance_, expected, rtol=1e-7)
+    errors = np.sqrt(np.diagonal(expected))
+    assert_allclose(list(estimator.stderr_.values()), errors, rtol=1e-7)
+    scales = errors * errors[:, None]
+    assert_allclose(estimator.correlation_, expected / scales, rtol=1e-7)
+
+
+@settings(max_examples=15, deadline=None)
+@given(unit=st.floats(1e-6, 1e6), scale=st.floats(1e-3, 1e3))
+def test_units_of_the_response(unit, scale):
+    estimator = fit(
+        params={"a": unit, "k": Parameter(value=1.0, scale=scale), "c": 0.0}, y=unit * Y
+    )
+    plain = fit()
+    units = np.array([unit, 1.0, unit])
+    expected = plain.covariance_ * units * units[:, None]
+    assert_allclose(estimator.covariance_, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+@pytest.mark.parametrize(
+    "transform", ["log", (lambda u: u**3, lambda v: v ** (1 / 3))], ids=["log", "pair"]
+)
+def test_transforms(optimizer, transform):
+    # The optimum is the same, and the delta method is exact to first order.
+    k = Parameter(value=1.0, transform=transform)
+    estimator = fit(params={"a": 1.0, "k": k, "c": 0.0}, optimizer=optimizer)
+    assert_allclose(estimator.covariance_, expected_covariance(estimator), rtol=1e-6)
+
+
+def test_the_order_is_the_users():
+    estimator = fit(params={"k": 1.0, "c": 0.0, "a": 1.0})
+    expected = expected_covariance(estimator)
+    order = [1, 2, 0]
+    assert_allclose(estimator.covariance_, expected[np.ix_(order, order)], rtol=1e-8)
+    assert list(estimator.summary().index) == ["k", "c", "a"]
+    assert list(estimator.correlation_.columns) == ["k", "c", "a"]
+
+
+def test_fixed_parameters():
+    estimator = fit(params={"a": 1.0, "k": 1.0, "c": Parameter(value=0.3, free=False)})
+    J = jacobian(**estimator.params_)[:, :2]
+    residuals = Y - estimator.predict(X)
+    expected = residuals @ residuals / 38 * np.linalg.inv(J.T @ J)
+    assert_allclose(estimator.covariance_, expected, rtol=1e-8)
+    assert np.isnan(estimator.stderr_["c"])
+    row = estimator.summary().loc["c"]
+    assert not row["free"]
+    assert row["value"] == 0.3
+    assert np.isnan(row["ci_lower"])
+
+
+def test_ties():
+    def double(t, a, k, b):
+        return a * jnp.exp(-k * t) + b * t
+
+    def half(a, k):
+        return a * k / 2
+
+    spec = {"a": 1.0, "k": 1.0, "b": Parameter(tie=half)}
+    estimator = fit(double, spec)
+    a, k = estimator.params_["a"], estimator.params_["k"]
+    e = np.exp(-k * T)
+    J = np.stack([e + k / 2 * T, -a * T * e + a / 2 * T], axis=1)
+    residuals = Y - estimator.predict(X)
+    C = residuals @ residuals / 38 * np.linalg.inv(J.T @ J)
+    assert_allclose(estimator.covariance_, C, rtol=1e-7)
+    g = np.array([k / 2, a / 2])
+    assert_allclose(estimator.stderr_["b"], np.sqrt(g @ C @ g), rtol=1e-7)
+    row = estimator.summary().loc["b"]
+    assert not row["free"]
+    assert_allclose(row["stderr"], estimator.stderr_["b"])
+
+
+def test_masked_arrays():
+    def model(X, w):
+        return X @ w
+
+    rng = np.random.default_rng(2)
+    A = rng.normal(size=(30, 3))
+    y = A @ [1.0, 2.0, -1.0] + 0.1 * rng.normal(size=30)
+    w = Parameter(value=np.array([0.0, 2.0, 0.0]), free=np.array([True, False, True]))
+    estimator = fit(model, {"w": w}, A, y)
+    B = A[:, [0, 2]]
+    residuals = y - estimator.predict(A)
+    C = residuals @ residuals / 28 * np.linalg.inv(B.T @ B)
+    assert_allclose(estimator.covariance_, C, rtol=1e-9)
+    errors = estimator.stderr_["w"]
+    assert errors.shape == (3,)
+    assert_allclose(errors[[0, 2]], np.sqrt(np.diagonal(C)), rtol=1e-9)
+    assert np.isnan(errors[1])
+    assert list(estimator.summary().index) == ["w[0]", "w[1]", "w[2]"]
+
+
+def test_several_outputs():
+    rng = np.random.default_rng(3)
+    A = rng.normal(size=(30, 2))
+    y = A @ rng.normal(size=(2, 2)) + rng.normal(size=(30, 2))
+
+    def model(X, w):
+        return X @ w
+
+    estimator = fit(model, {"w": np.zeros((2, 2))}, A, y)
+    residuals = y - estimator.predict(A)
+    variance = np.sum(residuals**2) / (60 - 4)
+    C = variance * np.kron(np.linalg.inv(A.T @ A), np.eye(2))
+    assert_allclose(estimator.covariance_, C, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_ridge(optimizer):
+    rng = np.random.default_rng(4)
+    A = rng.normal(size=(30, 3))
+    y = A @ [1.0, 2.0, -1.0] + rng.normal(size=30)
+
+    def model(X, w):
+        return X @ w
+
+    estimator = fit(
+        model, {"w": np.zeros(3)}, A, y, penalty=penalties.L2(0.2), optimizer=optimizer
+    )
+    # The penalty is alpha / 2 times the squared norm, and the loss half a mean square.
+    bread = np.linalg.inv(A.T @ A + 30 * 0.2 * np.eye(3))
+    w = bread @ A.T @ y
+    assert_allclose(estimator.params_["w"], w, rtol=1e-6)
+    variance = np.sum((y - A @ w) ** 2) / 27
+    assert_allclose(
+        estimator.covariance_, variance * bread @ A.T @ A @ bread, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_priors_give_the_posterior(optimizer):
+    # Of a linear model with normal noise the Laplace approximation is exact.
+    rng = np.random.default_rng(5)
+    A = rng.normal(size=(12, 2))
+    sigma = rng.uniform(0.5, 2.0, 12)
+    y = A @ [1.0, -1.0] + sigma * rng.normal(size=12)
+
+    def model(X, w):
+        return X @ w
+
+    w = Parameter(value=np.zeros(2), prior=priors.Normal(0.5, 0.7))
+    estimator = fit(model, {"w": w}, A, y, 1 / sigma**2, optimizer=optimizer)
+    precision = A.T @ (A / sigma[:, None] ** 2) + np.eye(2) / 0.7**2
+    C = np.linalg.inv(precision)
+    assert_allclose(estimator.params_["w"], C @ (A.T @ (y / sigma**2) + 0.5 / 0.7**2))
+    assert_allclose(estimator.covariance_, C, rtol=1e-7)
+    assert "Laplace" in str(estimator.report())
+    assert "normal distribution" in str(estimator.report())
+
+
+def test_the_whole_hessian():
+    import jax
+
+    estimator = fit(cov_type="hessian")
+    x = np.array(list(estimator.params_.values()))
+    with jax.enable_x64(True):
+        H = jax.hessian(lambda x: 0.5 * jnp.sum((decay(T, *x) - Y) ** 2))(x)
+    residuals = Y - estimator.predict(X)
+    variance = residuals @ residuals / 37
+    assert_allclose(estimator.covariance_, variance * np.linalg.inv(H), rtol=1e-7)
+
+
+def test_a_copy_of_each_row_halves_the_curvature_of_robust_errors():
+    once = fit(cov_type="HC0")
+    twice = fit(cov_type="HC0", X=np.repeat(X, 2, axis=0), y=np.repeat(Y, 2))
+    assert_allclose(twice.covariance_, once.covariance_ / 2, rtol=1e-7)
+
+
+# What the data do not determine.
+
+
+def known(estimator):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndeterminedWarning)
+        return estimator.stderr_
+
+
+def product(t, a, b, k):
+    return a * b * jnp.exp(-k * t)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0", "HC3", "hessian"])
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_two_parameters_that_appear_as_a_product(optimizer, cov_type):
+    y = 2.5 * np.exp(-1.3 * T) + 0.05 * np.random.default_rng(0).normal(size=40)
+    estimator = fit(
+        product,
+        {"a": 1.0, "b": 1.0, "k": 1.0},
+        y=y,
+        optimizer=optimizer,
+        cov_type=cov_type,
+    )
+    with pytest.warns(UndeterminedWarning, match="'a', 'b'"):
+        errors = estimator.stderr_
+    assert np.isnan(errors["a"])
+    assert np.isnan(errors["b"])
+    single = fit(
+        lambda t, a, k: a * jnp.exp(-k * t),
+        {"a": 1.0, "k": 1.0},
+        y=y,
+        cov_type=cov_type,
+    )
+    # The degrees of freedom count what is determined.
+    assert_allclose(errors["k"], single.stderr_["k"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_a_parameter_that_the_data_never_touch(optimizer):
+    def model(t, a, k, c, idle):
+        return decay(t, a, k, c) + jnp.where(t > 100.0, idle, 0.0)
+
+    estimator = fit(model, START | {"idle": 1.0}, optimizer=optimizer)
+    with pytest.warns(UndeterminedWarning, match="'idle'"):
+        errors = estimator.stderr_
+    assert np.isnan(errors["idle"])
+    expected = np.sqrt(np.diagonal(expected_covariance_of_three(estimator)))
+    assert_allclose([errors[name] for name in "akc"], expected, rtol=1e-6)
+
+
+def expected_covariance_of_three(estimator):
+    values = {name: estimator.params_[name] for name in "akc"}
+    J = jacobian(**values)
+    residuals = Y - estimator.predict(X)
+    return residuals @ residuals / 37 * np.linalg.inv(J.T @ J)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_no_degrees_of_freedom(n):
+    estimator = fit(X=X[:n], y=Y[:n])
+    with pytest.warns(UndeterminedWarning):
+        errors = estimator.stderr_
+    assert np.isnan(list(errors.values())).all()
+    assert np.isnan(estimator.covariance_).all()
+    assert estimator.report().statistics["Responses"] == n
+
+
+def test_no_residuals():
+    exact = decay(T, 2.5, 1.3, 0.3)
+    estimator = fit(y=np.asarray(exact))
+    errors = np.array(list(estimator.stderr_.values()))
+    assert (errors < 1e-7).all()
+    assert (errors >= 0).all()
+
+
+def test_an_optimum_on_a_bound():
+    spec = {"a": 1.0, "k": 1.0, "c": Parameter(value=0.6, lower=0.5)}
+    estimator = fit(params=spec)
+    assert estimator.params_["c"] == 0.5
+    errors = known(estimator)
+    assert np.isnan(errors["c"])
+    J = jacobian(**estimator.params_)[:, :2]
+    residuals = Y - estimator.predict(X)
+    C = residuals @ residuals / 38 * np.linalg.inv(J.T @ J)
+    assert_allclose([errors["a"], errors["k"]], np.sqrt(np.diagonal(C)), rtol=1e-7)
+    assert estimator.summary().loc["c", "at_bound"]
+    assert "at bound" in str(estimator.report())
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0", "HC1", "HC2", "HC3"])
+def test_rows_without_weight_do_not_count(cov_type):
+    w = np.zeros(40)
+    w[::3] = 1.0
+    some = fit(weights=w, cov_type=cov_type)
+    alone = fit(X=X[::3], y=Y[::3], cov_type=cov_type)
+    assert_allclose(some.covariance_, alone.covariance_, rtol=1e-6)
+    one, other = (e.report().statistics for e in (some, alone))
+    assert one.keys() == other.keys()
+    assert_allclose(list(one.values()), list(other.values()), rtol=1e-7)
+
+
+def test_losses_without_curvature():
+    estimator = fit(loss="absolute_error", optimizer="adam")
+    with pytest.warns(UndeterminedWarning, match="no curvature"):
+        assert np.isnan(estimator.covariance_).all()
+    assert estimator.covariance_.shape == (3, 3)
+    assert np.isnan(estimator.summary()["stderr"]).all()
+
+
+def test_too_many_parameters():
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(20, 101))
+    estimator = fit(lambda X, w: X @ w, {"w": np.zeros(101)}, A, A[:, 0], max_steps=2)
+    with pytest.warns(UndeterminedWarning, match="101 entries are free"):
+        assert estimator.covariance_.shape == (101, 101)
+
+
+def test_none_is_computed_on_demand_only():
+    estimator = fit(cov_type=None)
+    assert np.isnan(estimator.covariance_).all()
+    assert estimator.fit_record().found is None
+
+
+def test_a_loss_that_couples_rows():
+    def loss(y_true, y_pred):
+        residuals = y_pred - y_true
+        return (residuals - jnp.mean(residuals)) ** 2
+
+    estimator = fit(loss=loss, optimizer="lbfgs")
+    with pytest.warns(UndeterminedWarning, match="other rows"):
+        assert np.isnan(estimator.covariance_).all()
+
+
+def test_a_loss_of_ones_own_needs_no_unit():
+    plain = fit()
+    own = fit(loss=lambda y_true, y_pred: 7.0 * (y_true - y_pred) ** 2)
+    assert_allclose(own.covariance_, plain.covariance_, rtol=1e-5)
+
+
+def test_the_short_way_and_the_long_way_agree():
+    # Levenberg-Marquardt's own triangle, and the program that sums up the rows.
+    w = np.random.default_rng(1).uniform(0.5, 2.0, 40)
+    for loss in ("squared_error", "poisson"):
+        short = fit(loss=loss, weights=w)
+        start = {k: float(v) for k, v in short.params_.items()}
+        long = fit(loss=loss, weights=w, params=start, optimizer="lbfgs", max_steps=0)
+        assert_allclose(long.covariance_, short.covariance_, rtol=1e-8)
+        one, other = short.report().statistics, long.report().statistics
+        assert_allclose(list(one.values()), list(other.values()), rtol=1e-9)
+
+
+def test_single_precision():
+    single = fit(X=X.astype(np.float32), y=Y.astype(np.float32))
+    assert_allclose(single.covariance_, fit().covariance_, rtol=1e-3)
+
+
+def test_forward_mode():
+    one, other = fit(mode="fwd", cov_type="HC3"), fit(cov_type="HC3")
+    assert_allclose(one.covariance_, other.covariance_, rtol=1e-8)
+
+
+def test_many_starts():
+    estimator = fit(n_starts=4, random_state=0)
+    assert_allclose(estimator.covariance_, expected_covariance(estimator), rtol=1e-8)
+
+
+# Wrong input.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"cov_type": "HC4"}, "cov_type"),
+        ({"cov_type": "HC0", "loss": "absolute_error"}, "admit"),
+        ({"absolute_sigma": 1}, "absolute_sigma"),
+        ({"absolute_sigma": True, "loss": "poisson"}, "absolute_sigma"),
+    ],
+)
+def test_errors_of_the_constructor(arguments, word):
+    with pytest.raises(InvalidParameterError, match=word):
+        fit(**arguments)
+
+
+def test_nothing_is_kept_of_the_data():
+    estimator = fit(X=np.repeat(X, 50, axis=0), y=np.repeat(Y, 50))
+    record = estimator.fit_record()
+    arrays = [x for x in record.found if x is not None]
+    assert max(a.size for a in arrays) <= 9
+    assert_array_equal(record.found.root.shape, (3, 3))
+
+
+def test_losses_keep_their_numbers():
+    estimator = fit(loss=losses.Huber(delta=0.03))
+    assert repr(estimator.fit_record().loss) == "Huber(delta=0.03)"
