@@ -23,7 +23,7 @@ from ._fingerprint import Walk
 from ._loop import Carry, make_block, usual_rows
 from ._packing import pack
 from ._parameter import Parameter, is_parameter
-from ._programs import PROGRAMS, Program
+from ._programs import PROGRAMS, Program, described_shapes
 from ._state import is_free
 from ._structure import Numbers, Structure, joined, separate
 from ._transforms import Logit
@@ -435,9 +435,10 @@ class Run:
         """What the trace knows of the state."""
         return self._structure
 
-    def count_free(self) -> int:
-        """Return how many entries the optimiser steps in."""
-        return sum(map(np.size, jax.tree.leaves(self._carry.internal)))
+    def count_entries(self) -> int:
+        """Return how many entries the free parameters have."""
+        values = separate(self._structure, self._numbers)["values"]
+        return sum(map(np.size, jax.tree.leaves(values)))
 
     def known_curvature(self) -> np.ndarray | None:
         """Return the root of the objective's curvature at the selected state.
@@ -489,9 +490,29 @@ class Run:
         values = self._carry.selected.free
         if self._structure.shapes is None:
             values = self._structure.split(values)
-        program = self.find_program(self.inputs(), make, *more)
+        return self.call(make, (values,), *more)
+
+    def call(self, make: Any, arguments: tuple[Any, ...], *more: Any) -> Any:
+        """Run a program of its own.
+
+        Parameters
+        ----------
+        make : callable
+            As for `find_program`; the program takes `inputs`, and the arguments.
+        arguments : tuple
+            Arrays.
+        *more : object
+            What its key must hold besides.
+
+        Returns
+        -------
+        pytree
+            What it returns.
+        """
+        shapes = described_shapes(arguments)
+        program = self.find_program(self.inputs(), make, *more, shapes)
         with explained(self.role):
-            return program(*self.inputs(), values)
+            return program(*self.inputs(), *arguments)
 
     def entry_names(self) -> list[str]:
         """Return the names of the free parameters' entries."""

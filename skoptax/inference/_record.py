@@ -183,7 +183,7 @@ def _why_not(
             f"the loss {loss!r} has no curvature: its second derivative is 0 almost "
             "everywhere"
         )
-    count = run.count_free()
+    count = run.count_entries()
     if count > MOST_ENTRIES:
         return f"{count} entries are free, more than {MOST_ENTRIES}"
     if count * n > MOST_DERIVATIVES:

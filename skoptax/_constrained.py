@@ -1,0 +1,189 @@
+"""Fits with some entries held, from many points at once, as one program.
+
+Profiles are made of these: the objective's lowest value for each value of one
+parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from ._evaluation import Box, Evaluator
+from ._structure import Numbers, Structure
+from ._unpacking import internal_bounds, internal_start, user_values
+from .optimizers._levenberg_marquardt import levenberg_marquardt
+
+# So many steps are more than a neighbour's optimum is ever away.
+MOST_STEPS = 200
+
+
+class Held(NamedTuple):
+    """Where fits with held entries have ended; each array has a row for each fit."""
+
+    offset: Array  # of shape (k, p): from the start, in the optimiser's space
+    entries: Array  # of shape (k, q): free and tied ones, in the user's units
+    value: Array  # of shape (k,): the objective
+    left: Array  # of shape (k,): what the rule of convergence compares
+
+
+class _State(NamedTuple):
+    x: Array
+    optimizer: Any
+    value: Array
+    gradient: Array
+    linearisation: Any
+    left: Array
+    settled: Array  # how often in a row the rule held
+    moved: Array
+    steps: Array
+
+
+class Block(NamedTuple):
+    """A program of this kind, as `Run.find_program` takes it."""
+
+    run: Callable[..., Held]
+    blank: Callable[..., None]
+
+
+def make_constrained(
+    loss: Callable[..., Any],
+    structure: Structure,
+    optimizer: Any,
+    mode: str,
+    has_aux: bool,
+    parts: Any,
+) -> Block:
+    """Build the function that fits with entries held.
+
+    Parameters
+    ----------
+    loss, structure, optimizer, mode, has_aux, parts : object
+        As for `make_block`.
+
+    Returns
+    -------
+    Block
+        ``run(numbers, data, hyper, offsets, holds, tol)``, to be compiled: offsets from
+        the start, of shape (k, p), which entries to hold there, of the same shape, and
+        the tolerance.
+    """
+    del optimizer
+    at_state = Evaluator(loss, structure, mode, has_aux, parts)
+    method = optax.with_extra_args_support(levenberg_marquardt())
+
+    def run(
+        numbers: Numbers, data: Any, hyper: Any, offsets: Array, holds: Array, tol: Any
+    ) -> Held:
+        del hyper
+        flat, unravel = ravel_pytree(internal_start(structure, numbers))
+        bounds = [
+            ravel_pytree(
+                jax.tree.map(
+                    lambda b, x: jnp.broadcast_to(b, jnp.shape(x)), side, unravel(flat)
+                )
+            )[0]
+            for side in internal_bounds(structure, numbers)
+        ]
+
+        def fit(offset: Array, hold: Array) -> Held:
+            start = jnp.clip(flat + offset, *bounds)
+            box = Box(
+                unravel(jnp.where(hold, start, bounds[0])),
+                unravel(jnp.where(hold, start, bounds[1])),
+            )
+
+            def evaluated(x: Array) -> tuple[Any, ...]:
+                here = at_state.at(unravel(x), numbers, data, box, True)
+                found = here.linearisation
+                assert found is not None
+                return here.value, ravel_pytree(here.gradient)[0], found
+
+            def step(state: _State) -> _State:
+                here = unravel(state.x)
+                updates, memory = method.update(
+                    unravel(state.gradient),
+                    state.optimizer,
+                    here,
+                    value=state.value,
+                    value_fn=at_state.value_fn(here, numbers, data),
+                    lower=box.lower,
+                    upper=box.upper,
+                    linearisation=state.linearisation,
+                    **at_state.seen(here, numbers, data),
+                )
+                x = jnp.clip(
+                    state.x + ravel_pytree(updates)[0],
+                    ravel_pytree(box.lower)[0],
+                    ravel_pytree(box.upper)[0],
+                )
+                return _after(
+                    x,
+                    memory,
+                    evaluated(x),
+                    jnp.any(x != state.x),
+                    state.steps + 1,
+                    state.settled,
+                )
+
+            def _after(
+                x: Array,
+                memory: Any,
+                found: tuple[Any, ...],
+                moved: Any,
+                steps: Any,
+                settled: Any,
+            ) -> _State:
+                value, gradient, linearisation = found
+                left = linearisation.left
+                return _State(
+                    x,
+                    memory,
+                    value,
+                    gradient,
+                    linearisation,
+                    left,
+                    jnp.where(left <= tol, settled + 1, 0),
+                    moved,
+                    steps,
+                )
+
+            def goes_on(state: _State) -> Array:
+                usable = jnp.isfinite(state.value) & (state.steps < MOST_STEPS)
+                return usable & state.moved & (state.settled < 2)
+
+            zero = jnp.zeros((), jnp.int32)
+            begin = _after(
+                start,
+                method.init(unravel(start)),
+                evaluated(start),
+                jnp.asarray(True),
+                zero,
+                zero,
+            )
+            end = jax.lax.while_loop(goes_on, step, begin)
+            values = user_values(structure, numbers, unravel(end.x))
+            places = structure.indices("free") + structure.indices("tied")
+            entries = [jnp.ravel(jnp.asarray(values[i])) for i in places]
+            return Held(end.x - flat, jnp.concatenate(entries), end.value, end.left)
+
+        # As for many starts: on a CPU they take turns.
+        if jax.default_backend() == "cpu":
+            found: Held = jax.lax.map(lambda lane: fit(*lane), (offsets, holds))
+            return found
+        return jax.vmap(fit)(offsets, holds)
+
+    return Block(run, lambda *_: None)
+
+
+def on_host(found: Held) -> Held:
+    """Return the same as NumPy arrays."""
+    arrays: list[Any] = [np.asarray(x) for x in found]
+    return Held(*arrays)

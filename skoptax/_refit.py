@@ -1,0 +1,154 @@
+"""A fit whose rows are at hand again, for what small matrices cannot tell."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from ._constrained import Held, make_constrained, on_host
+from ._driver import Run
+from ._fingerprint import Walk
+from ._optimizer import precision
+from ._parameter import is_parameter
+from ._problem import OWNER, make_problem
+from ._validation import cast_response, check_data, check_weights, refuse_strings
+from .exceptions import InvalidParameterError
+from .inference._covariance import Covariance
+from .inference._profile import Profiler
+from .inference._record import FitRecord
+from .optimizers._spec import resolve_optimizer
+
+# The objective at the fitted values says whether the rows are those of the fit.
+_SAME = 1e-6
+
+
+class Refit:
+    """The problem of a fitted estimator, at its solution.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Fitted.
+    record : FitRecord
+        Of its fit.
+    X, y, sample_weight : array-like
+        The rows of the fit.
+
+    Raises
+    ------
+    InvalidParameterError
+        If they are not the rows of the fit.
+    """
+
+    def __init__(
+        self, estimator: Any, record: FitRecord, X: Any, y: Any, sample_weight: Any
+    ) -> None:
+        refuse_strings(X, "X")
+        refuse_strings(y, "y")
+        # scikit-learn's validation writes to the estimator it checks for.
+        there = copy.copy(estimator)
+        inputs, responses = check_data(there, X, y, [estimator._dtype])
+        if there.model is not None and responses.ndim == 2 and responses.shape[1] == 1:
+            responses = responses[:, 0]
+        responses = cast_response(responses, inputs.dtype)
+        weights = check_weights(sample_weight, inputs)
+        there.params = _with_values(record.spec, record.params)
+        self._double = inputs.dtype == np.float64
+        self._tol = float(np.finfo(inputs.dtype).eps ** (3 / 4))
+        with precision(self._double):
+            walk = Walk()
+            problem = make_problem(there, inputs, responses, weights, walk)
+            self._run = Run(
+                problem.objective,
+                resolve_optimizer("lm", None, None, OWNER),
+                problem.spec,
+                problem.data,
+                mode=estimator.mode,
+                has_aux=bool(estimator.has_aux),
+                owner=OWNER,
+                role="The model or the loss",
+                content=problem.content,
+                walk=walk,
+            )
+        size = self._run.count_entries()
+        nothing = np.zeros((1, size), inputs.dtype)
+        # Everything is held: the objective at the fit.
+        value = float(self.fits(nothing, np.ones((1, size), bool)).value[0])
+        if not abs(value - estimator.loss_) <= _SAME ** (1 if self._double else 0.5) * (
+            abs(estimator.loss_) + np.finfo(float).tiny
+        ):
+            raise InvalidParameterError(
+                "X, y and sample_weight must be those of the fit: the objective is "
+                f"{value:.6g} there, and was {estimator.loss_:.6g} in the fit."
+            )
+        self.value = value
+
+    def fits(self, offsets: np.ndarray, holds: np.ndarray) -> Held:
+        """Return fits with entries held.
+
+        Parameters
+        ----------
+        offsets : ndarray of shape (k, p)
+            Where each begins, from the solution in the space of the optimiser's steps.
+        holds : ndarray of shape (k, p)
+            Which entries stay there.
+
+        Returns
+        -------
+        Held
+            As NumPy arrays.
+        """
+        dtype = np.float64 if self._double else np.float32
+        arguments = offsets.astype(dtype), holds, dtype(self._tol)
+        with precision(self._double):
+            return on_host(self._run.call(make_constrained, arguments, "constrained"))
+
+    def profiler(self, record: FitRecord, covariance: Covariance) -> Profiler:
+        """Return what profiles are made from."""
+        return Profiler(record, covariance, self.fits, self.value)
+
+
+def _with_values(spec: Any, params: Any) -> Any:
+    """Return a spec that starts from fitted values."""
+    if is_parameter(spec):
+        if spec.tie is not None:
+            return spec
+        return spec.with_fields(value=params)
+    return {name: _with_values(spec[name], params[name]) for name in spec}
+
+
+def entry_position(names: list[str], free: np.ndarray, name: Any) -> int:
+    """Return the position of a free entry.
+
+    Parameters
+    ----------
+    names : list of str
+        Of all entries.
+    free : ndarray of bool
+        Which of them are free.
+    name : str
+        What was asked for.
+
+    Returns
+    -------
+    int
+        Its position.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there is none, or it is not free.
+    """
+    if name not in names:
+        known = ", ".join(names[i] for i in np.flatnonzero(free)[:10])
+        raise InvalidParameterError(
+            f"There is no parameter {name!r}. The free ones are: {known}."
+        )
+    position = names.index(name)
+    if not free[position]:
+        raise InvalidParameterError(
+            f"The parameter {name!r} is not free, so that it has no profile."
+        )
+    return position

@@ -1,0 +1,278 @@
+r"""Profiles: how the objective rises when one parameter is held elsewhere.
+
+With all other parameters fitted anew at each value of one,
+
+.. math:: \tau(\theta_j) = \operatorname{sign}(\theta_j - \hat\theta_j)
+    \sqrt{2 W \big(F(\theta_j) - F(\hat\theta)\big) / \hat\varphi}
+
+is a t statistic (Bates and Watts 1988). An interval ends where it has the quantile's
+size; no symmetry is supposed, and the parameters' units do not matter.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from .._constrained import Held
+from ..exceptions import UndeterminedWarning
+from ._covariance import Covariance, inverse_half
+from ._record import FitRecord
+from ._statistics import quantile
+
+# The ends have so many digits of the quantile.
+_DIGITS = 1e-7
+_MOST_TRIALS = 60
+# So many standard errors away, a side that still has not risen has no end.
+_FARTHEST = 1e6
+# So much lower than the fit, beside the rise that is looked for, is another optimum.
+_LOWER = 1e-3
+
+Fits = Callable[[np.ndarray, np.ndarray], Held]
+
+
+@dataclass(frozen=True)
+class Profiler:
+    """A fit whose rows are at hand again.
+
+    Parameters
+    ----------
+    record : FitRecord
+        Of the fit.
+    covariance : Covariance
+        Of its parameters.
+    fits : callable
+        Takes offsets and flags of shape (k, p) and returns the fits with the flagged
+        entries held there.
+    value : float
+        The objective at the fit.
+    """
+
+    record: FitRecord
+    covariance: Covariance
+    fits: Fits
+    value: float
+
+    @property
+    def errors(self) -> tuple[np.ndarray, np.ndarray]:
+        """Standard errors in the optimiser's space, and how others follow each entry.
+
+        Both over all inner entries; 0 of those that do not move.
+        """
+        found, table = self.record.found, self.covariance.table
+        assert found is not None
+        p = found.root.shape[1]
+        # Those on a bound, too: they may leave it.
+        kept = np.sort(table.place[table.estimated])
+        rest = None
+        if found.rest is not None:
+            rest = found.rest[np.ix_(kept, kept)] * self.record.total
+        root = found.root[:, kept] * math.sqrt(self.record.total)
+        half, _ = inverse_half(root, rest, self.record.n)
+        matrix = np.zeros((p, p))
+        matrix[np.ix_(kept, kept)] = self.covariance.dispersion * half @ half.T
+        sizes = np.sqrt(np.diagonal(matrix))
+        follow = matrix / np.where(sizes > 0, sizes, 1)
+        return sizes, follow.T
+
+    def tau(self, values: Any) -> np.ndarray:
+        """Return the size of the statistic; infinite where the objective is no number.
+
+        A value below the fit's is negative.
+        """
+        scale = 2 * self.record.total / self.covariance.dispersion
+        rise = scale * (np.asarray(values, float) - self.value)
+        size = np.sign(rise) * np.sqrt(np.abs(rise))
+        return np.where(np.isfinite(size), size, np.inf)
+
+
+@dataclass
+class _Side:
+    """The search for one end of one interval, in units of the standard error."""
+
+    reach: float
+    low: float = 0.0
+    low_tau: float = 0.0
+    high: float = math.inf
+    high_tau: float = math.inf
+    trial: float = 0.0
+    end: float = math.nan
+    is_done: bool = False
+    kept: str = ""  # which end the last trials have left in place
+
+    def narrow(self, at: float, tau: float) -> None:
+        """Take in what a trial has found."""
+        if abs(tau - self.reach) <= _DIGITS * self.reach:
+            self.end, self.is_done = at, True
+            return
+        if tau < self.reach:
+            self.low, self.low_tau = at, tau
+            side = "high"
+        else:
+            self.high, self.high_tau = at, tau
+            side = "low"
+        twice = self.kept == side
+        self.kept = side
+        if self.high == math.inf:
+            # By the slope so far; but it may be about to level off.
+            ahead = at * self.reach / tau if tau > 0 else math.inf
+            self.trial = min(max(1.05 * ahead, 2 * at if twice else 0.0), 4 * at)
+            if self.trial > _FARTHEST:
+                self.end, self.is_done = math.inf, True
+            return
+        width = self.high - self.low
+        if width <= 1e-12 * self.high:
+            self.end, self.is_done = self.high, True
+            return
+        middle = self.low + 0.5 * width
+        if self.high_tau == math.inf or twice:
+            self.trial = middle
+            return
+        share = (self.reach - self.low_tau) / (self.high_tau - self.low_tau)
+        self.trial = self.low + share * width
+
+
+def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
+    """Return intervals by profile likelihood.
+
+    Parameters
+    ----------
+    profiler : Profiler
+        A fit with its rows.
+    level : float
+        Their probability, in (0, 1).
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``ci_lower`` and ``ci_upper`` of the free entries. Infinite where the
+        objective never rises far enough, the bound where it has not when the bound is
+        reached, NaN where nothing is known.
+    """
+    covariance, table = profiler.covariance, profiler.covariance.table
+    reach = quantile(level, covariance.dof)
+    sizes, follow = profiler.errors
+    rows = table.estimated
+    names = pd.Index([table.names[i] for i in rows], name="parameter")
+    ends = np.full((len(rows), 2), np.nan)
+    places = table.place[rows]
+    unknown = ~np.isfinite(covariance.stderr[rows]) & ~table.at_bound[rows]
+    lanes = [
+        (k, int(places[k]), sign)
+        for k in range(len(rows))
+        for sign in (-1, 1)
+        if not unknown[k] and np.isfinite(reach)
+    ]
+    sides = {lane: _Side(reach, trial=reach) for lane in lanes}
+    known: dict[Any, np.ndarray] = {}
+    lower_found = False
+    for _ in range(_MOST_TRIALS):
+        running = [lane for lane in lanes if not sides[lane].is_done]
+        if not running:
+            break
+        # Always all of them: the number of lanes is part of the program.
+        offsets = np.zeros((len(lanes), len(sizes)))
+        holds = np.zeros(offsets.shape, bool)
+        for i, lane in enumerate(lanes):
+            _, j, sign = lane
+            holds[i, j] = True
+            if sides[lane].is_done:
+                continue
+            at = sides[lane].trial
+            if lane in known and sides[lane].low > 0:
+                offsets[i] = known[lane] * at / sides[lane].low
+            else:
+                offsets[i] = sign * at * follow[j]
+            offsets[i, j] = sign * at * sizes[j]
+        found = profiler.fits(offsets, holds)
+        taus = profiler.tau(found.value)
+        for i, lane in enumerate(lanes):
+            side, (k, j, sign) = sides[lane], lane
+            if side.is_done:
+                continue
+            lower_found |= bool(taus[i] < -_LOWER * reach)
+            got = sign * float(found.offset[i, j]) / sizes[j]
+            if got < side.trial * (1 - 1e-6) and taus[i] < reach:
+                # The bound stopped it.
+                side.end, side.is_done = got, True
+                column = 0 if _user_sign(found, i, places[k], sign, profiler) < 0 else 1
+                ends[k, column] = found.entries[i, places[k]]
+                continue
+            before = side.low
+            side.narrow(side.trial, float(taus[i]))
+            if side.low != before or side.is_done:
+                known[lane] = np.asarray(found.offset[i], float)
+            if side.is_done:
+                value = float(found.entries[i, places[k]])
+                start = table.value[rows[k]]
+                column = int(value > start)
+                if side.end == math.inf:
+                    value = math.inf if column else -math.inf
+                ends[k, column] = value
+    if lower_found:
+        warnings.warn(
+            "The profile has met a lower objective than the fit: the fit is not at the "
+            "lowest optimum, and its intervals say little. Fit again from there, or "
+            "with n_starts.",
+            UndeterminedWarning,
+            stacklevel=3,
+        )
+    return pd.DataFrame(ends, index=names, columns=["ci_lower", "ci_upper"])
+
+
+def _user_sign(found: Held, i: int, place: int, sign: int, profiler: Profiler) -> int:
+    table = profiler.covariance.table
+    start = table.value[np.flatnonzero(table.place == place)[0]]
+    value = float(found.entries[i, place])
+    return sign if value == start else int(np.sign(value - start))
+
+
+def profile_table(
+    profiler: Profiler, position: int, level: float, n_points: int
+) -> pd.DataFrame:
+    """Return the profile of one entry.
+
+    Parameters
+    ----------
+    profiler : Profiler
+        A fit with its rows.
+    position : int
+        Of the entry in the table.
+    level : float
+        How far it goes to each side: as an interval of this probability would from
+        standard errors.
+    n_points : int
+        How many values, the fitted one among them if odd.
+
+    Returns
+    -------
+    pandas.DataFrame
+        For each value a row: ``tau``, ``loss`` (the objective), and the free entries,
+        among them the one that is held.
+    """
+    table = profiler.covariance.table
+    sizes, follow = profiler.errors
+    j = int(table.place[position])
+    reach = quantile(level, profiler.covariance.dof)
+    steps = np.linspace(-reach, reach, n_points)
+    offsets = steps[:, None] * follow[j]
+    offsets[:, j] = steps * sizes[j]
+    holds = np.zeros(offsets.shape, bool)
+    holds[:, j] = True
+    found = profiler.fits(offsets, holds)
+    values = np.asarray(found.entries, float)[:, table.place[table.estimated]]
+    names = [table.names[i] for i in table.estimated]
+    own = values[:, names.index(table.names[position])]
+    sign = np.sign(own - table.value[position])
+    columns = {
+        "tau": sign * np.abs(profiler.tau(found.value)),
+        "loss": np.asarray(found.value, float),
+    }
+    columns |= dict(zip(names, values.T, strict=True))
+    return pd.DataFrame(columns).sort_values(table.names[position], ignore_index=True)

@@ -1,0 +1,264 @@
+"""Profile intervals: closed forms, and the definition by SciPy."""
+
+from __future__ import annotations
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from scipy import optimize, stats
+
+from skoptax import OptaxEstimator, Parameter, priors
+from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
+
+T = np.linspace(0.0, 3.0, 25)
+X = T[:, None]
+Y = 2.5 * np.exp(-1.3 * T) + 0.3 + 0.15 * np.random.default_rng(0).normal(size=25)
+START = {"a": 1.0, "k": 1.0, "c": 0.0}
+
+
+def decay(t, a, k, c):
+    return a * jnp.exp(-k * t) + c
+
+
+def fit(model=decay, params=START, X=X, y=Y, weights=None, **arguments):
+    return OptaxEstimator(model, params, **arguments).fit(X, y, weights)
+
+
+def by_definition(estimator, j, level, weights=None, sigma2=None):
+    """Return an interval from its definition: roots of the F test."""
+    w = np.ones(len(T)) if weights is None else weights
+    best = np.array(list(estimator.params_.values()))
+
+    def squares(x):
+        r = Y - (x[0] * np.exp(-x[1] * T) + x[2])
+        return w @ r**2
+
+    lowest = squares(best)
+    dof = len(T) - 3
+    if sigma2 is None:
+        sigma2, reach = lowest / dof, stats.t.ppf(0.5 * (1 + level), dof)
+    else:
+        reach = stats.norm.ppf(0.5 * (1 + level))
+
+    def rise(at):
+        others = np.delete(np.arange(3), j)
+
+        def residuals(z):
+            x = np.empty(3)
+            x[j], x[others] = at, z
+            return np.sqrt(w) * (Y - (x[0] * np.exp(-x[1] * T) + x[2]))
+
+        found = optimize.least_squares(
+            residuals, best[others], method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15
+        )
+        return (2 * found.cost - lowest) / sigma2 - reach**2
+
+    error = estimator.stderr_["akc"[j]]
+    return [
+        optimize.brentq(rise, best[j], best[j] + sign * 6 * error, xtol=1e-13)
+        for sign in (-1, 1)
+    ]
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+@pytest.mark.parametrize("level", [0.68, 0.95, 0.99])
+def test_the_definition(level, optimizer):
+    estimator = fit(optimizer=optimizer)
+    found = estimator.confidence_intervals(X, Y, level=level, method="profile")
+    expected = [by_definition(estimator, j, level) for j in range(3)]
+    assert list(found.index) == ["a", "k", "c"]
+    assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_weights_and_known_variances():
+    w = np.random.default_rng(1).uniform(20.0, 80.0, 25)
+    estimator = fit(weights=w, absolute_sigma=True)
+    found = estimator.confidence_intervals(X, Y, w, method="profile")
+    expected = [by_definition(estimator, j, 0.95, w, 1.0) for j in range(3)]
+    assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_linear_model_needs_no_profile():
+    estimator = OptaxEstimator().fit(X, Y)
+    wald = estimator.confidence_intervals()
+    profile = estimator.confidence_intervals(X, Y, method="profile")
+    assert_allclose(profile, wald, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "transform", ["log", (lambda u: 1.0 / u, lambda v: 1.0 / v)], ids=["log", "pair"]
+)
+def test_units_do_not_matter(transform):
+    plain = fit().confidence_intervals(X, Y, method="profile")
+    k = Parameter(value=1.0, transform=transform)
+    scaled = Parameter(value=1.0, scale=1e3)
+    estimator = fit(params={"a": scaled, "k": k, "c": 0.0})
+    found = estimator.confidence_intervals(X, Y, method="profile")
+    assert_allclose(found, plain, rtol=1e-6)
+
+
+def test_a_poisson_rate():
+    # One mean: the likelihood ratio has a closed form.
+    y = np.random.default_rng(2).poisson(1.2, 25).astype(float)
+
+    def constant(t, rate):
+        return jnp.full(t.shape, rate)
+
+    spec = {"rate": Parameter(value=1.0, lower=1e-3)}
+    estimator = fit(constant, spec, y=y, loss="poisson")
+    found = estimator.confidence_intervals(X, y, method="profile").loc["rate"]
+    mean = y.mean()
+
+    def rise(rate):
+        loglik = stats.poisson(rate).logpmf(y).sum()
+        return 2 * (stats.poisson(mean).logpmf(y).sum() - loglik) - 1.959963984540054**2
+
+    low, high = optimize.brentq(rise, 0.1, mean), optimize.brentq(rise, mean, 10.0)
+    assert_allclose(found, [low, high], rtol=1e-6)
+
+
+def test_an_end_at_a_bound():
+    spec = START | {"c": Parameter(value=0.3, lower=0.2)}
+    estimator = fit(params=spec)
+    free = fit().confidence_intervals(X, Y, method="profile")
+    assert free.loc["c", "ci_lower"] < 0.2
+    found = estimator.confidence_intervals(X, Y, method="profile")
+    assert found.loc["c", "ci_lower"] == 0.2
+    assert_allclose(found.loc["c", "ci_upper"], free.loc["c", "ci_upper"], rtol=1e-6)
+
+
+def test_an_optimum_on_a_bound():
+    spec = START | {"c": Parameter(value=0.6, lower=0.4)}
+    estimator = fit(params=spec)
+    assert estimator.params_["c"] == 0.4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = estimator.confidence_intervals(X, Y, method="profile")
+    assert found.loc["c", "ci_lower"] == 0.4
+    assert 0.4 < found.loc["c", "ci_upper"] < 1.0
+    assert np.isfinite(found.to_numpy()).all()
+
+
+@pytest.mark.parametrize(
+    ("seed", "has_end"), [(0, False), (3, False), (4, False), (7, True)]
+)
+def test_a_side_without_end(seed, has_end):
+    # The rows are too late to say how fast it rises: any larger rate will do.
+    t = np.linspace(0.6, 4.0, 20)
+    y = 1 - np.exp(-3.0 * t) + 0.08 * np.random.default_rng(seed).normal(size=20)
+
+    def rising(t, top, rate):
+        return top * (1 - jnp.exp(-rate * t))
+
+    estimator = fit(rising, {"top": 1.0, "rate": 3.0}, t[:, None], y)
+    found = estimator.confidence_intervals(t[:, None], y, method="profile")
+    # A rate without end leaves a constant.
+    lowest = np.sum((y - estimator.predict(t[:, None])) ** 2)
+    rise = (np.sum((y - y.mean()) ** 2) - lowest) / (lowest / 18)
+    assert (rise > stats.t.ppf(0.975, 18) ** 2) == has_end
+    assert (found.loc["rate", "ci_upper"] < np.inf) == has_end
+    assert not found.isna().any(axis=None)
+    assert 0 < found.loc["rate", "ci_lower"] < estimator.params_["rate"]
+    assert np.isfinite(found.loc["top"]).all()
+
+
+def test_what_is_not_determined():
+    def product(t, a, b, k):
+        return a * b * jnp.exp(-k * t)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator = fit(product, {"a": 1.0, "b": 1.0, "k": 1.0})
+        found = estimator.confidence_intervals(X, Y, method="profile")
+    assert found.loc[["a", "b"]].isna().all(axis=None)
+    assert np.isfinite(found.loc["k"]).all()
+
+
+def test_another_optimum_is_told():
+    # Two valleys: the lower one is behind a ridge that is no obstacle here.
+    def wells(X, x):
+        return jnp.where(X[:, 0] == 0, x**2 - 1, 0.5 * (x + 1))
+
+    rows, zeros = np.array([[0.0], [1.0]]), np.zeros(2)
+    estimator = fit(wells, {"x": 1.5}, rows, zeros, absolute_sigma=True)
+    assert estimator.params_["x"] > 0
+    with pytest.warns(UndeterminedWarning, match="lower objective"):
+        estimator.confidence_intervals(rows, zeros, method="profile")
+
+
+def test_priors():
+    # Of a linear model: the posterior is normal, and its profile its interval.
+    A = np.random.default_rng(5).normal(size=(15, 2))
+    y = A @ [1.0, -1.0] + np.random.default_rng(6).normal(size=15)
+    w = Parameter(value=np.zeros(2), prior=priors.Normal(0.0, 0.5))
+    estimator = fit(lambda X, w: X @ w, {"w": w}, A, y)
+    found = estimator.confidence_intervals(A, y, method="profile")
+    assert list(found.index) == ["w[0]", "w[1]"]
+    assert_allclose(found, estimator.confidence_intervals(), rtol=1e-6)
+
+
+def test_a_profile():
+    estimator = fit()
+    table = estimator.profile(X, Y, "k", n_points=7)
+    assert list(table.columns) == ["tau", "loss", "a", "k", "c"]
+    assert_allclose(table.iloc[3][["a", "k", "c"]], list(estimator.params_.values()))
+    assert abs(table["tau"].iloc[3]) < 1e-6
+    assert (np.diff(table["tau"]) > 0).all()
+    residual = Y - estimator.predict(X)
+    for _, row in table.iterrows():
+        # The others are fitted: their gradient vanishes.
+        e = np.exp(-row["k"] * T)
+        A = np.stack([e, np.ones(25)], axis=1)
+        best = np.linalg.lstsq(A, Y)[0]
+        assert_allclose([row["a"], row["c"]], best, rtol=1e-6)
+        squares = np.sum((Y - A @ best) ** 2)
+        assert_allclose(row["loss"], 0.5 * squares / 25, rtol=1e-9)
+        rise = (squares - residual @ residual) / (residual @ residual / 22)
+        assert_allclose(row["tau"] ** 2, rise, rtol=1e-5, atol=1e-9)
+
+
+def test_rows_and_settings_that_do_not_fit():
+    estimator = fit()
+    with pytest.raises(InvalidParameterError, match="needs the rows"):
+        estimator.confidence_intervals(method="profile")
+    with pytest.raises(InvalidParameterError, match="those of the fit"):
+        estimator.confidence_intervals(X, Y + 1.0, method="profile")
+    with pytest.raises(InvalidParameterError, match="no parameter 'rate'"):
+        estimator.profile(X, Y, "rate")
+    with pytest.raises(InvalidParameterError, match="n_points"):
+        estimator.profile(X, Y, "k", n_points=1)
+    fixed = fit(params=START | {"c": Parameter(value=0.3, free=False)})
+    with pytest.raises(InvalidParameterError, match="not free"):
+        fixed.profile(X, Y, "c")
+    robust = fit(cov_type="HC3")
+    with pytest.raises(InvalidParameterError, match="HC3"):
+        robust.confidence_intervals(X, Y, method="profile")
+
+
+def test_a_frame_and_single_precision():
+    frame = pd.DataFrame({"t": T})
+    by_name = OptaxEstimator(decay, START).fit(frame, Y)
+    plain = fit().confidence_intervals(X, Y, method="profile")
+    found = by_name.confidence_intervals(frame, Y, method="profile")
+    assert_allclose(found, plain, rtol=1e-12)
+    assert list(by_name.feature_names_in_) == ["t"]
+    X32, Y32 = X.astype(np.float32), Y.astype(np.float32)
+    single = OptaxEstimator(decay, START).fit(X32, Y32)
+    found = single.confidence_intervals(X32, Y32, method="profile")
+    assert_allclose(found, plain, rtol=2e-2)
+
+
+def test_one_program_serves_all_levels():
+    from skoptax import cache_info
+
+    estimator = fit()
+    estimator.confidence_intervals(X, Y, method="profile")
+    before = cache_info().compilations
+    estimator.confidence_intervals(X, Y, level=0.5, method="profile")
+    assert cache_info().compilations == before
+    assert not jax.config.jax_enable_x64
