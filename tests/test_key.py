@@ -204,9 +204,10 @@ def test_look_alikes_do_not_share(name, fresh, tmp_path):
         assert_numbers(numbers, expected[variant])
         assert_by_hand(numbers, case, variant)
     assert found[A] != found[B]
-    # One program to fit and one to predict; the third fit makes none.
+    # One program to fit, one for its derivatives at the end, and one to predict; the
+    # third fit makes none.
     same_model = case.layout in (("loss",), ("penalty",), ("schedule",))
-    assert [n for n, _, _ in made] == ([0, 2, 3, 3] if same_model else [0, 2, 4, 4])
+    assert [n for n, _, _ in made] == ([0, 3, 5, 5] if same_model else [0, 3, 6, 6])
     assert [n for n, _, _ in made] == [n for _, n, _ in made]
     assert made[3][2] == made[2][2]
 
@@ -445,6 +446,6 @@ def test_one_program_for(name):
     if name not in BY_HAND and name != "tolerance":
         for one, other in zip(*found, strict=True):
             np.testing.assert_array_equal(one, other)
-    assert [n for n, _, _ in made] == [n for _, n, _ in made] == [0, 2, 2]
+    assert [n for n, _, _ in made] == [n for _, n, _ in made] == [0, 3, 3]
     # Nor an operation of JAX's outside of a program.
     assert made[2][2] == made[1][2] > made[0][2]

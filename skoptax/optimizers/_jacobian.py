@@ -89,10 +89,15 @@ def _computed_once(function: Callable[[], T], point: Array) -> T:
     # A branch that is always taken, although the compiler cannot know.
     found = jax.lax.cond(
         jnp.isnan(point[0]),
-        lambda: [jnp.full(x.shape, jnp.nan, x.dtype) for x in jaxpr.out_avals],
+        lambda: [_never(x.shape, x.dtype) for x in jaxpr.out_avals],
         lambda: jaxpr_as_fun(jaxpr)(),
     )
     return jax.tree.unflatten(trees[-1], found)
+
+
+def _never(shape: tuple[int, ...], dtype: Any) -> Array:
+    value = jnp.nan if jnp.issubdtype(dtype, jnp.inexact) else 0
+    return jnp.full(shape, value, dtype)
 
 
 def jacobian(

@@ -442,7 +442,7 @@ def test_errors_of_the_constructor(arguments, word):
 def test_nothing_is_kept_of_the_data():
     estimator = fit(X=np.repeat(X, 50, axis=0), y=np.repeat(Y, 50))
     record = estimator.fit_record()
-    arrays = [x for x in record.found if x is not None]
+    arrays = [np.asarray(x) for x in record.found if x is not None]
     assert max(a.size for a in arrays) <= 9
     assert_array_equal(record.found.root.shape, (3, 3))
 
