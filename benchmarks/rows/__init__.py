@@ -23,6 +23,8 @@ ROWS = (
     "certified",
     "many_rows",
     "auto_rule",
+    "coverage",
+    "intervals",
 )
 
 
