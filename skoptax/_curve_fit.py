@@ -217,6 +217,10 @@ def curve_fit(
         name: Parameter(value=value, lower=_finite(low), upper=_finite(high))
         for name, value, low, high in zip(names, start, lower, upper, strict=True)
     }
+    if absolute_sigma:
+        loss = resolve_loss(settings.get("loss", "squared_error"), OWNER)
+        # Of other losses, `pcov` takes no scale anyway.
+        settings["absolute_sigma"] = type(loss) is SquaredError
     estimator = CurveFit(_Curve(f, names, inputs.ndim == 1), spec, **settings)
     weights = _weights(sigma, len(matrix))
     estimator.fit(matrix, responses, weights)

@@ -32,7 +32,12 @@ from .inference._profile import Profiler, profile_intervals, profile_table
 from .inference._record import FitRecord
 from .inference._report import Report, make_report
 from .inference._statistics import statistics_of
-from .inference._summary import correlation_table, summary_table, wald_intervals
+from .inference._summary import (
+    correlation_table,
+    notes_of,
+    summary_table,
+    wald_intervals,
+)
 from .losses import SquaredError
 from .losses._resolve import is_own, resolve_loss
 
@@ -108,6 +113,7 @@ class UncertaintyMixin:
             probable one at least so far from 0 would be if the parameter were 0;
             ``ci_lower`` and ``ci_upper``; ``start``; ``free``; ``at_bound``. What is
             fixed, held by a bound or not determined has NaN for its errors.
+            ``attrs["notes"]`` says in sentences what the numbers stand for.
 
         See Also
         --------
@@ -130,7 +136,10 @@ class UncertaintyMixin:
         >>> table.loc["coef[0]", ["value", "stderr"]].round(4).tolist()
         [1.9743, 0.0279]
         """
-        return summary_table(self._covariance(), _checked_level(level))
+        level, covariance = _checked_level(level), self._covariance()
+        table = summary_table(covariance, level)
+        table.attrs["notes"] = notes_of(self._record, covariance, level)
+        return table
 
     def report(self, level: float = 0.95, min_correlation: float = 0.1) -> Report:
         """Return all about the fit on a page.

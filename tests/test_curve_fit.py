@@ -483,3 +483,18 @@ def test_errors(arguments, message):
 def test_errors_that_are_missing(arguments):
     with pytest.raises(InvalidParameterError):
         curve_fit(**{"f": decay, "x": T, "y": Y} | arguments)
+
+
+@pytest.mark.parametrize("absolute_sigma", [False, True])
+def test_the_estimator_agrees_with_its_covariance(absolute_sigma):
+    t = np.linspace(0.0, 3.0, 20)
+    y = 2.5 * np.exp(-1.3 * t) + 0.05 * np.cos(9.0 * t)
+    fitted = curve_fit(
+        lambda t, a, k: a * jnp.exp(-k * t),
+        t,
+        y,
+        p0=[1.0, 0.5],
+        sigma=0.1 + 0.01 * t,
+        absolute_sigma=absolute_sigma,
+    )
+    assert_allclose(fitted.covariance_, fitted.pcov, rtol=1e-9)

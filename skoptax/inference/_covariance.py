@@ -115,13 +115,13 @@ def covariance_of(record: FitRecord) -> Covariance:
     kept = np.flatnonzero(moves)
     root = found.root.astype(float)[:, kept] * math.sqrt(record.total)
     if found.hessian is not None:
-        half, lost = half_of_symmetric(_part(found.hessian, kept, record.total))
+        half, lost = half_of_symmetric(_part(found.hessian, kept, record.total), record)
     elif found.rest is not None and np.linalg.eigvalsh(found.rest)[0] < 0:
         rest = _part(found.rest, kept, record.total)
-        half, lost = half_of_symmetric(root.T @ root + rest)
+        half, lost = half_of_symmetric(root.T @ root + rest, record)
     else:
         rest = _part(found.rest, kept, record.total)
-        half, lost = inverse_half(root, rest, record.n)
+        half, lost = inverse_half(root, rest, record)
     # Of two parameters that depend on each other, one combination is determined.
     rank = half.shape[1]
     dispersion = dispersion_of(record, rank)
@@ -156,7 +156,7 @@ def covariance_of(record: FitRecord) -> Covariance:
 
 
 def inverse_half(
-    root: np.ndarray, rest: np.ndarray | None, n: int
+    root: np.ndarray, rest: np.ndarray | None, record: FitRecord
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return a root of the inverse curvature, and what is not determined.
 
@@ -166,8 +166,8 @@ def inverse_half(
         The losses' curvature is ``root.T @ root``.
     rest : ndarray of shape (p, p) or None
         The curvature of what else there is.
-    n : int
-        How many responses there are.
+    record : FitRecord
+        Its size and precision say how far rounding reaches.
 
     Returns
     -------
@@ -179,7 +179,6 @@ def inverse_half(
     p = root.shape[1]
     if p == 0:
         return np.zeros((0, 0)), np.zeros(0, int)
-    eps = np.finfo(root.dtype).eps
     if rest is not None:
         values, vectors = np.linalg.eigh(rest)
         more = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
@@ -188,8 +187,7 @@ def inverse_half(
     silent = ~(norms > 0)
     unit = np.where(silent, 1, norms)
     _, sizes, rows = np.linalg.svd(root / unit, full_matrices=False)
-    # Rounding of the rows reaches so far.
-    null = sizes <= 10 * max(p, math.sqrt(n)) * eps * sizes[0]
+    null = sizes <= rounding(p, record) * sizes[0]
     parts = np.max(np.abs(rows[null]), axis=0, initial=0.0)
     half = rows[~null].T / sizes[~null] / unit[:, None]
     return half, np.flatnonzero(silent | (parts > _PART))
@@ -260,13 +258,35 @@ def _part(matrix: Any, kept: np.ndarray, total: float) -> Any:
     return matrix.astype(float)[np.ix_(kept, kept)] * total
 
 
-def half_of_symmetric(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rounding(p: int, record: FitRecord) -> float:
+    """Return how far the rounding of the rows reaches in what is made of them.
+
+    Parameters
+    ----------
+    p : int
+        How many entries there are.
+    record : FitRecord
+        Has the number of responses and the precision.
+
+    Returns
+    -------
+    float
+        Relative to the largest.
+    """
+    return 10 * max(p, math.sqrt(record.n)) * record.eps
+
+
+def half_of_symmetric(
+    curvature: np.ndarray, record: FitRecord
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the same as `inverse_half`, of a matrix that has no root.
 
     Parameters
     ----------
     curvature : ndarray of shape (p, p)
         Symmetric.
+    record : FitRecord
+        As for `inverse_half`.
 
     Returns
     -------
@@ -280,7 +300,7 @@ def half_of_symmetric(curvature: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     silent = ~(size > 0)
     size = np.where(silent, 1, size)
     values, vectors = np.linalg.eigh(curvature / size / size[:, None])
-    edge = 10 * p * np.finfo(float).eps * np.max(np.abs(values), initial=0.0)
+    edge = rounding(p, record) * np.max(np.abs(values), initial=0.0)
     null = values <= edge
     if (values < -edge).any():
         return np.full((p, p), np.nan), np.zeros(0, int)

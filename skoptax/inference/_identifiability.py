@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ._covariance import Covariance
+from ._covariance import Covariance, rounding
 from ._record import FitRecord
 
 # Entries with a smaller share of a direction are left out of the sentence about it.
@@ -71,8 +71,7 @@ def identifiability_of(record: FitRecord, covariance: Covariance) -> Identifiabi
     largest = np.argmax(np.abs(vectors), axis=1)
     signs = np.sign(vectors[np.arange(len(vectors)), largest])
     vectors = vectors * np.where(signs == 0, 1, signs)[:, None]
-    eps = np.finfo(found.root.dtype).eps
-    edge = (10 * max(len(values), math.sqrt(record.n)) * eps) ** 2
+    edge = rounding(len(values), record) ** 2
     is_lost = len(values) > 0 and values[0] <= edge * values[-1]
     condition = math.inf if is_lost else float(values[-1] / values[0])
     return Identifiability(

@@ -74,7 +74,7 @@ class Profiler:
         if found.rest is not None:
             rest = found.rest[np.ix_(kept, kept)] * self.record.total
         root = found.root[:, kept] * math.sqrt(self.record.total)
-        half, _ = inverse_half(root, rest, self.record.n)
+        half, _ = inverse_half(root, rest, self.record)
         matrix = np.zeros((p, p))
         matrix[np.ix_(kept, kept)] = self.covariance.dispersion * half @ half.T
         sizes = np.sqrt(np.diagonal(matrix))

@@ -56,6 +56,8 @@ class FitRecord:
         How many responses a row has.
     n : int
         How many responses count: rows with a weight, times outputs.
+    eps : float
+        The relative rounding error of the fit's precision.
     total : float
         The sum of the rows' weights.
     log_weights : float
@@ -81,6 +83,7 @@ class FitRecord:
     has_penalty: bool
     outputs: int
     n: int
+    eps: float
     total: float
     log_weights: float
     spread: float
@@ -163,6 +166,7 @@ def record_fit(
         has_penalty=has_penalty,
         outputs=outputs,
         n=n,
+        eps=float(np.finfo(y.dtype).eps),
         total=total,
         log_weights=log_weights,
         spread=_spread(y, weights),

@@ -14,7 +14,7 @@ from .._model import describe
 from ._covariance import Covariance
 from ._record import FitRecord
 from ._statistics import FitStatistics
-from ._summary import correlation_table, summary_table
+from ._summary import correlation_table, notes_of, summary_table
 
 _WIDTH = 78
 _LABELS = {
@@ -148,7 +148,7 @@ def make_report(
         numbers,
         summary_table(covariance, level),
         _strong_pairs(covariance, min_correlation),
-        _notes(record, covariance, level),
+        notes_of(record, covariance, level),
     )
 
 
@@ -162,30 +162,6 @@ def _strong_pairs(covariance: Covariance, least: float) -> list[tuple[str, str, 
         if abs(values[i, j]) >= least
     ]
     return sorted(pairs, key=lambda pair: -abs(pair[2]))
-
-
-def _notes(record: FitRecord, covariance: Covariance, level: float) -> list[str]:
-    if covariance.reason:
-        return [f"There are no standard errors: {covariance.reason}."]
-    law = (
-        f"the t distribution with {covariance.dof:.0f} degrees of freedom"
-        if math.isfinite(covariance.dof)
-        else "the normal distribution"
-    )
-    notes = [f"Intervals have a level of {level:g} and are those of {law}."]
-    if record.has_priors:
-        notes.append(
-            "With priors: the Laplace approximation of the posterior, for responses "
-            "of variance one over their weight."
-        )
-    elif record.has_penalty:
-        notes.append(
-            "With a penalty: standard errors are about the mean of the penalised "
-            "estimate, which is biased."
-        )
-    if bool((covariance.table.free & covariance.table.at_bound).any()):
-        notes.append("Parameters at a bound are held there: they have no error.")
-    return notes
 
 
 def _shown(value: float) -> str:

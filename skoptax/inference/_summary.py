@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 
 from ._covariance import Covariance
+from ._record import FitRecord
 from ._statistics import p_values, quantile
 
 
@@ -82,3 +85,43 @@ def correlation_table(covariance: Covariance) -> pd.DataFrame:
     found = matrix / sizes / sizes[:, None]
     np.fill_diagonal(found, np.where(np.isnan(sizes), np.nan, 1.0))
     return pd.DataFrame(found, index=names, columns=names.rename(None))
+
+
+def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[str]:
+    """Return how to read standard errors and intervals, in sentences.
+
+    Parameters
+    ----------
+    record : FitRecord
+        Of a fit.
+    covariance : Covariance
+        Of its parameters.
+    level : float
+        The intervals' probability.
+
+    Returns
+    -------
+    list of str
+        One or more.
+    """
+    if covariance.reason:
+        return [f"There are no standard errors: {covariance.reason}."]
+    law = (
+        f"the t distribution with {covariance.dof:.0f} degrees of freedom"
+        if math.isfinite(covariance.dof)
+        else "the normal distribution"
+    )
+    notes = [f"Intervals have a level of {level:g} and are those of {law}."]
+    if record.has_priors:
+        notes.append(
+            "With priors: the Laplace approximation of the posterior, for responses "
+            "of variance one over their weight."
+        )
+    elif record.has_penalty:
+        notes.append(
+            "With a penalty: standard errors are about the mean of the penalised "
+            "estimate, which is biased."
+        )
+    if bool((covariance.table.free & covariance.table.at_bound).any()):
+        notes.append("Parameters at a bound are held there: they have no error.")
+    return notes

@@ -5,6 +5,7 @@ What is kept of a fit has the size of its parameters, not of its data.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,9 +87,10 @@ def summed_up(
     power = _LEVERAGE_POWERS.get(cov_type)
     if power is not None:
         if power:
-            left = 1 - _leverages(root, rest, rows)
+            eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
+            left = 1 - _leverages(root, rest, rows, eps)
             # A row that a parameter is made for has no residual.
-            edge = np.finfo(np.asarray(found.slope).dtype).eps * n
+            edge = eps * n
             left = np.where(left > edge, left, np.nan)
             left = np.where(slope == 0, 1, left)
             slope_over = slope / left ** (power / 2)
@@ -154,7 +156,7 @@ def _times(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _leverages(
-    root: np.ndarray, rest: np.ndarray | None, rows: np.ndarray
+    root: np.ndarray, rest: np.ndarray | None, rows: np.ndarray, eps: float
 ) -> np.ndarray:
     """Return by how much each prediction follows its own response."""
     if rest is not None:
@@ -164,7 +166,8 @@ def _leverages(
     norms = np.linalg.norm(root, axis=0)
     norms = np.where(norms > 0, norms, 1)
     _, sizes, vectors = np.linalg.svd(root / norms, full_matrices=False)
-    kept = sizes > 10 * len(sizes) * np.finfo(float).eps * sizes[0]
+    reach = 10 * max(len(sizes), math.sqrt(rows.shape[1])) * eps
+    kept = sizes > reach * sizes[0]
     inverse = vectors[kept] / sizes[kept, None] / norms
     return np.asarray(np.sum((inverse @ rows) ** 2, axis=0))
 

@@ -234,6 +234,7 @@ def test_priors_give_the_posterior(optimizer):
     assert_allclose(estimator.params_["w"], C @ (A.T @ (y / sigma**2) + 0.5 / 0.7**2))
     assert_allclose(estimator.covariance_, C, rtol=1e-7)
     assert "Laplace" in str(estimator.report())
+    assert any("Laplace" in note for note in estimator.summary().attrs["notes"])
     assert "normal distribution" in str(estimator.report())
 
 
@@ -405,6 +406,23 @@ def test_the_short_way_and_the_long_way_agree():
         assert_allclose(long.covariance_, short.covariance_, rtol=1e-8)
         one, other = short.report().statistics, long.report().statistics
         assert_allclose(list(one.values()), list(other.values()), rtol=1e-9)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC3", "hessian"])
+def test_a_product_in_single_precision(cov_type):
+    y = (2.5 * np.exp(-1.3 * T)).astype(np.float32)
+    y += 0.05 * np.random.default_rng(0).normal(size=40).astype(np.float32)
+    estimator = fit(
+        product,
+        {"a": 1.0, "b": 1.0, "k": 1.0},
+        X.astype(np.float32),
+        y,
+        cov_type=cov_type,
+    )
+    with pytest.warns(UndeterminedWarning, match="'a', 'b'"):
+        errors = estimator.stderr_
+    assert np.isnan([errors["a"], errors["b"]]).all()
+    assert np.isfinite(errors["k"])
 
 
 def test_single_precision():
