@@ -478,19 +478,20 @@ def test_what_the_cache_says_it_has_done():
     assert skoptax.cache_info() == (0, 0, 0, 0, 0.0)
     fit(slope(1.0))
     first = skoptax.cache_info()
-    assert first[:4] == (0, 1, 1, 1)
+    # One to fit, and one for its derivatives at the end.
+    assert first[:4] == (0, 2, 2, 2)
     assert first.seconds > 0
     fitted = fit(slope(1.0), rate=0.2)
-    assert skoptax.cache_info() == (1, 1, 1, 1, first.seconds)
+    assert skoptax.cache_info() == (2, 2, 2, 2, first.seconds)
     fitted.predict(np.ones((5, 1)))
     fitted.predict(np.ones((7, 1)))
-    assert skoptax.cache_info()[:4] == (2, 2, 2, 2)
+    assert skoptax.cache_info()[:4] == (3, 3, 3, 3)
     fit(slope(2.0))
-    assert skoptax.cache_info()[:4] == (2, 3, 3, 3)
+    assert skoptax.cache_info()[:4] == (3, 5, 5, 5)
     skoptax.clear_cache()
     assert skoptax.cache_info() == (0, 0, 0, 0, 0.0)
     fit(slope(1.0))
-    assert skoptax.cache_info()[:4] == (0, 1, 1, 1)
+    assert skoptax.cache_info()[:4] == (0, 2, 2, 2)
 
 
 def test_the_count_of_compilations_is_that_of_jax():
@@ -523,8 +524,9 @@ def test_the_count_of_compilations_is_that_of_jax():
             )
             estimator.fit(t[:, None], y).predict(t[:, None])
             estimator.history_
-            assert len(count) - before <= 2, count
-        assert len(count) == skoptax.cache_info().compilations == 3, count
+            assert len(count) - before <= 3, count
+        # The prediction's is the same.
+        assert len(count) == skoptax.cache_info().compilations == 5, count
     """
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)],
