@@ -132,9 +132,9 @@ class UncertaintyMixin:
         >>> from skoptax import OptaxEstimator
         >>> X = np.arange(6.0)[:, None]
         >>> y = np.array([0.1, 1.9, 4.1, 6.0, 8.1, 9.9])
-        >>> table = OptaxEstimator().fit(X, y).summary()
-        >>> table.loc["coef[0]", ["value", "stderr"]].round(4).tolist()
-        [1.9857, 0.0253]
+        >>> slope = OptaxEstimator().fit(X, y).summary().loc["coef[0]"]
+        >>> print(f"{slope['value']:.4f} {slope['stderr']:.4f}")
+        1.9857 0.0253
         """
         level, covariance = _checked_level(level), self._covariance()
         table = summary_table(covariance, level)
