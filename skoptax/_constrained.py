@@ -18,8 +18,10 @@ from jax.flatten_util import ravel_pytree
 
 from ._evaluation import Box, Evaluator
 from ._structure import Numbers, Structure
+from ._typing import PyTree
 from ._unpacking import internal_bounds, internal_start, user_values
 from .optimizers._levenberg_marquardt import levenberg_marquardt
+from .optimizers._linearisation import flat_bound
 
 # So many steps are more than a neighbour's optimum is ever away.
 MOST_STEPS = 200
@@ -49,8 +51,40 @@ class _State(NamedTuple):
 class Block(NamedTuple):
     """A program of this kind, as `Run.find_program` takes it."""
 
-    run: Callable[..., Held]
+    run: Callable[..., Any]
     blank: Callable[..., None]
+
+
+def make_value(
+    loss: Callable[..., Any],
+    structure: Structure,
+    optimizer: Any,
+    mode: str,
+    has_aux: bool,
+    parts: Any,
+) -> Block:
+    """Build the function that evaluates an objective at the start.
+
+    Parameters
+    ----------
+    loss, structure, optimizer, mode, has_aux, parts : object
+        As for `make_block`.
+
+    Returns
+    -------
+    Block
+        ``run(numbers, data, hyper)``, to be compiled.
+    """
+    del optimizer
+    at_state = Evaluator(loss, structure, mode, has_aux, parts)
+
+    def run(numbers: Numbers, data: Any, hyper: Any) -> Array:
+        del hyper
+        start = internal_start(structure, numbers)
+        value: Array = at_state.objective(start, numbers, data)[0]
+        return value
+
+    return Block(run, lambda *_: None)
 
 
 def make_constrained(
@@ -77,110 +111,141 @@ def make_constrained(
     """
     del optimizer
     at_state = Evaluator(loss, structure, mode, has_aux, parts)
-    method = optax.with_extra_args_support(levenberg_marquardt())
 
     def run(
         numbers: Numbers, data: Any, hyper: Any, offsets: Array, holds: Array, tol: Any
     ) -> Held:
         del hyper
-        flat, unravel = ravel_pytree(internal_start(structure, numbers))
-        bounds = [
-            ravel_pytree(
-                jax.tree.map(
-                    lambda b, x: jnp.broadcast_to(b, jnp.shape(x)), side, unravel(flat)
-                )
-            )[0]
-            for side in internal_bounds(structure, numbers)
-        ]
-
-        def fit(offset: Array, hold: Array) -> Held:
-            start = jnp.clip(flat + offset, *bounds)
-            box = Box(
-                unravel(jnp.where(hold, start, bounds[0])),
-                unravel(jnp.where(hold, start, bounds[1])),
-            )
-
-            def evaluated(x: Array) -> tuple[Any, ...]:
-                here = at_state.at(unravel(x), numbers, data, box, True)
-                found = here.linearisation
-                assert found is not None
-                return here.value, ravel_pytree(here.gradient)[0], found
-
-            def step(state: _State) -> _State:
-                here = unravel(state.x)
-                updates, memory = method.update(
-                    unravel(state.gradient),
-                    state.optimizer,
-                    here,
-                    value=state.value,
-                    value_fn=at_state.value_fn(here, numbers, data),
-                    lower=box.lower,
-                    upper=box.upper,
-                    linearisation=state.linearisation,
-                    **at_state.seen(here, numbers, data),
-                )
-                x = jnp.clip(
-                    state.x + ravel_pytree(updates)[0],
-                    ravel_pytree(box.lower)[0],
-                    ravel_pytree(box.upper)[0],
-                )
-                return _after(
-                    x,
-                    memory,
-                    evaluated(x),
-                    jnp.any(x != state.x),
-                    state.steps + 1,
-                    state.settled,
-                )
-
-            def _after(
-                x: Array,
-                memory: Any,
-                found: tuple[Any, ...],
-                moved: Any,
-                steps: Any,
-                settled: Any,
-            ) -> _State:
-                value, gradient, linearisation = found
-                left = linearisation.left
-                return _State(
-                    x,
-                    memory,
-                    value,
-                    gradient,
-                    linearisation,
-                    left,
-                    jnp.where(left <= tol, settled + 1, 0),
-                    moved,
-                    steps,
-                )
-
-            def goes_on(state: _State) -> Array:
-                usable = jnp.isfinite(state.value) & (state.steps < MOST_STEPS)
-                return usable & state.moved & (state.settled < 2)
-
-            zero = jnp.zeros((), jnp.int32)
-            begin = _after(
-                start,
-                method.init(unravel(start)),
-                evaluated(start),
-                jnp.asarray(True),
-                zero,
-                zero,
-            )
-            end = jax.lax.while_loop(goes_on, step, begin)
-            values = user_values(structure, numbers, unravel(end.x))
-            places = structure.indices("free") + structure.indices("tied")
-            entries = [jnp.ravel(jnp.asarray(values[i])) for i in places]
-            return Held(end.x - flat, jnp.concatenate(entries), end.value, end.left)
-
-        # As for many starts: on a CPU they take turns.
-        if jax.default_backend() == "cpu":
-            found: Held = jax.lax.map(lambda lane: fit(*lane), (offsets, holds))
-            return found
-        return jax.vmap(fit)(offsets, holds)
+        fit = constrained_fit(at_state, numbers, tol)
+        return in_turn(lambda lane: fit(data, *lane), (offsets, holds))
 
     return Block(run, lambda *_: None)
+
+
+def in_turn(function: Callable[[Any], Any], lanes: Any) -> Any:
+    """Map over lanes: as for many starts, on a CPU they take turns."""
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(function, lanes)
+    return jax.vmap(function)(lanes)
+
+
+def flat_bounds(structure: Structure, numbers: Numbers, start: PyTree) -> list[Array]:
+    """Return both bounds in the optimiser's space, in the order of `ravel_pytree`."""
+    found = []
+    for side in internal_bounds(structure, numbers):
+        bound = flat_bound(side, start)
+        assert bound is not None
+        found.append(bound)
+    return found
+
+
+def constrained_fit(
+    at_state: Evaluator, numbers: Numbers, tol: Any
+) -> Callable[[Any, Array, Array], Held]:
+    """Build the function that fits once, by Levenberg-Marquardt.
+
+    Parameters
+    ----------
+    at_state : Evaluator
+        The objective.
+    numbers : dict
+        Of the packed state.
+    tol : scalar
+        The tolerance of the rule of convergence.
+
+    Returns
+    -------
+    callable
+        Takes the data, an offset from the start, of shape (p,), and which entries to
+        hold there, of the same shape.
+    """
+    structure = at_state.structure
+    method = optax.with_extra_args_support(levenberg_marquardt())
+    flat, unravel = ravel_pytree(internal_start(structure, numbers))
+    bounds = flat_bounds(structure, numbers, unravel(flat))
+
+    def fit(data: Any, offset: Array, hold: Array) -> Held:
+        start = jnp.clip(flat + offset, *bounds)
+        box = Box(
+            unravel(jnp.where(hold, start, bounds[0])),
+            unravel(jnp.where(hold, start, bounds[1])),
+        )
+
+        def evaluated(x: Array) -> tuple[Any, ...]:
+            here = at_state.at(unravel(x), numbers, data, box, True)
+            found = here.linearisation
+            assert found is not None
+            return here.value, ravel_pytree(here.gradient)[0], found
+
+        def step(state: _State) -> _State:
+            here = unravel(state.x)
+            updates, memory = method.update(
+                unravel(state.gradient),
+                state.optimizer,
+                here,
+                value=state.value,
+                value_fn=at_state.value_fn(here, numbers, data),
+                lower=box.lower,
+                upper=box.upper,
+                linearisation=state.linearisation,
+                **at_state.seen(here, numbers, data),
+            )
+            x = jnp.clip(
+                state.x + ravel_pytree(updates)[0],
+                ravel_pytree(box.lower)[0],
+                ravel_pytree(box.upper)[0],
+            )
+            return _after(
+                x,
+                memory,
+                evaluated(x),
+                jnp.any(x != state.x),
+                state.steps + 1,
+                state.settled,
+            )
+
+        def _after(
+            x: Array,
+            memory: Any,
+            found: tuple[Any, ...],
+            moved: Any,
+            steps: Any,
+            settled: Any,
+        ) -> _State:
+            value, gradient, linearisation = found
+            left = linearisation.left
+            return _State(
+                x,
+                memory,
+                value,
+                gradient,
+                linearisation,
+                left,
+                jnp.where(left <= tol, settled + 1, 0),
+                moved,
+                steps,
+            )
+
+        def goes_on(state: _State) -> Array:
+            usable = jnp.isfinite(state.value) & (state.steps < MOST_STEPS)
+            return usable & state.moved & (state.settled < 2)
+
+        zero = jnp.zeros((), jnp.int32)
+        begin = _after(
+            start,
+            method.init(unravel(start)),
+            evaluated(start),
+            jnp.asarray(True),
+            zero,
+            zero,
+        )
+        end = jax.lax.while_loop(goes_on, step, begin)
+        values = user_values(structure, numbers, unravel(end.x))
+        places = structure.indices("free") + structure.indices("tied")
+        entries = [jnp.ravel(jnp.asarray(values[i])) for i in places]
+        return Held(end.x - flat, jnp.concatenate(entries), end.value, end.left)
+
+    return fit
 
 
 def on_host(found: Held) -> Held:

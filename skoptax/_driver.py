@@ -471,6 +471,10 @@ class Run:
         flat = np.concatenate([np.ravel(s) for s in jax.tree.leaves(scales)])
         return np.diag(flat.astype(float))
 
+    def start_values(self) -> Any:
+        """Return the free values at the start, as programs take them."""
+        return self._numbers["values"]
+
     def at_selected(self, make: Any, *more: Any) -> Any:
         """Run a program of its own at the selected state.
 

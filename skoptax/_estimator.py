@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from ._driver import Run
 from ._fingerprint import Walk
+from ._intervals import IntervalsMixin
 from ._multistart import draw_starts, run_from_starts
 from ._nested import get_nested, set_nested
 from ._optimizer import drive, finish, history_frame, precision
@@ -28,7 +29,7 @@ from ._problem import (
     read_settings,
 )
 from ._typing import ArrayLike, Mode, StepCallback
-from ._uncertainty import UncertaintyMixin, check_covariance
+from ._uncertainty import check_covariance
 from ._validation import (
     cast_response,
     check_data,
@@ -43,7 +44,7 @@ from .inference._record import record_fit
 _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
 
 
-class OptaxEstimator(UncertaintyMixin, RegressorMixin, BaseEstimator):
+class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
     r"""Fit a parametric model, a JAX function, by an Optax optimiser.
 
     The minimised objective is

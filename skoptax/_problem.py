@@ -87,6 +87,7 @@ class Problem:
     spec: dict[str, Any]
     data: tuple[Any, ...]
     rng: Callable[[], np.random.Generator]  # always the same one
+    couples_rows: bool  # whether a row's loss may depend on other rows
 
 
 def read_dtype(dtype: Any) -> Any:
@@ -281,11 +282,11 @@ def make_problem(
     penalty_numbers, penalty = _split(penalty)
     objective = Objective(call, loss, penalty)
     content = objective.content()
-    rows = _arrange_rows(
+    rows, couples_rows = _arrange_rows(
         objective, content, spec, loss_numbers, (X, y), sample_weight, independent, walk
     )
     data = (*rows, loss_numbers, penalty_numbers)
-    return Problem(objective, content, spec, data, rng)
+    return Problem(objective, content, spec, data, rng, couples_rows)
 
 
 def _arrange_rows(
@@ -297,11 +298,12 @@ def _arrange_rows(
     weights: np.ndarray | None,
     row_independent: Any,
     walk: Walk,
-) -> tuple[Any, ...]:
+) -> tuple[tuple[Any, ...], bool]:
     """Fill rows of weight zero and pad, unless rows interact.
 
     Returns inputs, responses, weights or ``None``, and, where rows may have been added
-    and there are no weights to tell, the number of rows that count.
+    and there are no weights to tell, the number of rows that count; and whether rows
+    interact.
     """
     leaves, treedef = jax.tree.flatten(spec, is_leaf=is_parameter)
     described = [(p.tie, p.value.shape, p.value.dtype.char) for p in leaves]
@@ -320,15 +322,15 @@ def _arrange_rows(
         present = tuple(_without_absent(array, weights > 0) for array in rows)
     length = padded_length(objective.row_losses, key, shared, present, row_independent)
     if length is None:
-        return *rows, weights, None
+        return (*rows, weights, None), True
     n = len(present[0])
     X, y = (pad_rows(array, length) for array in present)
     if weights is None:
         # Also where nothing is added, as others in the bucket have rows added.
-        return X, y, None, np.int32(n) if n <= MAX_PADDED else None
+        return (X, y, None, np.int32(n) if n <= MAX_PADDED else None), False
     padded = np.zeros(length, rows[0].dtype)
     padded[:n] = weights
-    return X, y, padded, None
+    return (X, y, padded, None), False
 
 
 def _without_absent(array: np.ndarray, is_present: np.ndarray) -> np.ndarray:

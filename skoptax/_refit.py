@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
-from ._constrained import Held, make_constrained, on_host
+from ._constrained import Held, make_constrained, make_value, on_host
 from ._driver import Run
 from ._fingerprint import Walk
+from ._information import Derivatives, make_derivatives
 from ._optimizer import precision
 from ._parameter import is_parameter
 from ._problem import OWNER, make_problem
+from ._resampled import make_resampled, make_resampled_by_lm
 from ._validation import cast_response, check_data, check_weights, refuse_strings
 from .exceptions import InvalidParameterError
+from .inference._bootstrap import Resampler
 from .inference._covariance import Covariance
 from .inference._profile import Profiler
 from .inference._record import FitRecord
@@ -22,6 +28,12 @@ from .optimizers._spec import resolve_optimizer
 
 # The objective at the fitted values says whether the rows are those of the fit.
 _SAME = 1e-6
+# So many values of one array of fits side by side stay in a processor's own memory.
+_NEAR = 2**13
+# A program does about so many fits, as many as its data leave room for.
+_AT_ONCE, _ROOM = 256, 2**23
+# And of the other method's.
+_FEW = 16
 
 
 class Refit:
@@ -55,6 +67,7 @@ class Refit:
         responses = cast_response(responses, inputs.dtype)
         weights = check_weights(sample_weight, inputs)
         there.params = _with_values(record.spec, record.params)
+        self._rows = responses, weights
         self._double = inputs.dtype == np.float64
         self._tol = float(np.finfo(inputs.dtype).eps ** (3 / 4))
         with precision(self._double):
@@ -72,10 +85,10 @@ class Refit:
                 content=problem.content,
                 walk=walk,
             )
-        size = self._run.count_entries()
-        nothing = np.zeros((1, size), inputs.dtype)
-        # Everything is held: the objective at the fit.
-        value = float(self.fits(nothing, np.ones((1, size), bool)).value[0])
+        #: Whether a row's loss may depend on other rows.
+        self.couples_rows = problem.couples_rows
+        with precision(self._double):
+            value = float(self._run.call(make_value, (), "value"))
         if not abs(value - estimator.loss_) <= _SAME ** (1 if self._double else 0.5) * (
             abs(estimator.loss_) + np.finfo(float).tiny
         ):
@@ -108,6 +121,83 @@ class Refit:
     def profiler(self, record: FitRecord, covariance: Covariance) -> Profiler:
         """Return what profiles are made from."""
         return Profiler(record, covariance, self.fits, self.value)
+
+    @property
+    def _lanes(self) -> int:
+        return int(np.clip(_NEAR // len(self._rows[0]), 1, 32))
+
+    @property
+    def group(self) -> int:
+        """How many resamples one call fits: it has to be as many."""
+        lanes = self._lanes
+        room = _ROOM // self._rows[0].size
+        return lanes * max(min(_AT_ONCE, room) // lanes, 1)
+
+    def resampler(self, record: FitRecord, covariance: Covariance) -> Resampler:
+        """Return what a bootstrap is made from; the weights must have been given."""
+        responses, weights = self._rows
+        assert weights is not None
+        with precision(self._double):
+            make = partial(make_derivatives, with_hessian=False)
+            values = (self._run.start_values(),)
+            found = self._run.call(make, values, "derivatives", False)
+        derivatives: Derivatives = jax.tree.map(np.asarray, found)
+        any_held = bool(covariance.table.at_bound.any())
+        launch = partial(self._launch, any_held)
+        return Resampler(record, covariance, derivatives, responses, weights, launch)
+
+    def _launch(
+        self,
+        any_held: bool,
+        directions: np.ndarray,
+        unit: float,
+        place: int,
+        samples: np.ndarray,
+    ) -> Callable[[], Held]:
+        """Begin with fits to resamples, and return what waits for them."""
+        if any_held:
+            # Each resample decides by itself what is on a bound.
+            return partial(self._by_lm, place, samples)
+        dtype, lanes = samples.dtype.type, self._lanes
+        tol = np.sqrt(np.finfo(dtype).eps)
+        make = partial(make_resampled, place=place, lanes=lanes)
+        arguments = directions.astype(dtype), dtype(unit), dtype(tol), samples
+        with precision(self._double):
+            found = self._run.call(make, arguments, "resampled", place, lanes)
+
+        def collect() -> Held:
+            near = on_host(found)
+            missing = np.flatnonzero(~(near.left <= tol))
+            if not len(missing):
+                return near
+            others = self._by_lm(place, samples[missing])
+            parts = [x.copy() for x in near]
+            for part, other in zip(parts, others, strict=True):
+                part[missing] = other
+            return Held(*parts)
+
+        return collect
+
+    def _by_lm(self, place: int, samples: np.ndarray) -> Held:
+        """Fit to resamples from the solution, wherever they lead; a few at a time."""
+        dtype = samples.dtype.type
+        make = partial(make_resampled_by_lm, place=place)
+        parts = []
+        for start in range(0, len(samples), _FEW):
+            some = samples[start : start + _FEW]
+            holds = np.zeros((_FEW, self._run.count_entries()), bool)
+            holds[len(some) :] = True
+            padded = np.resize(some, (_FEW, *some.shape[1:]))
+            arguments = holds, dtype(self._tol), padded
+            with precision(self._double):
+                found = self._run.call(make, arguments, "resampled by LM", place)
+            parts.append([x[: len(some)] for x in on_host(found)])
+        columns: Any = zip(*parts, strict=True)
+        offset, entries, value, left = map(np.concatenate, columns)
+        # Others have stalled, but not next to an optimum.
+        left = np.where(left <= np.sqrt(self._tol), left, np.inf)
+        joined: Any = offset, entries, value, left
+        return Held(*joined)
 
 
 def _with_values(spec: Any, params: Any) -> Any:

@@ -16,9 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from ._information import COV_TYPES
 from ._optimizer import precision
 from ._problem import OWNER, check_row_independent
-from ._refit import Refit, entry_position
 from ._typing import ArrayLike
-from ._validation import check_choice, check_integer, check_real, check_weights, invalid
+from ._validation import check_choice, check_real, check_weights, invalid
 from .exceptions import InvalidParameterError, UndeterminedWarning
 from .inference._covariance import Covariance, covariance_of
 from .inference._identifiability import Identifiability, identifiability_of
@@ -28,7 +27,6 @@ from .inference._prediction import (
     prediction_band,
     spread_of,
 )
-from .inference._profile import Profiler, profile_intervals, profile_table
 from .inference._record import FitRecord
 from .inference._report import Report, make_report
 from .inference._statistics import statistics_of
@@ -36,13 +34,11 @@ from .inference._summary import (
     correlation_table,
     notes_of,
     summary_table,
-    wald_intervals,
 )
 from .losses import SquaredError
 from .losses._resolve import is_own, resolve_loss
 
 _BANDS = {"confidence": confidence_band, "prediction": prediction_band}
-_METHODS = ("wald", "profile")
 
 
 class UncertaintyMixin:
@@ -136,7 +132,7 @@ class UncertaintyMixin:
         >>> print(f"{slope['value']:.4f} {slope['stderr']:.4f}")
         1.9857 0.0253
         """
-        level, covariance = _checked_level(level), self._covariance()
+        level, covariance = check_level(level), self._covariance()
         table = summary_table(covariance, level)
         table.attrs["notes"] = notes_of(self._record, covariance, level)
         return table
@@ -156,115 +152,11 @@ class UncertaintyMixin:
         Report
             Prints as text, shows as HTML in a notebook.
         """
-        level = _checked_level(level)
+        level = check_level(level)
         least = check_real("min_correlation", "report", min_correlation, 0.0)
         covariance = self._covariance()
         statistics = statistics_of(self._record, covariance)
         return make_report(self, self._record, covariance, statistics, level, least)
-
-    def confidence_intervals(
-        self,
-        X: ArrayLike | None = None,
-        y: ArrayLike | None = None,
-        sample_weight: ArrayLike | None = None,
-        *,
-        level: float = 0.95,
-        method: str = "wald",
-    ) -> pd.DataFrame:
-        """Return intervals for the parameters.
-
-        Parameters
-        ----------
-        X, y, sample_weight : array-like, default=None
-            The rows of the fit, for ``method="profile"``.
-        level : float, default=0.95
-            Their probability, in (0, 1).
-        method : {"wald", "profile"}, default="wald"
-            ``"wald"``: value plus and minus a quantile times the standard error.
-            ``"profile"``: where the objective, all other parameters fitted anew, has
-            risen by as much as that quantile stands for. It follows the model's
-            curvature and respects bounds.
-
-        Returns
-        -------
-        pandas.DataFrame
-            ``ci_lower`` and ``ci_upper`` of the free entries, and by ``"wald"`` of
-            the tied ones. A profile's end is infinite where the objective never rises
-            enough, and the bound where it has not risen enough there.
-
-        Raises
-        ------
-        InvalidParameterError
-            If the rows are missing, or are not those of the fit, or the covariance is
-            a robust one, which no profile stands for.
-        """
-        check_choice("method", "confidence_intervals", method, _METHODS)
-        level = _checked_level(level)
-        if method == "wald":
-            return wald_intervals(self._covariance(), level)
-        return profile_intervals(self._profiler(X, y, sample_weight), level)
-
-    def profile(
-        self,
-        X: ArrayLike,
-        y: ArrayLike,
-        name: str,
-        sample_weight: ArrayLike | None = None,
-        *,
-        level: float = 0.99,
-        n_points: int = 31,
-    ) -> pd.DataFrame:
-        """Return how the objective rises as one parameter moves away.
-
-        Parameters
-        ----------
-        X, y : array-like
-            The rows of the fit.
-        name : str
-            A free parameter, or an entry of one such as ``"w[0]"``.
-        sample_weight : array-like, default=None
-            Their weights in the fit.
-        level : float, default=0.99
-            How far it goes: as far as an interval from standard errors.
-        n_points : int, default=31
-            How many values, 2 or more.
-
-        Returns
-        -------
-        pandas.DataFrame
-            A row for each value: ``tau``, the signed root of the rise in units in
-            which it is a t statistic; ``loss``, the objective; and all free entries,
-            the others fitted anew. A straight line of ``tau`` says that the intervals
-            from standard errors can be trusted.
-
-        Raises
-        ------
-        InvalidParameterError
-            As `confidence_intervals`, and if there is no free parameter of that name.
-        """
-        level = _checked_level(level)
-        count = check_integer("n_points", "profile", n_points, 2)
-        table = self._covariance().table
-        position = entry_position(table.names, table.free, name)
-        profiler = self._profiler(X, y, sample_weight)
-        return profile_table(profiler, position, level, count)
-
-    def _profiler(self, X: Any, y: Any, sample_weight: Any) -> Profiler:
-        covariance, record = self._covariance(), self._record
-        if X is None or y is None:
-            raise InvalidParameterError(
-                "A profile needs the rows of the fit again, which are not kept: give "
-                "X and y, and sample_weight if there was one."
-            )
-        if covariance.reason:
-            raise InvalidParameterError(f"There is no profile: {covariance.reason}.")
-        if record.cov_type not in ("nonrobust", "hessian"):
-            raise InvalidParameterError(
-                "A profile takes the losses' law as it is, so that no robust "
-                f"covariance stands behind it. Got cov_type={record.cov_type!r}: use "
-                "method='wald', or fit with cov_type='nonrobust'."
-            )
-        return Refit(self, record, X, y, sample_weight).profiler(record, covariance)
 
     def identifiability(self) -> Identifiability:
         """Return which combinations of parameters the data determine.
@@ -324,7 +216,7 @@ class UncertaintyMixin:
         distributions; see ``docs/theory/uncertainty.md``.
         """
         check_choice("kind", "predict_interval", kind, _BANDS)
-        level = _checked_level(level)
+        level = check_level(level)
         spread = self._spread(X, sample_weight)
         return _BANDS[kind](self._record, self._covariance(), spread, level)
 
@@ -353,7 +245,7 @@ class UncertaintyMixin:
         InvalidParameterError
             If the model has several outputs.
         """
-        level = _checked_level(level)
+        level = check_level(level)
         spread = self._spread(X, sample_weight)
         if spread.mean.ndim > 1:
             raise InvalidParameterError(
@@ -446,7 +338,8 @@ def check_covariance(estimator: Any) -> tuple[str | None, bool]:
     return cov_type, bool(absolute)
 
 
-def _checked_level(level: Any) -> float:
+def check_level(level: Any) -> float:
+    """Return an interval's probability if it is in (0, 1), else raise."""
     found = check_real("level", OWNER, level, 0.0, above=True)
     if not found < 1:
         raise invalid("level", OWNER, "a number between 0 and 1", level)

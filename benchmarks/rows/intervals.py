@@ -1,4 +1,4 @@
-"""Profile intervals beside lmfit's, and what uncertainty costs a fit."""
+"""Profiles beside lmfit's, a bootstrap beside a loop, and what uncertainty costs."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import curve_fit
 
 from skoptax import OptaxEstimator, cache_info, clear_cache
+from skoptax.inference._bootstrap import Cases
 
 from .._nist import CertifiedFit, certified_fits
 from .._peers import peer
@@ -21,7 +23,9 @@ NUMBER = "intervals"
 TITLE = "Intervals, and what they cost"
 WORK = (
     "Intervals of level 95 % by profile likelihood for five of NIST's problems, beside "
-    "`lmfit.conf_interval`, both warm. And fits that compute no covariance "
+    "`lmfit.conf_interval`, both warm. A bootstrap of 2,000 resamples of 500 rows "
+    "beside a loop of SciPy's `curve_fit` over resamples, from the fitted values and "
+    "from the first start. And fits that compute no covariance "
     "(`cov_type=None`) beside those that do; 1,000 steps of Adam."
 )
 PROBLEMS = ("Misra1a", "DanWood", "Chwirut2", "Kirby2", "Rat42")
@@ -38,6 +42,7 @@ def measure(row: Row, smoke: bool) -> None:
         Whether to run it tiny.
     """
     _profiles(row, smoke)
+    _bootstrap(row, smoke)
     _overhead(row, smoke)
 
 
@@ -96,6 +101,51 @@ def _sides(
         table, other = ours(), theirs()
     expected = np.array([[other[n][0][1], other[n][-1][1]] for n in names])
     return ours, theirs, float(np.max(np.abs(table.to_numpy() / expected - 1)))
+
+
+def _bootstrap(row: Row, smoke: bool) -> None:
+    n, count, few = (50, 64, 8) if smoke else (500, 2000, 100)
+    X, y = decay_data(n)
+    estimator = OptaxEstimator(decay, START).fit(X, y)
+    arguments: dict[str, Any] = {"n_resamples": count, "random_state": 0}
+    estimates = estimator.bootstrap(X, y, **arguments).to_numpy()
+    # The same resamples, drawn as the bootstrap draws them.
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    counts = Cases(np.ones(n), n).draw(np.random.default_rng(seed), few)
+    picked = [np.repeat(np.arange(n), c.astype(int)) for c in counts]
+
+    def model(x: Any, amplitude: Any, rate: Any, offset: Any) -> Any:
+        return amplitude * np.exp(-rate * x) + offset
+
+    def loop(start: list[float], **tolerances: Any) -> np.ndarray:
+        fits = [
+            curve_fit(model, X[rows, 0], y[rows], p0=start, **tolerances)[0]
+            for rows in picked
+        ]
+        return np.array(fits)
+
+    fitted = list(estimator.params_.values())
+    expected = loop(fitted, ftol=1e-14, xtol=1e-14, gtol=1e-14)
+    row.check(
+        "estimates beside curve_fit's, relative",
+        float(np.max(np.abs(estimates[:few] / expected - 1))),
+        1e-6,
+    )
+    sides = {
+        "skoptax": lambda: estimator.bootstrap(X, y, **arguments),
+        "fitted": lambda: loop(fitted),
+        "start": lambda: loop(list(START.values())),
+    }
+    times = interleave(sides, 1 if smoke else 7)
+    for side, words in (("fitted", "the fitted values"), ("start", "the first start")):
+        each = [t * count / few for t in times[side]]
+        row.figure(
+            f"{count:,} resamples of {n} rows / curve_fit from {words}",
+            ratio(each, times["skoptax"]),
+            "x",
+            at_least=20.0,
+            peer="scipy",
+        )
 
 
 def _overhead(row: Row, smoke: bool) -> None:

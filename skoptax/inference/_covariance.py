@@ -155,6 +155,39 @@ def covariance_of(record: FitRecord) -> Covariance:
     )
 
 
+def standard_directions(record: FitRecord, covariance: Covariance) -> np.ndarray:
+    """Return directions of one standard error each, in the optimiser's space.
+
+    Parameters
+    ----------
+    record : FitRecord
+        Of the fit; it has matrices.
+    covariance : Covariance
+        Of its parameters.
+
+    Returns
+    -------
+    ndarray of shape (p, r)
+        Times its transpose, the covariance as the losses' law has it. Entries on a
+        bound count as free: they may leave it. Without a dispersion, as if of 1.
+    """
+    found, table = record.found, covariance.table
+    assert found is not None
+    p = found.root.shape[1]
+    kept = np.sort(table.place[table.estimated])
+    root = found.root.astype(float)[:, kept] * math.sqrt(record.total)
+    half, _ = inverse_half(root, _part(found.rest, kept, record.total), record)
+    full = np.zeros((p, half.shape[1]))
+    full[kept] = half * math.sqrt(usable_dispersion(covariance))
+    return full
+
+
+def usable_dispersion(covariance: Covariance) -> float:
+    """Return the dispersion, or 1 where there is none to speak of."""
+    found = covariance.dispersion
+    return found if math.isfinite(found) and found > 0 else 1.0
+
+
 def inverse_half(
     root: np.ndarray, rest: np.ndarray | None, record: FitRecord
 ) -> tuple[np.ndarray, np.ndarray]:

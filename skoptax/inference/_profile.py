@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from .._constrained import Held
 from ..exceptions import UndeterminedWarning
-from ._covariance import Covariance, inverse_half
+from ._covariance import Covariance, standard_directions
 from ._record import FitRecord
 from ._statistics import quantile
 
@@ -65,18 +66,8 @@ class Profiler:
 
         Both over all inner entries; 0 of those that do not move.
         """
-        found, table = self.record.found, self.covariance.table
-        assert found is not None
-        p = found.root.shape[1]
-        # Those on a bound, too: they may leave it.
-        kept = np.sort(table.place[table.estimated])
-        rest = None
-        if found.rest is not None:
-            rest = found.rest[np.ix_(kept, kept)] * self.record.total
-        root = found.root[:, kept] * math.sqrt(self.record.total)
-        half, _ = inverse_half(root, rest, self.record)
-        matrix = np.zeros((p, p))
-        matrix[np.ix_(kept, kept)] = self.covariance.dispersion * half @ half.T
+        directions = standard_directions(self.record, self.covariance)
+        matrix = directions @ directions.T
         sizes = np.sqrt(np.diagonal(matrix))
         follow = matrix / np.where(sizes > 0, sizes, 1)
         return sizes, follow.T
@@ -276,3 +267,59 @@ def profile_table(
     }
     columns |= dict(zip(names, values.T, strict=True))
     return pd.DataFrame(columns).sort_values(table.names[position], ignore_index=True)
+
+
+def profile_table_2d(
+    profiler: Profiler, a: int, b: int, level: float, n_points: int
+) -> pd.DataFrame:
+    """Return the profile of two entries on a grid.
+
+    Parameters
+    ----------
+    profiler : Profiler
+        A fit with its rows.
+    a, b : int
+        Of the entries in the table.
+    level : float
+        How far it goes: as far as the ellipse of this probability.
+    n_points : int
+        How many values of each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        For each pair of values a row: ``tau``, ``level``, ``loss``, and the free
+        entries, among them those that are held.
+    """
+    table, dof = profiler.covariance.table, profiler.covariance.dof
+    law = stats.chi2(2) if math.isinf(dof) else stats.f(2, dof)
+    # In units in which the rise of a linear model is that of squared standard errors.
+    times = 1 if math.isinf(dof) else 2
+    reach = math.sqrt(times * law.ppf(level))
+    sizes, _ = profiler.errors
+    directions = standard_directions(profiler.record, profiler.covariance)
+    matrix = directions @ directions.T
+    held = table.place[[a, b]]
+    steps = np.linspace(-reach, reach, n_points)
+    pairs = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
+    moves = pairs * sizes[held]
+    follow = np.linalg.pinv(matrix[np.ix_(held, held)]) @ matrix[held]
+    offsets = moves @ follow
+    offsets[:, held] = moves
+    holds = np.zeros(offsets.shape, bool)
+    holds[:, held] = True
+    found = profiler.fits(offsets, holds)
+    values = np.asarray(found.entries, float)[:, table.place[table.estimated]]
+    names = [table.names[i] for i in table.estimated]
+    tau = np.maximum(profiler.tau(found.value), 0)
+    columns = {
+        "tau": tau,
+        "level": law.cdf(tau**2 / times),
+        "loss": np.asarray(found.value, float),
+    }
+    columns |= dict(zip(names, values.T, strict=True))
+    both = [table.names[a], table.names[b]]
+    # Beyond a bound, what was held is the bound, several times.
+    return (
+        pd.DataFrame(columns).drop_duplicates(both).sort_values(both, ignore_index=True)
+    )

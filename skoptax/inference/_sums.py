@@ -79,8 +79,7 @@ def summed_up(
     columns = np.asarray(found.columns, float)[:, :n]
     slope = np.asarray(found.slope, float)[:n]
     bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
-    bend_root = _bend_root(bend)
-    rows = _times(bend_root, columns)
+    rows = weighted_rows(found, m, n)
     root = triangle(rows)
     rest = None if found.rest is None else np.asarray(found.rest, float)
     scores = None
@@ -88,7 +87,7 @@ def summed_up(
     if power is not None:
         if power:
             eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
-            left = 1 - _leverages(root, rest, rows, eps)
+            left = 1 - leverages(root, rest, rows, eps)
             # A row that a parameter is made for has no residual.
             edge = eps * n
             left = np.where(left > edge, left, np.nan)
@@ -137,6 +136,26 @@ def triangle(columns: np.ndarray) -> np.ndarray:
     return np.pad(found, ((0, max(p - len(found), 0)), (0, 0)))
 
 
+def weighted_rows(found: Derivatives, m: int, n: int) -> np.ndarray:
+    """Return the Jacobian's columns times a root of the losses' curvature.
+
+    Parameters
+    ----------
+    found : Derivatives
+        As NumPy arrays.
+    m, n : int
+        How many rows and responses there are without those that were added.
+
+    Returns
+    -------
+    ndarray of shape (p, n)
+        Their products are the losses' curvature.
+    """
+    columns = np.asarray(found.columns, float)[:, :n]
+    bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
+    return _times(_bend_root(bend), columns)
+
+
 def _bend_root(bend: np.ndarray) -> np.ndarray:
     """Return a root of the losses' curvature, without its negative part."""
     if bend.ndim == 1:
@@ -155,10 +174,25 @@ def _times(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
     return np.einsum("mab,pmb->pma", root, by_row).reshape(columns.shape)
 
 
-def _leverages(
+def leverages(
     root: np.ndarray, rest: np.ndarray | None, rows: np.ndarray, eps: float
 ) -> np.ndarray:
-    """Return by how much each prediction follows its own response."""
+    """Return by how much each prediction follows its own response.
+
+    Parameters
+    ----------
+    root, rest : ndarray of shape (p, p)
+        As `Information` has them.
+    rows : ndarray of shape (p, n)
+        As of `weighted_rows`.
+    eps : float
+        The relative rounding error of the derivatives.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        From 0 to 1.
+    """
     if rest is not None:
         values, vectors = np.linalg.eigh(rest)
         more = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T

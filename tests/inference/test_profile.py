@@ -262,3 +262,54 @@ def test_one_program_serves_all_levels():
     estimator.confidence_intervals(X, Y, level=0.5, method="profile")
     assert cache_info().compilations == before
     assert not jax.config.jax_enable_x64
+
+
+def test_two_parameters_of_a_linear_model_have_ellipses():
+    rng = np.random.default_rng(4)
+    rows = rng.normal(size=(30, 3))
+    y = rows @ [1.0, 2.0, 3.0] + rng.normal(size=30)
+    estimator = fit(lambda X, w: X @ w, {"w": np.zeros(3)}, rows, y, inputs=None)
+    found = estimator.profile2d(rows, y, "w[2]", "w[0]", n_points=5)
+    assert len(found) == 25
+    assert list(found.columns) == ["tau", "level", "loss", "w[0]", "w[1]", "w[2]"]
+    away = found[["w[2]", "w[0]"]].to_numpy() - estimator.params_["w"][[2, 0]]
+    part = estimator.covariance_[np.ix_([2, 0], [2, 0])]
+    squares = np.einsum("ni,ij,nj->n", away, np.linalg.inv(part), away)
+    assert_allclose(found["tau"] ** 2, squares, rtol=1e-7, atol=1e-12)
+    assert_allclose(
+        found["level"], stats.f.cdf(squares / 2, 2, 27), rtol=1e-6, atol=1e-12
+    )
+    # The axes go as far as the ellipse.
+    reach = np.sqrt(2 * stats.f.ppf(0.99, 2, 27) * np.diagonal(part))
+    assert_allclose(np.abs(away).max(axis=0), reach, rtol=1e-9)
+
+
+def test_two_parameters_by_definition():
+    estimator = fit()
+    found = estimator.profile2d(X, Y, "a", "k", n_points=4)
+    sigma2 = 2 * estimator.loss_ * 25 / 22
+    for row in found.itertuples():
+        shape = np.exp(-row.k * T)
+        c = np.mean(Y - row.a * shape)
+        squares = np.sum((Y - row.a * shape - c) ** 2)
+        assert_allclose(row.c, c, rtol=1e-6)
+        assert_allclose(row.loss, squares / 50, rtol=1e-10)
+        rise = (squares - 2 * estimator.loss_ * 25) / sigma2
+        assert_allclose(row.tau, np.sqrt(rise), rtol=1e-6)
+
+
+def test_two_parameters_stay_within_bounds():
+    spec = START | {"c": Parameter(value=0.3, lower=0.28)}
+    estimator = fit(params=spec)
+    found = estimator.profile2d(X, Y, "a", "c", n_points=7)
+    assert found["c"].min() == 0.28
+    assert not found.duplicated(["a", "c"]).any()
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [(("a", "a"), "two different"), (("a", "z"), "no parameter 'z'")],
+)
+def test_two_parameters_have_to_be_there(names, match):
+    with pytest.raises(InvalidParameterError, match=match):
+        fit().profile2d(X, Y, *names)

@@ -1,0 +1,381 @@
+"""The intervals of a fitted estimator's parameters, and what they are made of.
+
+Some need the rows again, which no fit keeps. The methods validate and delegate: the
+numbers come from `skoptax.inference`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.utils import check_random_state
+
+from ._refit import Refit, entry_position
+from ._reporting import progress_reporter
+from ._typing import ArrayLike
+from ._uncertainty import UncertaintyMixin, check_level
+from ._validation import check_choice, check_integer
+from .exceptions import ConvergenceWarning, InvalidParameterError
+from .inference._bootstrap import INTERVALS, RESAMPLES, Resamples, bootstrapped
+from .inference._profile import (
+    Profiler,
+    profile_intervals,
+    profile_table,
+    profile_table_2d,
+)
+from .inference._summary import wald_intervals
+
+_METHODS = ("wald", "profile", "bootstrap")
+
+
+class IntervalsMixin(UncertaintyMixin):
+    """Intervals by standard errors, by profiles and by resampling."""
+
+    def confidence_intervals(
+        self,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        level: float = 0.95,
+        method: str = "wald",
+        interval: str = "bca",
+        resample: str = "cases",
+        n_resamples: int = 2000,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> pd.DataFrame:
+        """Return intervals for the parameters.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array-like, default=None
+            The rows of the fit, for ``method="profile"`` and ``"bootstrap"``.
+        level : float, default=0.95
+            Their probability, in (0, 1).
+        method : {"wald", "profile", "bootstrap"}, default="wald"
+            ``"wald"``: value plus and minus a quantile times the standard error.
+            ``"profile"``: where the objective, all other parameters fitted anew, has
+            risen by as much as that quantile stands for. It follows the model's
+            curvature and respects bounds.
+            ``"bootstrap"``: from how estimates scatter over resamples of the rows. It
+            supposes no distribution of the noise.
+        interval : {"bca", "percentile"}, default="bca"
+            Of ``"bootstrap"``: bias-corrected and accelerated, or plain quantiles of
+            the estimates.
+        resample, n_resamples, random_state, verbose : object
+            Of ``"bootstrap"``: as for `bootstrap`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``ci_lower`` and ``ci_upper`` of the free entries, and but for
+            ``"profile"`` of the tied ones. A profile's end is infinite where the
+            objective never rises enough, and the bound where it has not risen enough
+            there. By ``"bca"`` an entry is NaN of which no estimate, or every one, is
+            below the fit's.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the rows are missing, or are not those of the fit; for a profile, if
+            the covariance is a robust one, which no profile stands for; for the
+            bootstrap, as `bootstrap`.
+
+        References
+        ----------
+        Efron (1987), "Better bootstrap confidence intervals". See
+        ``docs/theory/uncertainty.md``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(20.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=20)
+        >>> fit = OptaxEstimator().fit(X, y)
+        >>> found = fit.confidence_intervals(X, y, method="bootstrap", random_state=0)
+        >>> slope = found.loc["coef[0]"]
+        >>> bool(slope["ci_lower"] < 2 < slope["ci_upper"])
+        True
+        """
+        check_choice("method", "confidence_intervals", method, _METHODS)
+        level = check_level(level)
+        if method == "wald":
+            return wald_intervals(self._covariance(), level)
+        if method == "profile":
+            return profile_intervals(self._profiler(X, y, sample_weight), level)
+        check_choice("interval", "confidence_intervals", interval, INTERVALS)
+        found = self._bootstrapped(
+            X, y, sample_weight, n_resamples, resample, random_state, verbose
+        )
+        table = found.intervals(level, interval)
+        lost = list(table.index[table["ci_lower"].isna()])
+        if interval == "bca" and lost:
+            warnings.warn(
+                f"There are no BCa intervals for {', '.join(map(repr, lost))}: the "
+                "estimates of all resamples lie on one side of the fit's, or there "
+                "are none. Use interval='percentile' to see which.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return table
+
+    def bootstrap(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        n_resamples: int = 2000,
+        resample: str = "cases",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> pd.DataFrame:
+        """Return estimates from resamples of the rows.
+
+        Parameters
+        ----------
+        X, y : array-like
+            The rows of the fit.
+        sample_weight : array-like, default=None
+            Their weights in the fit.
+        n_resamples : int, default=2000
+            How many, 1 or more.
+        resample : {"cases", "residuals"}, default="cases"
+            ``"cases"``: rows are drawn with replacement, each with its weight; those
+            of weight 0 are not drawn. Right whatever the noise is, as long as rows
+            are independent of each other.
+            ``"residuals"``: responses are the predictions plus residuals drawn with
+            replacement, corrected for their leverage and scaled by the weights; the
+            inputs stay as they are, as in a designed experiment. For losses of a
+            residual, and noise of one distribution.
+        random_state : int, RandomState instance or None, default=None
+            Draws the resamples. An int gives the same ones in each call.
+        verbose : int, default=0
+            1 says once a second how far it is.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each resample, a column for each free and tied entry. NaN where a
+            fit has not converged, and for what the data do not determine.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the rows are not those of the fit, if the fit has no information about
+            its parameters, or if cases are to be drawn although rows depend on each
+            other.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If some of the fits have not converged.
+
+        Notes
+        -----
+        Each fit starts from the estimate for all rows. All of them are one compiled
+        program. Priors and penalties stay as they are.
+
+        References
+        ----------
+        Davison and Hinkley (1997), *Bootstrap Methods and their Application*, chapters
+        2 and 6. See ``docs/theory/uncertainty.md``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(20.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=20)
+        >>> found = OptaxEstimator().fit(X, y).bootstrap(X, y, random_state=0)
+        >>> found.shape
+        (2000, 2)
+        """
+        return self._bootstrapped(
+            X, y, sample_weight, n_resamples, resample, random_state, verbose
+        ).frame()
+
+    def profile(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        name: str,
+        sample_weight: ArrayLike | None = None,
+        *,
+        level: float = 0.99,
+        n_points: int = 31,
+    ) -> pd.DataFrame:
+        """Return how the objective rises as one parameter moves away.
+
+        Parameters
+        ----------
+        X, y : array-like
+            The rows of the fit.
+        name : str
+            A free parameter, or an entry of one such as ``"w[0]"``.
+        sample_weight : array-like, default=None
+            Their weights in the fit.
+        level : float, default=0.99
+            How far it goes: as far as an interval from standard errors.
+        n_points : int, default=31
+            How many values, 2 or more.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each value: ``tau``, the signed root of the rise in units in
+            which it is a t statistic; ``loss``, the objective; and all free entries,
+            the others fitted anew. A straight line of ``tau`` says that the intervals
+            from standard errors can be trusted.
+
+        Raises
+        ------
+        InvalidParameterError
+            As `confidence_intervals`, and if there is no free parameter of that name.
+        """
+        level = check_level(level)
+        count = check_integer("n_points", "profile", n_points, 2)
+        table = self._covariance().table
+        position = entry_position(table.names, table.free, name)
+        profiler = self._profiler(X, y, sample_weight)
+        return profile_table(profiler, position, level, count)
+
+    def profile2d(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        a: str,
+        b: str,
+        sample_weight: ArrayLike | None = None,
+        *,
+        level: float = 0.99,
+        n_points: int = 21,
+    ) -> pd.DataFrame:
+        """Return how the objective rises as two parameters move away.
+
+        Parameters
+        ----------
+        X, y : array-like
+            The rows of the fit.
+        a, b : str
+            Two free parameters, or entries such as ``"w[0]"``.
+        sample_weight : array-like, default=None
+            Their weights in the fit.
+        level : float, default=0.99
+            How far it goes: as far as the ellipse of this probability that standard
+            errors and correlation give.
+        n_points : int, default=21
+            How many values of each, 2 or more.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each pair of values: ``tau``, the root of the rise in units in
+            which it is that of a sum of two squared t statistics; ``level``, the
+            probability of the region in which the objective is lower than there;
+            ``loss``, the objective; and all free entries, the others fitted anew.
+            Contours of ``level`` are joint confidence regions.
+
+        Raises
+        ------
+        InvalidParameterError
+            As `profile`, and if both names are the same.
+
+        See Also
+        --------
+        profile : The same for one parameter.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(20.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=20)
+        >>> fit = OptaxEstimator().fit(X, y)
+        >>> found = fit.profile2d(X, y, "coef[0]", "intercept", n_points=5)
+        >>> found.shape
+        (25, 5)
+        """
+        level = check_level(level)
+        count = check_integer("n_points", "profile2d", n_points, 2)
+        table = self._covariance().table
+        positions = [entry_position(table.names, table.free, name) for name in (a, b)]
+        if a == b:
+            raise InvalidParameterError(
+                f"profile2d needs two different parameters. Got {a!r} twice: use "
+                "profile for one."
+            )
+        profiler = self._profiler(X, y, sample_weight)
+        return profile_table_2d(profiler, positions[0], positions[1], level, count)
+
+    def _profiler(self, X: Any, y: Any, sample_weight: Any) -> Profiler:
+        self._need_rows("A profile", X, y)
+        covariance, record = self._covariance(), self._record
+        if record.cov_type not in ("nonrobust", "hessian"):
+            raise InvalidParameterError(
+                "A profile takes the losses' law as it is, so that no robust "
+                f"covariance stands behind it. Got cov_type={record.cov_type!r}: use "
+                "method='wald' or 'bootstrap', or fit with cov_type='nonrobust'."
+            )
+        return Refit(self, record, X, y, sample_weight).profiler(record, covariance)
+
+    def _bootstrapped(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        n_resamples: Any,
+        resample: Any,
+        random_state: Any,
+        verbose: Any,
+    ) -> Resamples:
+        count = check_integer("n_resamples", "bootstrap", n_resamples, 1)
+        check_choice("resample", "bootstrap", resample, RESAMPLES)
+        speak = check_integer("verbose", "bootstrap", verbose, 0)
+        self._need_rows("A bootstrap", X, y)
+        covariance, record = self._covariance(), self._record
+        if sample_weight is None:
+            # What differs between resamples has to be there.
+            sample_weight = np.ones(len(X))
+        refit = Refit(self, record, X, y, sample_weight)
+        if resample == "cases" and refit.couples_rows:
+            raise InvalidParameterError(
+                "Cases are drawn one by one, and here what the model or the loss makes "
+                "of a row may depend on others. If it does not, say so by "
+                "row_independent=True and fit again; else use resample='residuals'."
+            )
+        rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
+        found = bootstrapped(
+            refit.resampler(record, covariance),
+            resample,
+            count,
+            refit.group,
+            rng,
+            progress_reporter("resamples", count, bool(speak)),
+        )
+        if found.failed:
+            warnings.warn(
+                f"{found.failed} of {count} fits to resamples have not converged and "
+                "are left out. If they are many, the rows that are drawn often do not "
+                "determine the parameters: give these bounds or priors, or use "
+                "resample='residuals'.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+        return found
+
+    def _need_rows(self, what: str, X: Any, y: Any) -> None:
+        covariance = self._covariance()
+        if X is None or y is None:
+            raise InvalidParameterError(
+                f"{what} needs the rows of the fit again, which are not kept: give X "
+                "and y, and sample_weight if there was one."
+            )
+        if covariance.reason:
+            shown = what.split()[-1]
+            raise InvalidParameterError(f"There is no {shown}: {covariance.reason}.")

@@ -1,0 +1,228 @@
+"""Fits to many resamples of the same rows, as one program.
+
+Each fit starts from the solution for all rows, and steps in units of that solution's
+standard errors: there the objective of each resample has a curvature close to the
+identity, which a few updates by its gradients correct (BFGS). A step costs one
+gradient, where one of Gauss and Newton's needs all derivatives of all predictions.
+What does not converge so, or meets a bound, is left to Levenberg and Marquardt's
+method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+
+from ._constrained import Block, Held, constrained_fit, flat_bounds, in_turn
+from ._evaluation import Evaluator, value_and_grad
+from ._structure import Numbers, Structure
+from ._unpacking import internal_start, user_values
+
+# A resample that takes more gradients is left to the other method.
+MOST_GRADIENTS = 30
+# A step that does not descend is tried again, so many times shorter.
+_SHORTER = 0.25
+# Rounding changes a sum over the rows by so many units in its last place.
+_ULPS = 16
+
+
+class _State(NamedTuple):
+    z: Array  # of shape (r,), in standard errors from the solution
+    value: Array
+    gradient: Array
+    inverse: Array  # of shape (r, r): of the curvature
+    step: Array  # the next one
+    left: Array  # what the rule of convergence compares with the tolerance
+    gradients: Array  # how many have been taken
+    is_inside: Array
+
+
+def make_resampled(
+    loss: Callable[..., Any],
+    structure: Structure,
+    optimizer: Any,
+    mode: str,
+    has_aux: bool,
+    parts: Any,
+    *,
+    place: int,
+    lanes: int,
+) -> Block:
+    """Build the function that fits resamples near a solution.
+
+    Parameters
+    ----------
+    loss, structure, optimizer, mode, has_aux, parts : object
+        As for `make_block`.
+    place : int
+        Which of the data differs between resamples.
+    lanes : int
+        How many fits a CPU does side by side.
+
+    Returns
+    -------
+    Block
+        ``run(numbers, data, hyper, half, unit, tol, samples)``, to be compiled. The
+        objective times ``unit`` has the curvature 1 along each column of ``half``, of
+        shape (p, r); ``samples``, of shape (k, ...), has what takes the place of
+        ``data[place]``. ``left`` is infinite where a fit met a bound.
+    """
+    del optimizer
+    at_state = Evaluator(loss, structure, mode, has_aux, parts)
+
+    def run(
+        numbers: Numbers,
+        data: Any,
+        hyper: Any,
+        half: Array,
+        unit: Array,
+        tol: Array,
+        samples: Array,
+    ) -> Held:
+        del hyper
+        flat, unravel = ravel_pytree(internal_start(structure, numbers))
+        lower, upper = flat_bounds(structure, numbers, unravel(flat))
+        r, eps = half.shape[1], jnp.finfo(flat.dtype).eps
+
+        def at(z: Array) -> Array:
+            return flat + half @ z
+
+        def fit(sample: Array) -> Held:
+            sampled = _replaced(data, place, sample)
+
+            def objective(z: Array) -> tuple[Array, tuple[()]]:
+                value, _ = at_state.objective(unravel(at(z)), numbers, sampled)
+                return unit * value, ()
+
+            def evaluated(z: Array) -> tuple[Array, Array]:
+                (value, _), gradient = value_and_grad(objective, mode)(z)
+                return value, gradient
+
+            def body(state: _State) -> _State:
+                z = state.z + state.step
+                value, gradient = evaluated(z)
+                slack = _ULPS * eps * jnp.abs(state.value)
+                # Not a number compares as false.
+                descends = value <= state.value + slack
+                descends &= jnp.all(jnp.isfinite(gradient))
+                inverse = _updated(state.inverse, state.step, gradient - state.gradient)
+                step = -inverse @ gradient
+                left = jnp.max(jnp.abs(jnp.stack([step, gradient])), initial=0.0)
+                x = at(z)
+                inside = jnp.all((x >= lower) & (x <= upper))
+                taken = _State(
+                    z, value, gradient, inverse, step, left, state.gradients + 1, inside
+                )
+                refused = state._replace(
+                    step=_SHORTER * state.step, gradients=state.gradients + 1
+                )
+                found: _State = jax.tree.map(
+                    lambda a, b: jnp.where(descends, a, b), taken, refused
+                )
+                return found
+
+            def goes_on(state: _State) -> Array:
+                more = (state.left > tol) & (state.gradients < MOST_GRADIENTS)
+                return more & state.is_inside
+
+            zero = jnp.zeros(r, flat.dtype)
+            value, gradient = evaluated(zero)
+            begin = _State(
+                zero,
+                value,
+                gradient,
+                jnp.eye(r, dtype=flat.dtype),
+                -gradient,
+                jnp.asarray(jnp.inf, flat.dtype),
+                jnp.asarray(1),
+                jnp.asarray(True),
+            )
+            end = jax.lax.while_loop(goes_on, body, begin)
+            values = user_values(structure, numbers, unravel(at(end.z)))
+            places = structure.indices("free") + structure.indices("tied")
+            entries = [jnp.ravel(jnp.asarray(values[i])) for i in places]
+            left = jnp.where(end.is_inside, end.left, jnp.inf)
+            return Held(half @ end.z, jnp.concatenate(entries), end.value / unit, left)
+
+        def side_by_side(samples: Array) -> Held:
+            found: Held = jax.vmap(fit)(samples)
+            return found
+
+        if jax.default_backend() != "cpu":
+            return side_by_side(samples)
+        # So many that their arrays stay in a processor's own memory.
+        groups = samples.reshape(-1, lanes, *samples.shape[1:])
+        found = jax.lax.map(side_by_side, groups)
+        return Held(*[x.reshape(-1, *x.shape[2:]) for x in found])
+
+    return Block(run, lambda *_: None)
+
+
+def make_resampled_by_lm(
+    loss: Callable[..., Any],
+    structure: Structure,
+    optimizer: Any,
+    mode: str,
+    has_aux: bool,
+    parts: Any,
+    *,
+    place: int,
+) -> Block:
+    """Build the function that fits resamples wherever their optimum is.
+
+    Parameters
+    ----------
+    loss, structure, optimizer, mode, has_aux, parts : object
+        As for `make_block`.
+    place : int
+        As for `make_resampled`.
+
+    Returns
+    -------
+    Block
+        ``run(numbers, data, hyper, holds, tol, samples)``, to be compiled; fits whose
+        entries are all held, by ``holds`` of shape (k, p), cost next to nothing.
+    """
+    del optimizer
+    at_state = Evaluator(loss, structure, mode, has_aux, parts)
+
+    def run(
+        numbers: Numbers,
+        data: Any,
+        hyper: Any,
+        holds: Array,
+        tol: Array,
+        samples: Array,
+    ) -> Held:
+        del hyper
+        fit = constrained_fit(at_state, numbers, tol)
+        nowhere = jnp.zeros(holds.shape[1], tol.dtype)
+
+        def one(lane: tuple[Array, Array]) -> Held:
+            hold, sample = lane
+            return fit(_replaced(data, place, sample), nowhere, hold)
+
+        found: Held = in_turn(one, (holds, samples))
+        return found
+
+    return Block(run, lambda *_: None)
+
+
+def _replaced(data: tuple[Any, ...], place: int, value: Any) -> tuple[Any, ...]:
+    return (*data[:place], value, *data[place + 1 :])
+
+
+def _updated(inverse: Array, step: Array, change: Array) -> Array:
+    """Return Broyden, Fletcher, Goldfarb and Shanno's update, if there is curvature."""
+    along = step @ change
+    usable = along > 0
+    rate = jnp.where(usable, 1 / jnp.where(usable, along, 1), 0)
+    moved = inverse @ change
+    outer = step[:, None] * moved
+    again = rate * (1 + rate * (change @ moved)) * step[:, None] * step
+    return inverse - rate * (outer + outer.T) + again
