@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ._constrained import Held, make_constrained, on_host
-from ._driver import Run
+from ._entries import count_entries
 from ._fingerprint import Walk
 from ._optimizer import precision
 from ._parameter import is_parameter
 from ._problem import OWNER, make_problem
+from ._task import Task
 from ._validation import cast_response, check_data, check_weights, refuse_strings
 from .exceptions import InvalidParameterError
 from .inference._covariance import Covariance
@@ -60,7 +61,7 @@ class Refit:
         with precision(self._double):
             walk = Walk()
             problem = make_problem(there, inputs, responses, weights, walk)
-            self._run = Run(
+            self._task = Task(
                 problem.objective,
                 resolve_optimizer("lm", None, None, OWNER),
                 problem.spec,
@@ -72,7 +73,7 @@ class Refit:
                 content=problem.content,
                 walk=walk,
             )
-        size = self._run.count_entries()
+        size = count_entries(self._task.structure, self._task.numbers)
         nothing = np.zeros((1, size), inputs.dtype)
         # Everything is held: the objective at the fit.
         value = float(self.fits(nothing, np.ones((1, size), bool)).value[0])
@@ -103,7 +104,7 @@ class Refit:
         dtype = np.float64 if self._double else np.float32
         arguments = offsets.astype(dtype), holds, dtype(self._tol)
         with precision(self._double):
-            return on_host(self._run.call(make_constrained, arguments, "constrained"))
+            return on_host(self._task.call(make_constrained, arguments, "constrained"))
 
     def profiler(self, record: FitRecord, covariance: Covariance) -> Profiler:
         """Return what profiles are made from."""
