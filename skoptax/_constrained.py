@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from ._evaluation import Box, Evaluator
 from ._structure import Numbers, Structure
+from ._typing import Block
 from ._unpacking import internal_bounds, internal_start, user_values
 from .optimizers._levenberg_marquardt import levenberg_marquardt
 
@@ -46,13 +47,6 @@ class _State(NamedTuple):
     steps: Array
 
 
-class Block(NamedTuple):
-    """A program of this kind, as `Run.find_program` takes it."""
-
-    run: Callable[..., Held]
-    blank: Callable[..., None]
-
-
 def make_constrained(
     loss: Callable[..., Any],
     structure: Structure,
@@ -60,7 +54,7 @@ def make_constrained(
     mode: str,
     has_aux: bool,
     parts: Any,
-) -> Block:
+) -> Block[Held, None]:
     """Build the function that fits with entries held.
 
     Parameters

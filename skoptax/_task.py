@@ -5,6 +5,7 @@ A task knows nothing of steps. The loop is one program of it; others run beside 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,9 +17,10 @@ from ._packing import pack
 from ._parameter import is_parameter
 from ._programs import PROGRAMS, Program, described_shapes
 from ._structure import Numbers, Structure, joined, separate
-from ._typing import PyTree
+from ._typing import Block, PyTree
 from ._unpacking import build_state, internal_start, user_values
 
+Make = Callable[..., Block[Any, Any]]
 # Larger inputs go to the device once, not with every block.
 _SMALL = 10_000
 
@@ -114,7 +116,7 @@ class Task:
         """Return packed numbers, data and hyperparameters."""
         return self.numbers, self._data, self.optimizer.numbers
 
-    def find_program(self, inputs: tuple[Any, ...], make: Any, *more: Any) -> Program:
+    def find_program(self, inputs: tuple[Any, ...], make: Make, *more: Any) -> Program:
         """Find the program of a block, which ``make`` makes, in the cache.
 
         Parameters
@@ -159,7 +161,7 @@ class Task:
             content, inputs, block.run, blank, walk, self.optimizer.looks
         )
 
-    def call(self, make: Any, arguments: tuple[Any, ...], *more: Any) -> Any:
+    def call(self, make: Make, arguments: tuple[Any, ...], *more: Any) -> Any:
         """Run a program beside the loop.
 
         Parameters
