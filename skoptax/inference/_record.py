@@ -212,9 +212,11 @@ def _with_rows(
     make: Any = partial(make_derivatives, with_hessian=cov_type == "hessian")
     try:
         found = at_selected(run, make, "derivatives", cov_type == "hessian")
-    except (DifferentiationError, TypeError) as error:
-        # The fit itself is none the worse for it.
-        return None, str(error).splitlines()[0].rstrip(".")
+    except DifferentiationError as error:
+        # The fit itself is none the worse for it. Its advice, another mode, is for
+        # fits: here a loss must have reverse mode, whatever the mode of the fit.
+        sentence = str(error).partition(". ")[0]
+        return None, sentence[:1].lower() + sentence[1:]
     found = jax.tree.map(np.asarray, found)
     delta = scales(run) if found.delta is None else np.asarray(found.delta, float)
     value = run.reading.selected_value * total
