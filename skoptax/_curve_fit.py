@@ -97,6 +97,11 @@ class _Curve:
         )
 
     @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """What to show of it: the function as the user wrote it."""
+        return self.function
+
+    @property
     def _first(self) -> str:
         """What the first argument is called: the only column, or the matrix."""
         return "_x" if self.is_flat else "X"
