@@ -16,7 +16,7 @@ from ._estimator import OptaxEstimator
 from ._parameter import Parameter
 from ._typing import ArrayLike
 from ._validation import invalid, refuse_strings
-from .exceptions import ConvergenceWarning, InvalidParameterError
+from .exceptions import ConvergenceWarning, InvalidParameterError, UncachedWarning
 from .losses import SquaredError, resolve_loss
 
 OWNER = "curve_fit"
@@ -411,6 +411,8 @@ def _curvature_root(
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
+            # The fit itself has said so.
+            warnings.simplefilter("ignore", UncachedWarning)
             found = there.fit(X, y, weights)._linearised
     assert found is not None
     names, root = found

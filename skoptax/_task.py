@@ -84,6 +84,7 @@ class Task:
     ) -> None:
         self._content = loss if content is None else content
         self._walk = walk
+        self._warns = True
         self._loss = loss
         self.optimizer = optimizer
         self._data = jax.tree.map(_to_device, data)
@@ -157,9 +158,12 @@ class Task:
                 return block.blank(*inputs)
 
         walk, self._walk = self._walk, None
-        return PROGRAMS.get(
-            content, inputs, block.run, blank, walk, self.optimizer.looks
+        program = PROGRAMS.get(
+            content, inputs, block.run, blank, walk, self.optimizer.looks, self._warns
         )
+        # Of one loss, once is enough.
+        self._warns &= program.is_shared
+        return program
 
     def call(self, make: Make, arguments: tuple[Any, ...], *more: Any) -> Any:
         """Run a program beside the loop.
