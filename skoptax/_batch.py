@@ -12,10 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._loop import FEW_HISTORY_ROWS, Block, Carry, Column, make_block
+from ._loop import FEW_HISTORY_ROWS, Carry, Column, make_block
+from ._typing import Block
 
 
-def make_batch(*arguments: Any) -> Block:
+def make_batch(*arguments: Any) -> Block[Carry, tuple[Carry, list[Column]]]:
     """Build the loop from many starts.
 
     Parameters

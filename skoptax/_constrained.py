@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from ._evaluation import Box, Evaluator
 from ._structure import Numbers, Structure
-from ._typing import PyTree
+from ._typing import Block, PyTree
 from ._unpacking import internal_bounds, internal_start, user_values
 from .optimizers._levenberg_marquardt import levenberg_marquardt
 from .optimizers._linearisation import flat_bound
@@ -48,13 +48,6 @@ class _State(NamedTuple):
     steps: Array
 
 
-class Block(NamedTuple):
-    """A program of this kind, as `Run.find_program` takes it."""
-
-    run: Callable[..., Any]
-    blank: Callable[..., None]
-
-
 def make_value(
     loss: Callable[..., Any],
     structure: Structure,
@@ -62,7 +55,7 @@ def make_value(
     mode: str,
     has_aux: bool,
     parts: Any,
-) -> Block:
+) -> Block[Array, None]:
     """Build the function that evaluates an objective at the start.
 
     Parameters
@@ -94,7 +87,7 @@ def make_constrained(
     mode: str,
     has_aux: bool,
     parts: Any,
-) -> Block:
+) -> Block[Held, None]:
     """Build the function that fits with entries held.
 
     Parameters

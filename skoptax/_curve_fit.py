@@ -16,7 +16,7 @@ from ._estimator import OptaxEstimator
 from ._parameter import Parameter
 from ._typing import ArrayLike
 from ._validation import invalid, refuse_strings
-from .exceptions import ConvergenceWarning, InvalidParameterError
+from .exceptions import ConvergenceWarning, InvalidParameterError, UncachedWarning
 from .losses import SquaredError, resolve_loss
 
 OWNER = "curve_fit"
@@ -95,6 +95,11 @@ class _Curve:
         return inspect.Signature(
             [inspect.Parameter(name, kind) for name in (self._first, *self.names)]
         )
+
+    @property
+    def __wrapped__(self) -> Callable[..., Any]:
+        """What to show of it: the function as the user wrote it."""
+        return self.function
 
     @property
     def _first(self) -> str:
@@ -406,6 +411,8 @@ def _curvature_root(
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
+            # The fit itself has said so.
+            warnings.simplefilter("ignore", UncachedWarning)
             found = there.fit(X, y, weights)._linearised
     assert found is not None
     names, root = found

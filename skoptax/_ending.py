@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._assessment import CONVERGED, NO_IMPROVEMENT, NON_FINITE, STALLED
+from ._curvature import local_model
+from ._driver import Run
+from ._entries import entry_names
 
 STATUS_NAMES = {
     CONVERGED: "converged",
@@ -126,7 +129,7 @@ def find_undetermined(
     return Undetermined(np.flatnonzero(silent), run_away, confounded)
 
 
-def conclude(run: Any, stopped_by: str | None) -> Ending:
+def conclude(run: Run, stopped_by: str | None) -> Ending:
     """Say how a run ended.
 
     Parameters
@@ -145,17 +148,19 @@ def conclude(run: Any, stopped_by: str | None) -> Ending:
     if stopped_by is not None:
         if status != "non_finite":
             return Ending("callback", stopped_by)
-        message = f"{stopped_by} The result is that of step {run.selected_step}."
+        message = (
+            f"{stopped_by} The result is that of step {run.reading.selected_step}."
+        )
         return Ending(status, message)
-    if run.looks and status != "non_finite":
+    if run.reading.looks and status != "non_finite":
         found = _undetermined_ending(run, status)
         if found is not None:
             return found
     return Ending(status, _sentence(status, run))
 
 
-def _undetermined_ending(run: Any, status: str) -> Ending | None:
-    model = run.local_model()
+def _undetermined_ending(run: Run, status: str) -> Ending | None:
+    model = local_model(run)
     if status == "stalled" and not model[0].any():
         return Ending(
             "stalled",
@@ -165,8 +170,11 @@ def _undetermined_ending(run: Any, status: str) -> Ending | None:
         )
     found = find_undetermined(*model)
     what = found.status(status)
+    if what is None:
+        return None
+    entries = entry_names(run.task.structure, run.task.start)
     if what == "diverging":
-        names = _named(run.entry_names(), found.run_away)
+        names = _named(entries, found.run_away)
         return Ending(
             "diverging",
             f"Stopped after {run.step} steps, far from the start: the objective hardly "
@@ -174,20 +182,18 @@ def _undetermined_ending(run: Any, status: str) -> Ending | None:
             "infinity.",
         )
     if what == "plateau":
-        names = _named(run.entry_names(), found.without_influence)
+        names = _named(entries, found.without_influence)
         return Ending(
             "plateau",
             f"Stopped after {run.step} steps on a plateau: the predictions do not "
             f"depend on {names} there.",
         )
-    if what == "singular":
-        names = _named(run.entry_names(), found.confounded)
-        return Ending(
-            "singular",
-            f"Stopped after {run.step} steps, where the gradient vanishes, but the "
-            f"Jacobian is singular: the data do not determine {names} separately.",
-        )
-    return None
+    names = _named(entries, found.confounded)
+    return Ending(
+        "singular",
+        f"Stopped after {run.step} steps, where the gradient vanishes, but the "
+        f"Jacobian is singular: the data do not determine {names} separately.",
+    )
 
 
 def _named(names: Sequence[str], which: np.ndarray) -> str:
@@ -196,8 +202,8 @@ def _named(names: Sequence[str], which: np.ndarray) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _sentence(status: str, run: Any) -> str:
-    step, tol = run.step, run.tol
+def _sentence(status: str, run: Run) -> str:
+    step, tol, now = run.step, run.tol, run.reading
     if status == "max_steps":
         return f"Stopped after {step} steps, the largest number allowed."
     if status == "no_improvement":
@@ -208,12 +214,12 @@ def _sentence(status: str, run: Any) -> str:
     if status == "non_finite":
         return (
             f"Stopped after {step} steps, where the loss or its gradient is not "
-            f"finite; the result is that of step {run.selected_step}. Try a smaller "
+            f"finite; the result is that of step {now.selected_step}. Try a smaller "
             "learning rate, bounds that keep the model finite, or a start closer to "
             "the answer."
         )
-    if run.looks:
-        share, gain = run.left
+    if now.looks:
+        share, gain = now.left
         left = (
             f"what is left of the gradient's terms is {share:.2g} of them, "
             if share >= gain
@@ -229,15 +235,15 @@ def _sentence(status: str, run: Any) -> str:
         return (
             f"Stopped after {step} steps: the line search has found no lower loss for "
             f"{run.stalled_after} of them, because of rounding error or of a poor "
-            f"direction. The scaled gradient is {run.optimality:.2g}, above the "
+            f"direction. The scaled gradient is {now.optimality:.2g}, above the "
             f"tolerance {tol:.2g}."
         )
-    if run.optimality <= tol:
+    if now.optimality <= tol:
         return (
             f"Converged after {step} steps: the scaled gradient is "
-            f"{run.optimality:.2g}, the tolerance {tol:.2g}."
+            f"{now.optimality:.2g}, the tolerance {tol:.2g}."
         )
     return (
         f"Converged after {step} steps: the loss has vanished, from "
-        f"{run.start_value:.2g} to {float(run.value):.2g}."
+        f"{now.start.value:.2g} to {float(now.value):.2g}."
     )

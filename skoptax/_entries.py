@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import product
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ._structure import Numbers, Structure, separate
+from ._transforms import Logit
 from ._typing import PyTree
 
 
@@ -46,10 +48,11 @@ def read_entries(structure: Structure, numbers: Numbers, values: PyTree) -> Entr
     """
     mask = numbers["mask"]
     packed = separate(structure, numbers)
+    values = jax.tree.map(np.asarray, values)
     if structure.shapes is not None:
         # They are flat already.
         return Entries(
-            np.asarray(values),
+            values,
             np.asarray(packed["values"]),
             np.asarray(packed["lower"]),
             np.asarray(packed["upper"]),
@@ -98,3 +101,68 @@ def entry_names(structure: Structure, values: PyTree) -> list[str]:
         places = product(*map(range, shape))
         names += [f"{name}[{', '.join(map(str, place))}]" for place in places]
     return names
+
+
+def count_entries(structure: Structure, numbers: Numbers) -> int:
+    """Return how many entries the free parameters have."""
+    values = separate(structure, numbers)["values"]
+    return sum(map(np.size, jax.tree.leaves(values)))
+
+
+def start_box(structure: Structure, numbers: Numbers) -> Entries:
+    """Return the start, and within which bounds others may be drawn.
+
+    Parameters
+    ----------
+    structure : Structure
+        Of a packed state.
+    numbers : dict
+        Its numbers.
+
+    Returns
+    -------
+    Entries
+        At the start.
+    """
+    start = separate(structure, numbers)["values"]
+    entries = read_entries(structure, numbers, start)
+    is_share = np.concatenate(
+        [
+            np.full(np.size(x), isinstance(structure.leaves[i].transform, Logit))
+            for i, x in structure.split(start).items()
+        ]
+    )
+    # Not at the very ends, which the transform takes to infinity.
+    edge = np.finfo(entries.values.dtype).eps
+    lower, upper = np.maximum(entries.lower, edge), np.minimum(entries.upper, 1 - edge)
+    return entries._replace(
+        lower=np.where(is_share, lower, entries.lower),
+        upper=np.where(is_share, upper, entries.upper),
+    )
+
+
+def stacked_values(structure: Structure, numbers: Numbers, rows: np.ndarray) -> Any:
+    """Return many states' free values as the packed numbers hold those of one.
+
+    Parameters
+    ----------
+    structure : Structure
+        Of a packed state.
+    numbers : dict
+        Its numbers.
+    rows : ndarray of shape (k, p)
+        The entries of each, in the user's units.
+
+    Returns
+    -------
+    array or dict of int to array
+        With an axis of length k in front.
+    """
+    if structure.shapes is not None:
+        return rows
+    found, start = {}, 0
+    for i, value in numbers["values"].items():
+        size = int(np.size(value))
+        found[i] = rows[:, start : start + size].reshape(-1, *np.shape(value))
+        start += size
+    return found

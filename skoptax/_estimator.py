@@ -13,7 +13,9 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from ._curvature import linearised
 from ._driver import Run
+from ._entries import start_box
 from ._fingerprint import Walk
 from ._intervals import IntervalsMixin
 from ._multistart import draw_starts, run_from_starts
@@ -28,6 +30,7 @@ from ._problem import (
     read_dtype,
     read_settings,
 )
+from ._task import Task
 from ._typing import ArrayLike, Mode, StepCallback
 from ._uncertainty import check_covariance
 from ._validation import (
@@ -361,26 +364,30 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
             walk = Walk()
             problem = make_problem(self, inputs, responses, weights, walk)
             settings = read_settings(self, problem, inputs.dtype)
-            run = Run(
+            task = Task(
                 problem.objective,
                 settings.optimizer,
                 problem.spec,
                 problem.data,
                 mode=self.mode,
                 has_aux=bool(self.has_aux),
-                tol=settings.tol,
-                patience=settings.patience,
-                stalled_after=settings.stalled_after,
                 owner=type(self).__name__,
                 role="The model or the loss",
                 content=problem.content,
                 walk=walk,
             )
+            run = Run(
+                task,
+                tol=settings.tol,
+                patience=settings.patience,
+                stalled_after=settings.stalled_after,
+            )
             data: dict[str, Any] = {}
             message = None
             self._starts = None
             if settings.n_starts > 1:
-                starts = draw_starts(run.start_box(), settings.n_starts, problem.rng())
+                box = start_box(task.structure, task.numbers)
+                starts = draw_starts(box, settings.n_starts, problem.rng())
                 self._starts = run_from_starts(run, starts, settings.max_steps)
             else:
                 data, message = drive(
@@ -391,7 +398,7 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
             self._dtype = inputs.dtype
             self.params_ = _plain_values(state, problem.spec)
             self.at_bound_ = _bound_flags(state, problem.spec)
-            self._linearised = run.linearised()
+            self._linearised = linearised(run)
             self._record = record_fit(
                 run,
                 problem,
@@ -412,8 +419,8 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         self.status_ = data.pop("status")
         self.message_ = data.pop("message")
         self.converged_ = self.status_ == "converged"
-        self.loss_ = float(run.selected_value)
-        self.selected_step_ = run.selected_step
+        self.loss_ = float(run.reading.selected_value)
+        self.selected_step_ = run.reading.selected_step
         data.pop("aux", None)
         self.fitting_data_ = data
 

@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 from ._evaluation import Evaluator
 from ._rows import padded_length
 from ._structure import Numbers, Structure
-from ._typing import PyTree
+from ._typing import Block, PyTree
 from ._unpacking import build_state, internal_start, user_values
 from .losses._resolve import is_own
 from .optimizers._jacobian import jacobian, losses_curvature
@@ -43,13 +43,6 @@ class Derivatives(NamedTuple):
     delta: Any = None
 
 
-class Block(NamedTuple):
-    """A program of this kind, as `Run.find_program` takes it."""
-
-    run: Callable[..., Derivatives]
-    blank: Callable[..., None]
-
-
 def make_derivatives(
     loss: Callable[..., Any],
     structure: Structure,
@@ -59,7 +52,7 @@ def make_derivatives(
     parts: Any,
     *,
     with_hessian: bool,
-) -> Block:
+) -> Block[Derivatives, None]:
     """Build the function that differentiates an objective where a run has ended.
 
     Parameters

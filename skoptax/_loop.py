@@ -44,7 +44,7 @@ from ._evaluation import (
 )
 from ._structure import Structure
 from ._tracing import own
-from ._typing import Array, PyTree
+from ._typing import Array, Block, PyTree
 from ._unpacking import (
     active_gradient,
     hold_fixed_entries,
@@ -87,13 +87,6 @@ def usual_rows(optimizer: Any) -> int:
     return FEW_HISTORY_ROWS if optimizer.looks else HISTORY_ROWS
 
 
-class Block(NamedTuple):
-    """The loop for one structure."""
-
-    run: Callable[..., Carry]
-    blank: Callable[..., tuple[Carry, list[Column]]]
-
-
 class Column(NamedTuple):
     """Where the history has a quantity."""
 
@@ -111,7 +104,7 @@ def make_block(
     parts: Any = None,
     *,
     history_rows: int,
-) -> Block:
+) -> Block[Carry, tuple[Carry, list[Column]]]:
     """Build the loop for one loss, one optimiser and one structure of the state.
 
     Parameters

@@ -159,10 +159,26 @@ def _read_signature(model: Any) -> inspect.Signature:
 
 
 def describe(model: Any) -> str:
-    """Return a model's name and arguments, as ``decay(t, rate)``."""
-    name = getattr(model, "__name__", type(model).__name__)
-    arguments = inspect.signature(model).parameters.values()
-    return f"{name}({', '.join(map(str, arguments))})"
+    """Return a model's name and arguments, as ``decay(t, rate)``.
+
+    Parameters
+    ----------
+    model : callable
+        An object that stands for a function (``__wrapped__``), and has no name of its
+        own, is described as that function.
+
+    Returns
+    -------
+    str
+        With ``...`` for arguments that cannot be known.
+    """
+    written = model if hasattr(model, "__name__") else inspect.unwrap(model)
+    name = getattr(written, "__name__", type(written).__name__)
+    try:
+        arguments = [*map(str, inspect.signature(written).parameters.values())]
+    except (TypeError, ValueError):  # of a function in C
+        arguments = ["..."]
+    return f"{name}({', '.join(arguments)})"
 
 
 class _Description:

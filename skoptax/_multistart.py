@@ -18,7 +18,7 @@ from ._batch import make_batch
 from ._diagnose import explained
 from ._driver import Run
 from ._ending import STATUS_NAMES, find_undetermined
-from ._entries import Entries
+from ._entries import Entries, entry_names, read_entries, stacked_values
 from ._loop import FEW_HISTORY_ROWS
 
 # A value without two bounds is spread over so many times itself, and that part of it.
@@ -196,6 +196,7 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
     Starts
         What has become of each start.
     """
+    task = run.task
     blocks = _advance(run, starts, max_steps)
     last = blocks[-1][1]
     counts = Counts(*np.moveaxis(last.counts, -1, 0))
@@ -203,7 +204,7 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
     # A start that is not finite has selected nothing.
     never = (counts.status == NON_FINITE) & (counts.step == 0)
     losses = np.where(never, np.nan, losses)
-    stacked = run.stacked(starts)
+    stacked = stacked_values(task.structure, task.numbers, starts)
 
     def lane(which: int) -> tuple[Any, Any]:
         pick = operator.itemgetter(which)
@@ -219,7 +220,11 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
     run.adopt(*lane(best))
 
     ends = [
-        run.entries(jax.tree.map(operator.itemgetter(i), last.selected.free))
+        read_entries(
+            task.structure,
+            task.numbers,
+            jax.tree.map(operator.itemgetter(i), last.selected.free),
+        )
         for i in range(len(starts))
     ]
     models = None
@@ -227,7 +232,7 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
         parts = [x.reshape(len(starts), -1) for x in jax.tree.leaves(last.internal)]
         models = (*last.linearisation, np.concatenate(parts, axis=1))
     return Starts(
-        names=run.entry_names(),
+        names=entry_names(task.structure, task.start),
         starts=starts,
         values=np.where(never[:, None], np.nan, [end.values for end in ends]),
         losses=losses,
@@ -252,9 +257,11 @@ def _hopeless(step: int, counts: Counts, carry: Any) -> bool:
 
 def _advance(run: Run, starts: np.ndarray, max_steps: int) -> list[tuple[int, Any]]:
     """Run until all have ended; return what each block of steps has left."""
-    numbers, *others = run.inputs()
-    inputs = (numbers | {"values": run.stacked(starts)}, *others)
-    program = run.find_program(inputs, make_batch, "starts")
+    task = run.task
+    numbers, *others = task.inputs()
+    values = stacked_values(task.structure, numbers, starts)
+    inputs = (numbers | {"values": values}, *others)
+    program = task.find_program(inputs, make_batch, "starts")
     carry, blocks, step, first_row = program.about[0], [], 0, 0
     is_start = True
     while is_start or step < max_steps:
@@ -263,7 +270,7 @@ def _advance(run: Run, starts: np.ndarray, max_steps: int) -> list[tuple[int, An
         limit = min(max_steps, step + block, last_row)
         control = run.control(is_start, is_start, limit, first_row)
         began = time.perf_counter()
-        with explained(run.role):
+        with explained(task.role):
             carry = program(*inputs, control.packed(), carry)
         counts = Counts(*np.moveaxis(np.asarray(carry.counts), -1, 0))
         taken = max(int(counts.step.max()) - step, 1)

@@ -14,7 +14,9 @@ from ._driver import Run
 from ._ending import conclude
 from ._packing import wants_float64
 from ._parameter import is_parameter
+from ._results import auxiliary, gradient_of, selected_state, split_state
 from ._state import combine_state
+from ._task import Task
 from ._typing import Mode, PyTree, StepCallback
 from ._validation import check_choice, check_integer, invalid
 from .callbacks._base import named_steps, resolve_callbacks
@@ -176,9 +178,10 @@ class OptaxOptimizer:
         # the context it was made in; a NumPy array stays what it is.
         on_host = double and not x64_is_on()
         with precision(double):
-            run = Run(
+            task = Task(
                 self.loss, optimizer, state, mode=mode, has_aux=bool(self.has_aux)
             )
+            run = Run(task)
             final_state, fitting_data = finish(
                 run, *drive(run, max_steps, callback, chunk_size), on_host=on_host
             )
@@ -260,10 +263,9 @@ def _call(
     callback: StepCallback, run: Run, fitting_data: dict[str, Any]
 ) -> tuple[bool, bool]:
     """Call the callback; return whether to stop, and whether it replaced a state."""
-    before = run.split_state()
-    outcome = callback(
-        run.step - 1, *before, fitting_data, run.aux, run.value, run.gradient()
-    )
+    before = split_state(run)
+    value, aux, gradient = run.reading.value, auxiliary(run), gradient_of(run)
+    outcome = callback(run.step - 1, *before, fitting_data, aux, value, gradient)
     stop, *after = read_outcome(outcome, callback)
     replaced = not _same_leaves(before, tuple(after))
     if replaced:
@@ -323,9 +325,10 @@ def finish(
     fitting_data["n_steps"] = run.step
     fitting_data["status"] = status
     fitting_data["message"] = message
-    if run.has_aux:
-        fitting_data["aux"] = jax.device_get(run.aux) if on_host else run.aux
-    return run.selected_state(on_host), fitting_data
+    if run.task.has_aux:
+        aux = auxiliary(run)
+        fitting_data["aux"] = jax.device_get(aux) if on_host else aux
+    return selected_state(run, on_host), fitting_data
 
 
 def history_frame(columns: dict[str, Any]) -> pd.DataFrame:

@@ -363,8 +363,9 @@ def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
         return NonFiniteWarning(message)
     if status in ADVICE:
         return ConvergenceWarning(f"{message} {ADVICE[status]}")
-    if run.looks:
-        lost = status == "stalled" and run.optimality > STALLED_FAR
+    now = run.reading
+    if now.looks:
+        lost = status == "stalled" and now.optimality > STALLED_FAR
         if run.tol > 0 and (status == "max_steps" or lost):
             return ConvergenceWarning(
                 f"{message} The tolerance was not met: raise max_steps, move the "
@@ -373,13 +374,13 @@ def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
         return None
     if run.stalled_after == 0 or status not in ("max_steps", "stalled"):
         return None
-    if run.start_optimality <= run.tol:
+    if now.start.optimality <= run.tol:
         return ConvergenceWarning(
             f"{message} It was below the tolerance already at the start, so that it "
             "cannot tell an optimum from a parameter that is far too small. Give such "
             "a parameter a scale, or a start of the right size."
         )
-    far = smooth and STALLED_FAR < run.sensitivity < 1 / run.tol
+    far = smooth and STALLED_FAR < now.now.sensitivity < 1 / run.tol
     if status == "max_steps" or far:
         return ConvergenceWarning(
             f"{message} The tolerance was not met: raise max_steps, give parameters of "

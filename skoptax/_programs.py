@@ -104,6 +104,7 @@ class Program:
         # an earlier caller has changed since.
         self.function = function
         self.about: Any = None
+        self.is_shared = digest is not None
         self.label = digest.hex() if digest is not None else f"uncached-{id(self):x}"
         self._on_compiled = on_compiled
         self._lock = threading.Lock()
@@ -207,6 +208,7 @@ class ProgramCache:
         about: Callable[[], Any] | None = None,
         walk: Walk | None = None,
         own_kernels: bool = False,
+        warns: bool = True,
     ) -> Program:
         """Return the program of this content for arguments of these shapes.
 
@@ -224,6 +226,8 @@ class ProgramCache:
             What has been visited of the content already.
         own_kernels : bool, default=False
             As for `Program`; follows from the content.
+        warns : bool, default=True
+            Whether to say so if the content cannot be walked.
 
         Returns
         -------
@@ -233,13 +237,14 @@ class ProgramCache:
         try:
             digest = (walk or Walk()).fingerprint(content, _configuration())
         except NotWalkable as reason:
-            warnings.warn(
-                f"The model or the loss cannot be keyed by content ({reason}), so "
-                "this fit compiles its program anew. Keep such objects out of what "
-                "the function refers to, or pass them as numbers.",
-                UncachedWarning,
-                stacklevel=2,
-            )
+            if warns:
+                warnings.warn(
+                    f"The model or the loss cannot be keyed by content ({reason}), so "
+                    "this fit compiles its program anew. Keep such objects out of what "
+                    "the function refers to, or pass them as numbers.",
+                    UncachedWarning,
+                    stacklevel=2,
+                )
             with self._lock:
                 self._misses += 1
             program = Program(function, None, self._count, own_kernels)

@@ -11,13 +11,14 @@ import jax
 import numpy as np
 
 from ._constrained import Held, make_constrained, make_value, on_host
-from ._driver import Run
+from ._entries import count_entries
 from ._fingerprint import Walk
 from ._information import Derivatives, make_derivatives
 from ._optimizer import precision
 from ._parameter import is_parameter
 from ._problem import OWNER, make_problem
 from ._resampled import make_resampled, make_resampled_by_lm
+from ._task import Task
 from ._validation import cast_response, check_data, check_weights, refuse_strings
 from .exceptions import InvalidParameterError
 from .inference._bootstrap import Resampler
@@ -73,7 +74,7 @@ class Refit:
         with precision(self._double):
             walk = Walk()
             problem = make_problem(there, inputs, responses, weights, walk)
-            self._run = Run(
+            self._task = Task(
                 problem.objective,
                 resolve_optimizer("lm", None, None, OWNER),
                 problem.spec,
@@ -88,7 +89,7 @@ class Refit:
         #: Whether a row's loss may depend on other rows.
         self.couples_rows = problem.couples_rows
         with precision(self._double):
-            value = float(self._run.call(make_value, (), "value"))
+            value = float(self._task.call(make_value, (), "value"))
         if not abs(value - estimator.loss_) <= _SAME ** (1 if self._double else 0.5) * (
             abs(estimator.loss_) + np.finfo(float).tiny
         ):
@@ -116,7 +117,7 @@ class Refit:
         dtype = np.float64 if self._double else np.float32
         arguments = offsets.astype(dtype), holds, dtype(self._tol)
         with precision(self._double):
-            return on_host(self._run.call(make_constrained, arguments, "constrained"))
+            return on_host(self._task.call(make_constrained, arguments, "constrained"))
 
     def profiler(self, record: FitRecord, covariance: Covariance) -> Profiler:
         """Return what profiles are made from."""
@@ -139,8 +140,8 @@ class Refit:
         assert weights is not None
         with precision(self._double):
             make = partial(make_derivatives, with_hessian=False)
-            values = (self._run.start_values(),)
-            found = self._run.call(make, values, "derivatives", False)
+            values = (self._task.numbers["values"],)
+            found = self._task.call(make, values, "derivatives", False)
         derivatives: Derivatives = jax.tree.map(np.asarray, found)
         any_held = bool(covariance.table.at_bound.any())
         launch = partial(self._launch, any_held)
@@ -163,7 +164,7 @@ class Refit:
         make = partial(make_resampled, place=place, lanes=lanes)
         arguments = directions.astype(dtype), dtype(unit), dtype(tol), samples
         with precision(self._double):
-            found = self._run.call(make, arguments, "resampled", place, lanes)
+            found = self._task.call(make, arguments, "resampled", place, lanes)
 
         def collect() -> Held:
             near = on_host(found)
@@ -182,15 +183,18 @@ class Refit:
         """Fit to resamples from the solution, wherever they lead; a few at a time."""
         dtype = samples.dtype.type
         make = partial(make_resampled_by_lm, place=place)
+        size = count_entries(self._task.structure, self._task.numbers)
         parts = []
         for start in range(0, len(samples), _FEW):
             some = samples[start : start + _FEW]
-            holds = np.zeros((_FEW, self._run.count_entries()), bool)
+            holds = np.zeros(
+                (_FEW, count_entries(self._task.structure, self._task.numbers)), bool
+            )
             holds[len(some) :] = True
             padded = np.resize(some, (_FEW, *some.shape[1:]))
             arguments = holds, dtype(self._tol), padded
             with precision(self._double):
-                found = self._run.call(make, arguments, "resampled by LM", place)
+                found = self._task.call(make, arguments, "resampled by LM", place)
             parts.append([x[: len(some)] for x in on_host(found)])
         columns: Any = zip(*parts, strict=True)
         offset, entries, value, left = map(np.concatenate, columns)

@@ -18,9 +18,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from ._constrained import Block, Held, constrained_fit, flat_bounds, in_turn
+from ._constrained import Held, constrained_fit, flat_bounds, in_turn
 from ._evaluation import Evaluator, value_and_grad
 from ._structure import Numbers, Structure
+from ._typing import Block
 from ._unpacking import internal_start, user_values
 
 # A resample that takes more gradients is left to the other method.
@@ -52,7 +53,7 @@ def make_resampled(
     *,
     place: int,
     lanes: int,
-) -> Block:
+) -> Block[Held, None]:
     """Build the function that fits resamples near a solution.
 
     Parameters
@@ -172,7 +173,7 @@ def make_resampled_by_lm(
     parts: Any,
     *,
     place: int,
-) -> Block:
+) -> Block[Held, None]:
     """Build the function that fits resamples wherever their optimum is.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Naming, splitting and joining the parameters of a state."""
+"""Naming, ordering, splitting and joining the parameters of a state."""
 
 from __future__ import annotations
 
@@ -50,6 +50,29 @@ def leaf_names(leaves: list[tuple[tuple[Any, ...], Any]]) -> list[str]:
         if len(set(names)) < len(names)
         else names
     )
+
+
+def reading_order(state: PyTree) -> list[int]:
+    """Return the positions of a state's leaves in the order the user wrote them.
+
+    Parameters
+    ----------
+    state : pytree
+        Dicts in it are read in their own order.
+
+    Returns
+    -------
+    list of int
+        A permutation of the positions in JAX's flattened order.
+    """
+    leaves, treedef = jax.tree.flatten(state, is_leaf=is_parameter)
+
+    def visit(part: PyTree, positions: PyTree) -> list[int]:
+        if type(part) is dict:
+            return [i for key in part for i in visit(part[key], positions[key])]
+        return jax.tree.leaves(positions)
+
+    return visit(state, jax.tree.unflatten(treedef, range(len(leaves))))
 
 
 def named_parameters(tree: PyTree) -> dict[str, Parameter]:

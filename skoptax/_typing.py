@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "ArrayLike", "Mode", "NDArray", "PyTree", "StepCallback"]
+__all__ = ["Array", "ArrayLike", "Block", "Mode", "NDArray", "PyTree", "StepCallback"]
 
 Array: TypeAlias = jax.Array | np.ndarray
 PyTree: TypeAlias = Any
@@ -21,3 +21,13 @@ StepCallback: TypeAlias = Callable[
     [int, PyTree, PyTree, dict[str, Any], PyTree, Any, PyTree],
     tuple[Any, PyTree, PyTree],
 ]
+
+Result = TypeVar("Result")
+About = TypeVar("About")
+
+
+class Block(NamedTuple, Generic[Result, About]):
+    """What a program is made from, for one loss and one structure of the state."""
+
+    run: Callable[..., Result]  # to be compiled
+    blank: Callable[..., About]  # makes what goes with it, of numbers, data and hyper

@@ -212,6 +212,35 @@ def test_other_kinds_of_functions():
     assert_allclose(found.popt, expected.popt, rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("function", "shown"),
+    [
+        (decay, "decay(t, amplitude, rate)"),
+        (decay_of, "decay_of(t, *p)"),
+        (jax.jit(decay), "decay(t, amplitude, rate)"),
+        (
+            functools.partial(twice, b=1.0, rate=1.0),
+            "partial(t, a, b=1.0, rate=1.0)",
+        ),
+    ],
+)
+def test_report_shows_the_function_as_it_was_written(function, shown):
+    p0 = [1.0] if "partial" in shown else [1.0, 1.0]
+    report = curve_fit(function, T, Y, p0).report()
+    assert report.facts["Model"] == shown
+
+
+def test_report_of_a_function_without_a_signature():
+    class Unreadable:
+        __signature__ = "none"
+
+        def __call__(self, t, amplitude, rate):
+            return decay(t, amplitude, rate)
+
+    report = curve_fit(Unreadable(), T, Y, [1.0, 1.0]).report()
+    assert report.facts["Model"] == "Unreadable(...)"
+
+
 def test_parameter_called_X():
     fitted = curve_fit(lambda t, X, rate: X * jnp.exp(-rate * t), T, Y)
     assert_allclose(fitted.popt, curve_fit(decay, T, Y).popt, rtol=1e-10)

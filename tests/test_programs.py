@@ -17,7 +17,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import skoptax
-from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
+from skoptax import OptaxEstimator, OptaxOptimizer, Parameter, curve_fit
 from skoptax._programs import Program, ProgramCache, abstract
 from skoptax.exceptions import UncachedWarning
 from skoptax.losses import LOSSES, SquaredError
@@ -154,6 +154,52 @@ def test_what_cannot_be_keyed_is_run_with_a_warning():
         with pytest.warns(UncachedWarning, match="lock"):
             final, _ = run()
         assert float(final["w"]) == pytest.approx(2.0)
+
+
+def uncached_model():
+    lock = threading.Lock()
+
+    def model(t, a, k):
+        with lock:
+            return a * jnp.exp(-k * t)
+
+    return model
+
+
+T = np.linspace(0.0, 1.0, 10)
+PARAMS = {"a": 1.0, "k": 1.0}
+
+
+def replace(step, diff_state, static_state, *_):
+    renewed = {n: p and p.with_fields(value=p.value) for n, p in diff_state.items()}
+    return False, renewed if step < 2 else diff_state, static_state
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        # A program for the loop, and one for the derivatives at the end.
+        {"optimizer": "adam", "max_steps": 5},
+        {"optimizer": "lm", "cov_type": "HC3"},
+        {"optimizer": "lm", "n_starts": 3},
+        # Each state that is put into a run is bound anew.
+        {"optimizer": "adam", "max_steps": 5, "callbacks": replace},
+    ],
+)
+def test_one_warning_for_each_fit(arguments):
+    estimator = OptaxEstimator(uncached_model(), PARAMS, **arguments)
+    for _ in range(2):
+        with pytest.warns(UncachedWarning) as caught:
+            estimator.fit(T[:, None], np.exp(-T))
+        assert [w.category for w in caught].count(UncachedWarning) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_one_warning_for_each_curve_fit(optimizer):
+    # Without a linearisation, the covariance takes a fit more.
+    with pytest.warns(UncachedWarning) as caught:
+        curve_fit(uncached_model(), T, np.exp(-T), optimizer=optimizer)
+    assert [w.category for w in caught].count(UncachedWarning) == 1
 
 
 def test_a_failed_build_is_not_kept():

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from .._driver import reading_order
 from .._parameter import is_parameter
-from .._state import is_free, leaf_names
+from .._state import is_free, leaf_names, reading_order
 from ._record import FitRecord
 
 

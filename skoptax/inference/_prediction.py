@@ -45,14 +45,15 @@ def directions_of(record: FitRecord, covariance: Covariance) -> PyTree:
     Returns
     -------
     pytree of ndarray
-        In the structure of the parameters, with an axis in front. What a bound holds
-        has no error; NaN where the covariance has not got one.
+        In the structure of the parameters, with an axis in front that counts the
+        errors. 0 for what is fixed or held by a bound; a single error of NaN if an
+        entry has no finite covariance.
     """
     table = covariance.table
     places = table.varying
     matrix = covariance.matrix
     if covariance.reason:
-        # Of a small size: nothing is known of any.
+        # Nothing is known of any, and a matrix of very many would take memory.
         places, matrix = places[:0], np.full((0, 0), np.nan)
     matrix = matrix.copy()
     held = (table.free & table.at_bound)[places]
@@ -187,8 +188,14 @@ def prediction_band(
 
     Parameters
     ----------
-    record, covariance, spread, level : object
-        As for `confidence_band`.
+    record : FitRecord
+        Of a fit.
+    covariance : Covariance
+        Of its parameters.
+    spread : Spread
+        Predictions.
+    level : float
+        Their probability, in (0, 1).
 
     Returns
     -------

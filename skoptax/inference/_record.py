@@ -16,7 +16,9 @@ import numpy as np
 from scipy.special import gammaln, xlogy
 
 from .._component import Component, join_numbers
+from .._curvature import at_selected, known_curvature, scales
 from .._driver import Run
+from .._entries import count_entries
 from .._information import loss_couples_rows, make_derivatives
 from .._problem import Problem
 from ..exceptions import DifferentiationError
@@ -144,14 +146,14 @@ def record_fit(
         counted = weights[weights > 0].astype(float)
         n, total = counted.size * outputs, float(counted.sum())
         log_weights = float(np.log(counted).sum()) * outputs
-    has_priors = any(leaf.prior is not None for leaf in run.structure.leaves)
+    has_priors = any(leaf.prior is not None for leaf in run.task.structure.leaves)
     has_penalty = objective.penalty is not None
     found, reason = None, _why_not(run, problem, loss, y.size, cov_type)
     if not reason:
         assert cov_type is not None
         is_bare = not (has_priors or has_penalty)
         if is_bare and cov_type == "nonrobust":
-            value, bends = run.selected_value * total, total * outputs
+            value, bends = run.reading.selected_value * total, total * outputs
             found = _without_rows(run, loss, value, bends)
         if found is None:
             found, reason = _with_rows(run, loss, y, weights, cov_type, total, is_bare)
@@ -187,7 +189,7 @@ def _why_not(
             f"the loss {loss!r} has no curvature: its second derivative is 0 almost "
             "everywhere"
         )
-    count = run.count_entries()
+    count = count_entries(run.task.structure, run.task.numbers)
     if count > MOST_ENTRIES:
         return f"{count} entries are free, more than {MOST_ENTRIES}"
     if count * n > MOST_DERIVATIVES:
@@ -209,13 +211,15 @@ def _with_rows(
     """Return the matrices, or why there are none."""
     make: Any = partial(make_derivatives, with_hessian=cov_type == "hessian")
     try:
-        found = run.at_selected(make, "derivatives", cov_type == "hessian")
-    except (DifferentiationError, TypeError) as error:
-        # The fit itself is none the worse for it.
-        return None, str(error).splitlines()[0].rstrip(".")
+        found = at_selected(run, make, "derivatives", cov_type == "hessian")
+    except DifferentiationError as error:
+        # The fit itself is none the worse for it. Its advice, another mode, is for
+        # fits: here a loss must have reverse mode, whatever the mode of the fit.
+        sentence = str(error).partition(". ")[0]
+        return None, sentence[:1].lower() + sentence[1:]
     found = jax.tree.map(np.asarray, found)
-    delta = run.scales() if found.delta is None else np.asarray(found.delta, float)
-    value = run.selected_value * total
+    delta = scales(run) if found.delta is None else np.asarray(found.delta, float)
+    value = run.reading.selected_value * total
     if not is_bare:
         value = _sum_of_losses(loss, y, found.predictions, weights)
     return summed_up(found, delta, y, weights, value, cov_type), ""
@@ -234,7 +238,7 @@ def _sum_of_losses(
 
 def _without_rows(run: Run, loss: Any, value: float, bends: float) -> Any:
     """Return the matrices of losses whose sums follow from the objective."""
-    root = run.known_curvature() if is_own(loss) else None
+    root = known_curvature(run) if is_own(loss) else None
     if root is None:
         return None
     nan = math.nan
@@ -245,7 +249,7 @@ def _without_rows(run: Run, loss: Any, value: float, bends: float) -> Any:
         sums = Sums(value, nan, nan, nan, nan)
     else:
         return None
-    return Information(root.astype(float), run.scales(), sums)
+    return Information(root.astype(float), scales(run), sums)
 
 
 def _spread(y: np.ndarray, weights: np.ndarray | None) -> float:

@@ -25,7 +25,7 @@ def summary_table(covariance: Covariance, level: float) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by ``parameter``.
+        With the rows and columns of `OptaxEstimator.summary`.
     """
     table, stderr = covariance.table, covariance.stderr
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,12 +97,12 @@ def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[st
     covariance : Covariance
         Of its parameters.
     level : float
-        The intervals' probability.
+        The intervals' probability, in (0, 1).
 
     Returns
     -------
     list of str
-        One or more.
+        One or more sentences; if there are no standard errors, why.
     """
     if covariance.reason:
         return [f"There are no standard errors: {covariance.reason}."]

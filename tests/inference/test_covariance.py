@@ -6,6 +6,7 @@ import json
 import warnings
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -468,3 +469,57 @@ def test_nothing_is_kept_of_the_data():
 def test_losses_keep_their_numbers():
     estimator = fit(loss=losses.Huber(delta=0.03))
     assert repr(estimator.fit_record().loss) == "Huber(delta=0.03)"
+
+
+# What the program for the derivatives may refuse, and what is an error in the model.
+
+
+def squares_in_a_loop(y_true, y_pred):
+    """Have no derivative in reverse mode, which the losses' curvature is taken in."""
+
+    def halve(state):
+        return state[0] + 1, state[1] / 2
+
+    twice = 2 * (y_true - y_pred) ** 2
+    return jax.lax.while_loop(lambda state: state[0] < 1, halve, (0, twice))[1]
+
+
+@jax.custom_jvp
+def slope_of_square(r):
+    return 2 * r
+
+
+@slope_of_square.defjvp
+def _(primals, tangents):
+    raise TypeError("a mistake of the user's")
+
+
+@jax.custom_jvp
+def square(r):
+    return r**2
+
+
+@square.defjvp
+def _(primals, tangents):
+    return square(*primals), slope_of_square(*primals) * tangents[0]
+
+
+def squares_with_a_mistake(y_true, y_pred):
+    """Have a first derivative, which is all that Adam takes, but no second one."""
+    return square(y_true - y_pred)
+
+
+def test_a_loss_without_reverse_mode_has_no_standard_errors():
+    arguments = {"loss": squares_in_a_loop, "optimizer": "adam", "max_steps": 10}
+    estimator = fit(mode="fwd", **arguments)
+    reason = estimator.fit_record().reason
+    assert reason.startswith("the model or the loss holds a loop of unknown length")
+    # The mode of the fit is no way out.
+    assert "Use mode" not in reason
+    with pytest.warns(UndeterminedWarning, match="loop of unknown length"):
+        assert np.isnan(estimator.stderr_["a"])
+
+
+def test_a_mistake_in_a_derivative_is_an_error():
+    with pytest.raises(TypeError, match="a mistake of the user's"):
+        fit(loss=squares_with_a_mistake, optimizer="adam", max_steps=10)

@@ -1,0 +1,219 @@
+"""What is to be minimised, packed: what the programs of a run are made of.
+
+A task knows nothing of steps. The loop is one program of it; others run beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from ._diagnose import checked_loss, depends_on_parameters, explained
+from ._fingerprint import Walk
+from ._packing import pack
+from ._parameter import is_parameter
+from ._programs import PROGRAMS, Program, described_shapes
+from ._structure import Numbers, Structure, joined, separate
+from ._typing import Block, PyTree
+from ._unpacking import build_state, internal_start, user_values
+
+Make = Callable[..., Block[Any, Any]]
+# Larger inputs go to the device once, not with every block.
+_SMALL = 10_000
+
+
+class Task:
+    """A loss, an optimiser and a packed state.
+
+    Parameters
+    ----------
+    loss : callable
+        ``loss(state, *data) -> scalar`` or ``(scalar, aux)``.
+    optimizer : OptimizerSpec or FinishedOptimizer
+        What makes the steps.
+    state : pytree
+        Where to start.
+    data : tuple, default=()
+        Further arguments of the loss; arrays.
+    mode : {"rev", "fwd"}
+        The differentiation mode.
+    has_aux : bool
+        Whether the loss returns auxiliary data.
+    owner : str
+        Named in errors about the state.
+    role : str
+        Named in errors about the loss, as the subject of a sentence.
+    content : object, optional
+        What the loss is keyed by, if not by itself.
+    walk : Walk, optional
+        What has been visited of the loss for a content key.
+
+    Attributes
+    ----------
+    state : pytree
+        Where to start.
+    structure : Structure
+        What the trace knows of it.
+    numbers : dict
+        What the programs get of it.
+    leaves : list
+        Its leaves, in JAX's order.
+    """
+
+    state: PyTree
+    structure: Structure
+    numbers: Numbers
+    leaves: list[Any]
+
+    def __init__(
+        self,
+        loss: Any,
+        optimizer: Any,
+        state: PyTree,
+        data: tuple[Any, ...] = (),
+        *,
+        mode: str,
+        has_aux: bool,
+        owner: str = "OptaxOptimizer",
+        role: str = "The loss",
+        content: Any = None,
+        walk: Walk | None = None,
+    ) -> None:
+        self._content = loss if content is None else content
+        self._walk = walk
+        self._warns = True
+        self._loss = loss
+        self.optimizer = optimizer
+        self._data = jax.tree.map(_to_device, data)
+        self._mode = mode
+        self.has_aux = has_aux
+        self._owner = owner
+        self.role = role
+        self.put(state)
+
+    def put(self, state: PyTree) -> None:
+        """Pack a state in place of the one before."""
+        self.state = state
+        structure, numbers = pack(state, self._owner)
+        if self.optimizer.is_entrywise:
+            structure, numbers = joined(structure, numbers)
+        self.structure = structure
+        self.numbers = jax.tree.map(_to_device, numbers)
+        self.leaves = jax.tree.leaves(state, is_leaf=is_parameter)
+
+    def start_from(self, values: Any) -> None:
+        """Put other values into the state, as the packed numbers hold them."""
+        self.numbers = self.numbers | {"values": values}
+
+    @property
+    def start(self) -> PyTree:
+        """The free parameters' values at the start, as `Structure.join` has them."""
+        return separate(self.structure, self.numbers)["values"]
+
+    def inputs(self) -> tuple[Any, ...]:
+        """Return packed numbers, data and hyperparameters."""
+        return self.numbers, self._data, self.optimizer.numbers
+
+    def find_program(self, inputs: tuple[Any, ...], make: Make, *more: Any) -> Program:
+        """Find the program of a block, which ``make`` makes, in the cache.
+
+        Parameters
+        ----------
+        inputs : tuple
+            Packed numbers, data and hyperparameters.
+        make : callable
+            Takes what `make_block` takes.
+        *more : object
+            What the key must hold besides.
+
+        Returns
+        -------
+        Program
+            Its ``about`` is what the block's ``blank`` returns.
+        """
+        content = (
+            self._content,
+            self.structure.content(),
+            self.optimizer.content(),
+            self._mode,
+            self.has_aux,
+            *more,
+        )
+        # The cache keeps the block for the life of the process: it holds on to the
+        # loss and the structure, not to the state or the data.
+        block = make(
+            checked_loss(self._loss, self.has_aux, self.role),
+            self.structure,
+            self.optimizer,
+            self._mode,
+            self.has_aux,
+            self._loss if hasattr(self._loss, "losses_at") else None,
+        )
+
+        def blank() -> Any:
+            with explained(self.role):
+                return block.blank(*inputs)
+
+        walk, self._walk = self._walk, None
+        program = PROGRAMS.get(
+            content, inputs, block.run, blank, walk, self.optimizer.looks, self._warns
+        )
+        # Of one loss, once is enough.
+        self._warns &= program.is_shared
+        return program
+
+    def call(self, make: Make, arguments: tuple[Any, ...], *more: Any) -> Any:
+        """Run a program beside the loop.
+
+        Parameters
+        ----------
+        make : callable
+            As for `find_program`; the program takes `inputs`, and the arguments.
+        arguments : tuple
+            Arrays.
+        *more : object
+            What its key must hold besides.
+
+        Returns
+        -------
+        pytree
+            What it returns.
+        """
+        shapes = described_shapes(arguments)
+        program = self.find_program(self.inputs(), make, *more, shapes)
+        with explained(self.role):
+            return program(*self.inputs(), *arguments)
+
+    def has_influence(self, program: Program) -> bool:
+        """Tell whether the loss depends on any free parameter.
+
+        Parameters
+        ----------
+        program : Program
+            Of this task; the loss is traced as for it.
+
+        Returns
+        -------
+        bool
+            As `depends_on_parameters` has it.
+        """
+        structure, numbers = self.structure, self.numbers
+
+        def objective(internal: Any) -> Any:
+            values = user_values(structure, numbers, internal)
+            result = self._loss(build_state(structure, numbers, values), *self._data)
+            return result[0] if self.has_aux else result
+
+        # By shapes alone: an eager operation would compile a program of its own.
+        start = jax.eval_shape(lambda n: internal_start(structure, n), numbers)
+        with program.tracing():
+            return depends_on_parameters(objective, start)
+
+
+def _to_device(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray) and leaf.size > _SMALL:
+        return jax.device_put(leaf)
+    return leaf
