@@ -7,13 +7,14 @@ numbers come from `skoptax.inference`.
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-from ._refit import Refit, entry_position
+from ._refit import Refit, entry_position, usable_processors
 from ._reporting import progress_reporter
 from ._typing import ArrayLike
 from ._uncertainty import UncertaintyMixin, check_level
@@ -350,14 +351,10 @@ class IntervalsMixin(UncertaintyMixin):
                 "row_independent=True and fit again; else use resample='residuals'."
             )
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
-        found = bootstrapped(
-            refit.resampler(record, covariance),
-            resample,
-            count,
-            refit.group,
-            rng,
-            progress_reporter("resamples", count, bool(speak)),
-        )
+        report = progress_reporter("resamples", count, bool(speak))
+        with ThreadPoolExecutor(usable_processors()) as pool:
+            resampler = refit.resampler(record, covariance, pool)
+            found = bootstrapped(resampler, resample, count, refit.group, rng, report)
         if found.failed:
             warnings.warn(
                 f"{found.failed} of {count} fits to resamples have not converged and "

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
+from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
@@ -17,7 +19,7 @@ from ._information import Derivatives, make_derivatives
 from ._optimizer import precision
 from ._parameter import is_parameter
 from ._problem import OWNER, make_problem
-from ._resampled import make_resampled, make_resampled_by_lm
+from ._resampled import Lanes, make_resampled, make_resampled_by_lm
 from ._task import Task
 from ._validation import cast_response, check_data, check_weights, refuse_strings
 from .exceptions import InvalidParameterError
@@ -30,9 +32,11 @@ from .optimizers._spec import resolve_optimizer
 # The objective at the fitted values says whether the rows are those of the fit.
 _SAME = 1e-6
 # So many values of one array of fits side by side stay in a processor's own memory.
-_NEAR = 2**13
+_NEAR = 2**14
 # A program does about so many fits, as many as its data leave room for.
 _AT_ONCE, _ROOM = 256, 2**23
+# A gradient of so many digits, in standard errors, leaves a step that doubles them.
+_RESAMPLED_TOL = 3 / 8
 # And of the other method's.
 _FEW = 16
 
@@ -124,18 +128,35 @@ class Refit:
         return Profiler(record, covariance, self.fits, self.value)
 
     @property
-    def _lanes(self) -> int:
+    def _together(self) -> int:
         return int(np.clip(_NEAR // len(self._rows[0]), 1, 32))
 
     @property
     def group(self) -> int:
         """How many resamples one call fits: it has to be as many."""
-        lanes = self._lanes
+        together = self._together
         room = _ROOM // self._rows[0].size
-        return lanes * max(min(_AT_ONCE, room) // lanes, 1)
+        return together * max(min(_AT_ONCE, room) // together, 1)
 
-    def resampler(self, record: FitRecord, covariance: Covariance) -> Resampler:
-        """Return what a bootstrap is made from; the weights must have been given."""
+    def resampler(
+        self, record: FitRecord, covariance: Covariance, pool: Executor
+    ) -> Resampler:
+        """Return what a bootstrap is made from.
+
+        Parameters
+        ----------
+        record : FitRecord
+            Of the fit.
+        covariance : Covariance
+            Of its parameters.
+        pool : Executor
+            Its threads run the fits.
+
+        Returns
+        -------
+        Resampler
+            The weights must have been given.
+        """
         responses, weights = self._rows
         assert weights is not None
         with precision(self._double):
@@ -144,46 +165,46 @@ class Refit:
             found = self._task.call(make, values, "derivatives", False)
         derivatives: Derivatives = jax.tree.map(np.asarray, found)
         any_held = bool(covariance.table.at_bound.any())
-        launch = partial(self._launch, any_held)
+
+        def launch(*arguments: Any) -> Callable[[], Held]:
+            # JAX runs what one thread asks for one after the other.
+            return pool.submit(self._fitted, any_held, *arguments).result
+
         return Resampler(record, covariance, derivatives, responses, weights, launch)
 
-    def _launch(
+    def _fitted(
         self,
         any_held: bool,
         directions: np.ndarray,
         unit: float,
         place: int,
-        samples: np.ndarray,
-    ) -> Callable[[], Held]:
-        """Begin with fits to resamples, and return what waits for them."""
+        lanes: Lanes,
+    ) -> Held:
+        """Fit to a group of resamples."""
+        samples, dtype = lanes.samples, lanes.samples.dtype.type
         if any_held:
             # Each resample decides by itself what is on a bound.
-            return partial(self._by_lm, place, samples)
-        dtype, lanes = samples.dtype.type, self._lanes
-        tol = np.sqrt(np.finfo(dtype).eps)
-        make = partial(make_resampled, place=place, lanes=lanes)
-        arguments = directions.astype(dtype), dtype(unit), dtype(tol), samples
+            return self._by_lm(place, samples)
+        tol = np.finfo(dtype).eps ** _RESAMPLED_TOL
+        make = partial(make_resampled, place=place, together=self._together)
+        arguments = directions.astype(dtype), dtype(unit), dtype(tol), lanes
         with precision(self._double):
-            found = self._task.call(make, arguments, "resampled", place, lanes)
-
-        def collect() -> Held:
-            near = on_host(found)
-            missing = np.flatnonzero(~(near.left <= tol))
-            if not len(missing):
-                return near
-            others = self._by_lm(place, samples[missing])
-            parts = [x.copy() for x in near]
-            for part, other in zip(parts, others, strict=True):
-                part[missing] = other
-            return Held(*parts)
-
-        return collect
+            found = on_host(
+                self._task.call(make, arguments, "resampled", place, self._together)
+            )
+        missing = np.flatnonzero(~(found.left <= tol))
+        if not len(missing):
+            return found
+        others = self._by_lm(place, samples[missing])
+        parts: list[Any] = [x.copy() for x in found]
+        for part, other in zip(parts, others, strict=True):
+            part[missing] = other
+        return Held(*parts)
 
     def _by_lm(self, place: int, samples: np.ndarray) -> Held:
         """Fit to resamples from the solution, wherever they lead; a few at a time."""
         dtype = samples.dtype.type
         make = partial(make_resampled_by_lm, place=place)
-        size = count_entries(self._task.structure, self._task.numbers)
         parts = []
         for start in range(0, len(samples), _FEW):
             some = samples[start : start + _FEW]
@@ -246,3 +267,10 @@ def entry_position(names: list[str], free: np.ndarray, name: Any) -> int:
             f"The parameter {name!r} is not free, so that it has no profile."
         )
     return position
+
+
+def usable_processors() -> int:
+    """Return on how many processors this process may run."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,9 +1,10 @@
 """Fits to many resamples of the same rows, as one program.
 
-Each fit starts from the solution for all rows, and steps in units of that solution's
-standard errors: there the objective of each resample has a curvature close to the
-identity, which a few updates by its gradients correct (BFGS). A step costs one
-gradient, where one of Gauss and Newton's needs all derivatives of all predictions.
+Each fit starts next to the solution for all rows, and steps in units of that solution's
+standard errors. What its objective is like there is known from the derivatives at the
+solution, which all resamples share, and updates by its gradients correct that (BFGS): a
+step costs one gradient, where one of Gauss and Newton's needs all derivatives of all
+predictions.
 What does not converge so, or meets a bound, is left to Levenberg and Marquardt's
 method.
 """
@@ -32,6 +33,14 @@ _SHORTER = 0.25
 _ULPS = 16
 
 
+class Lanes(NamedTuple):
+    """Many resamples; each array has a row for each."""
+
+    samples: Any  # of shape (k, ...): what takes the place of a part of the data
+    z: Any  # of shape (k, r): where to start, in standard errors from the solution
+    inverse: Any  # of shape (k, r, r): about the inverse of the curvature there
+
+
 class _State(NamedTuple):
     z: Array  # of shape (r,), in standard errors from the solution
     value: Array
@@ -52,7 +61,7 @@ def make_resampled(
     parts: Any,
     *,
     place: int,
-    lanes: int,
+    together: int,
 ) -> Block[Held, None]:
     """Build the function that fits resamples near a solution.
 
@@ -62,16 +71,16 @@ def make_resampled(
         As for `make_block`.
     place : int
         Which of the data differs between resamples.
-    lanes : int
+    together : int
         How many fits a CPU does side by side.
 
     Returns
     -------
     Block
-        ``run(numbers, data, hyper, half, unit, tol, samples)``, to be compiled. The
+        ``run(numbers, data, hyper, half, unit, tol, lanes)``, to be compiled. The
         objective times ``unit`` has the curvature 1 along each column of ``half``, of
-        shape (p, r); ``samples``, of shape (k, ...), has what takes the place of
-        ``data[place]``. ``left`` is infinite where a fit met a bound.
+        shape (p, r); ``lanes`` is a `Lanes`. ``left`` is infinite where a fit met a
+        bound.
     """
     del optimizer
     at_state = Evaluator(loss, structure, mode, has_aux, parts)
@@ -83,18 +92,18 @@ def make_resampled(
         half: Array,
         unit: Array,
         tol: Array,
-        samples: Array,
+        lanes: Lanes,
     ) -> Held:
         del hyper
         flat, unravel = ravel_pytree(internal_start(structure, numbers))
         lower, upper = flat_bounds(structure, numbers, unravel(flat))
-        r, eps = half.shape[1], jnp.finfo(flat.dtype).eps
+        eps = jnp.finfo(flat.dtype).eps
 
         def at(z: Array) -> Array:
             return flat + half @ z
 
-        def fit(sample: Array) -> Held:
-            sampled = _replaced(data, place, sample)
+        def fit(lane: Lanes) -> Held:
+            sampled = _replaced(data, place, lane.samples)
 
             def objective(z: Array) -> tuple[Array, tuple[()]]:
                 value, _ = at_state.objective(unravel(at(z)), numbers, sampled)
@@ -103,6 +112,10 @@ def make_resampled(
             def evaluated(z: Array) -> tuple[Array, Array]:
                 (value, _), gradient = value_and_grad(objective, mode)(z)
                 return value, gradient
+
+            def is_inside(z: Array) -> Array:
+                x = at(z)
+                return jnp.all((x >= lower) & (x <= upper))
 
             def body(state: _State) -> _State:
                 z = state.z + state.step
@@ -114,10 +127,15 @@ def make_resampled(
                 inverse = _updated(state.inverse, state.step, gradient - state.gradient)
                 step = -inverse @ gradient
                 left = jnp.max(jnp.abs(jnp.stack([step, gradient])), initial=0.0)
-                x = at(z)
-                inside = jnp.all((x >= lower) & (x <= upper))
                 taken = _State(
-                    z, value, gradient, inverse, step, left, state.gradients + 1, inside
+                    z,
+                    value,
+                    gradient,
+                    inverse,
+                    step,
+                    left,
+                    state.gradients + 1,
+                    is_inside(z),
                 )
                 refused = state._replace(
                     step=_SHORTER * state.step, gradients=state.gradients + 1
@@ -131,33 +149,35 @@ def make_resampled(
                 more = (state.left > tol) & (state.gradients < MOST_GRADIENTS)
                 return more & state.is_inside
 
-            zero = jnp.zeros(r, flat.dtype)
-            value, gradient = evaluated(zero)
+            value, gradient = evaluated(lane.z)
             begin = _State(
-                zero,
-                value,
+                lane.z,
+                # The first step may go anywhere: the start is a guess.
+                jnp.where(jnp.isfinite(value), value, jnp.inf),
                 gradient,
-                jnp.eye(r, dtype=flat.dtype),
-                -gradient,
-                jnp.asarray(jnp.inf, flat.dtype),
+                lane.inverse,
+                -lane.inverse @ gradient,
+                jnp.max(jnp.abs(gradient), initial=0.0),
                 jnp.asarray(1),
-                jnp.asarray(True),
+                is_inside(lane.z),
             )
             end = jax.lax.while_loop(goes_on, body, begin)
-            values = user_values(structure, numbers, unravel(at(end.z)))
+            # What is left to do is known, and too little to be evaluated.
+            z = jnp.where(end.left <= tol, end.z + end.step, end.z)
+            values = user_values(structure, numbers, unravel(at(z)))
             places = structure.indices("free") + structure.indices("tied")
             entries = [jnp.ravel(jnp.asarray(values[i])) for i in places]
-            left = jnp.where(end.is_inside, end.left, jnp.inf)
-            return Held(half @ end.z, jnp.concatenate(entries), end.value / unit, left)
+            left = jnp.where(end.is_inside & is_inside(z), end.left, jnp.inf)
+            return Held(half @ z, jnp.concatenate(entries), end.value / unit, left)
 
-        def side_by_side(samples: Array) -> Held:
-            found: Held = jax.vmap(fit)(samples)
+        def side_by_side(lanes: Lanes) -> Held:
+            found: Held = jax.vmap(fit)(lanes)
             return found
 
         if jax.default_backend() != "cpu":
-            return side_by_side(samples)
+            return side_by_side(lanes)
         # So many that their arrays stay in a processor's own memory.
-        groups = samples.reshape(-1, lanes, *samples.shape[1:])
+        groups = Lanes(*[x.reshape(-1, together, *x.shape[1:]) for x in lanes])
         found = jax.lax.map(side_by_side, groups)
         return Held(*[x.reshape(-1, *x.shape[2:]) for x in found])
 

@@ -15,6 +15,7 @@ of the rows' influences :math:`U_i` on the estimate.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from scipy.special import ndtr, ndtri
 
 from .._constrained import Held
 from .._information import Derivatives
+from .._resampled import Lanes
 from ..exceptions import InvalidParameterError
 from ..losses import Cauchy, Huber, LogCosh, SquaredError
 from ..losses._resolve import is_own
@@ -38,6 +40,14 @@ INTERVALS = ("bca", "percentile")
 _OF_RESIDUALS = (SquaredError, Huber, LogCosh, Cauchy)
 # Where the data have these, among the arguments of the objective.
 _Y, _WEIGHTS = 1, 2
+# What the rows' products may take, in numbers.
+_MOST_PRODUCTS = 2**24
+# A resample whose curvature differs by more than this is taken to be like the others.
+_LIKE = 0.9
+# So many are drawn at once: their counts stay in a processor's own memory.
+_DRAWN = 32
+# So many groups are under way at once.
+_AHEAD = 3
 
 
 class Sampler(Protocol):
@@ -70,12 +80,16 @@ class Cases:
         """Return weights, each times how often its row was drawn."""
         present = np.flatnonzero(self.weights > 0)
         m = len(present)
-        picked = rng.integers(0, m, size=(count, m), dtype=np.int32)
         found = np.zeros((count, self.length), self.weights.dtype)
+        places: Any = slice(m) if m == len(self.weights) else present
         weights = self.weights[present]
-        # One by one: the counts of all would not stay in a processor's own memory.
-        for row, rows in zip(found, picked, strict=True):
-            row[present] = np.bincount(rows, minlength=m) * weights
+        for start in range(0, count, _DRAWN):
+            some = found[start : start + _DRAWN]
+            k = len(some)
+            picked = rng.integers(0, m, size=(k, m))
+            picked += m * np.arange(k)[:, None]
+            counts = np.bincount(picked.ravel(), minlength=k * m).reshape(k, m)
+            some[:, places] = counts * weights
         return found
 
 
@@ -125,7 +139,7 @@ class Resampler:
     weights : ndarray of shape (n,)
         Their weights.
     launch : callable
-        Takes directions, the objective's unit, the place of what differs, and samples;
+        Takes directions, the objective's unit, the place of what differs, and `Lanes`;
         returns a function that returns the fits.
     """
 
@@ -134,7 +148,7 @@ class Resampler:
     derivatives: Derivatives
     y: np.ndarray
     weights: np.ndarray
-    launch: Callable[[np.ndarray, float, int, np.ndarray], Callable[[], Held]]
+    launch: Callable[[np.ndarray, float, int, Lanes], Callable[[], Held]]
 
     def sampler(self, resample: str) -> Sampler:
         """Return what draws the resamples.
@@ -160,6 +174,50 @@ class Resampler:
             _modified_residuals(self, predictions[: len(self.y)]),
             _noise_scale(self.weights),
         )
+
+    def guesser(self, sampler: Sampler) -> Callable[[np.ndarray], Lanes]:
+        """Return what says where the fits to resamples start.
+
+        A resample of cases has the rows' slopes and curvatures at the solution, in
+        other proportions: one step of Newton's is known before anything is evaluated.
+        """
+        directions = standard_directions(self.record, self.covariance)
+        m, r = len(self.y), directions.shape[1]
+        dtype, identity = self.y.dtype, np.eye(r)
+        if not isinstance(sampler, Cases) or m * r * (r + 1) > _MOST_PRODUCTS:
+
+            def at_solution(samples: np.ndarray) -> Lanes:
+                k = len(samples)
+                inverse = np.broadcast_to(identity.astype(dtype), (k, r, r))
+                return Lanes(samples, np.zeros((k, r), dtype), inverse)
+
+            return at_solution
+        unit = self.record.total / usable_dispersion(self.covariance)
+        found, n = self.derivatives, self.y.size
+        counted = np.where(self.weights > 0, self.weights, np.inf)[:, None, None]
+        roots = directions.T @ weighted_rows(found, m, n)
+        roots = np.moveaxis(roots.reshape(r, m, -1), 1, 0) * np.sqrt(unit / counted)
+        curvature = roots @ np.swapaxes(roots, 1, 2)
+        slopes = np.asarray(found.slope, float)[:n].reshape(m, -1)
+        columns = (directions.T @ np.asarray(found.columns, float)[:, :n]).reshape(
+            r, m, -1
+        )
+        scores = unit * np.einsum("rmk,mk->mr", columns, slopes) / counted[:, 0]
+        each = np.concatenate([curvature.reshape(m, -1), scores], axis=1)
+        rest = identity - (self.weights @ each[:, : r * r]).reshape(r, r)
+        whole = self.weights @ scores
+
+        def next_to_it(samples: np.ndarray) -> Lanes:
+            sums = samples[:, :m] @ each
+            away = sums[:, : r * r].reshape(-1, r, r) + rest - identity
+            size = np.sqrt(np.sum(away**2, axis=(1, 2)))
+            away[size > _LIKE] = 0
+            # The inverse of identity plus this, nearly; positive in any case.
+            inverse = identity - away + away @ away
+            z = inverse @ (whole - sums[:, r * r :])[:, :, None]
+            return Lanes(samples, z[:, :, 0].astype(dtype), inverse.astype(dtype))
+
+        return next_to_it
 
     def accelerations(self) -> np.ndarray:
         """Return the acceleration of each free and tied entry, in the table's order."""
@@ -307,18 +365,22 @@ def bootstrapped(
     table, sampler = covariance.table, resampler.sampler(resample)
     directions = standard_directions(record, covariance)
     unit = record.total / usable_dispersion(covariance)
+    guess = resampler.guesser(sampler)
     parts: list[np.ndarray] = []
-    waiting: Callable[[], Held] | None = None
-    for start in range(0, count + group, group):
-        # The next ones are drawn while these are fitted.
-        launched = None
-        if start < count:
-            samples = sampler.draw(rng, group)
-            launched = resampler.launch(directions, unit, sampler.place, samples)
-        if waiting is not None:
-            parts.append(_estimates(waiting()))
-            report(min(start, count))
-        waiting = launched
+
+    def collect(fits: Callable[[], Held]) -> None:
+        parts.append(_estimates(fits()))
+        report(min(len(parts) * group, count))
+
+    launched: deque[Callable[[], Held]] = deque()
+    for _ in range(0, count, group):
+        # While some are fitted, the next ones are drawn.
+        lanes = guess(sampler.draw(rng, group))
+        launched.append(resampler.launch(directions, unit, sampler.place, lanes))
+        if len(launched) > _AHEAD:
+            collect(launched.popleft())
+    while launched:
+        collect(launched.popleft())
     estimates = np.concatenate(parts)[:count, table.place[table.varying]]
     # What the data do not determine has stayed where the fit left it.
     unknown = ~np.isfinite(covariance.stderr) & ~table.at_bound
