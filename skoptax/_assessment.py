@@ -60,6 +60,7 @@ class Counts(NamedTuple):
     best_step: Any
     selected_step: Any
     progress_step: Any  # the last one that was clearly better than those before
+    score_step: Any  # that of the best score
 
 
 class Best(NamedTuple):
@@ -70,6 +71,7 @@ class Best(NamedTuple):
     # Of the last step that was clearly better: the loss, and a `Look`'s optimality.
     value: Any = np.inf
     optimality: Any = np.inf
+    score: Any = np.inf
 
 
 class Look(NamedTuple):
@@ -78,6 +80,13 @@ class Look(NamedTuple):
     optimality: Any  # of the state, as `Linearisation` has it
     before: Any  # of the state before
     failed: Any  # the last update has found no step
+
+
+class Score(NamedTuple):
+    """What a state is judged by, where that is not its own loss."""
+
+    value: Any  # infinite where there is none
+    selects: bool  # whether the best one is returned
 
 
 class Verdict(NamedTuple):
@@ -101,6 +110,7 @@ def assess(
     control: Control,
     descends: bool,
     look: Look | None = None,
+    score: Score | None = None,
 ) -> Verdict:
     """Compare a state with those before it.
 
@@ -124,6 +134,8 @@ def assess(
         Whether the optimiser lowers the loss at every step.
     look : Look or None
         Of an optimiser that has one, which has a rule of convergence of its own.
+    score : Score or None
+        What patience and selection go by, if not by the loss.
 
     Returns
     -------
@@ -150,9 +162,16 @@ def assess(
         converged = is_good & (look.optimality <= control.tol) & again
     best_step = where(better, step, counts.best_step)
     since_best = step - best_step
+    lasting, score_step, best_score = since_best, counts.score_step, best.score
+    if score is not None:
+        # At the start there may be none to compare with.
+        improves = finite & ((score.value < best_score) | (step == 0))
+        best_score = where(improves, score.value, best_score)
+        score_step = where(improves, step, score_step)
+        lasting = step - score_step
     # The later ones go before the earlier ones.
     reasons = [
-        (NO_IMPROVEMENT, since_best >= control.patience),
+        (NO_IMPROVEMENT, lasting >= control.patience),
         (CONVERGED, (control.tol > 0) & converged),
         (NON_FINITE, ~finite),
     ]
@@ -160,6 +179,8 @@ def assess(
     if descends:
         reasons.insert(1, (STALLED, since_best >= control.stalled_after))
         selects &= is_good | (control.stalled_after == OFF)
+    if score is not None and score.selects:
+        selects = improves
     progress_step, mark, level = counts.progress_step, best.value, best.optimality
     if look is not None:
         # In its last steps the loss is flat, and only the gradient still falls.
@@ -181,8 +202,9 @@ def assess(
         best_step=best_step,
         selected_step=where(selects, step, counts.selected_step),
         progress_step=progress_step,
+        score_step=score_step,
     )
-    kept = Best(lowest, where(selects, value, best.selected), mark, level)
+    kept = Best(lowest, where(selects, value, best.selected), mark, level, best_score)
     return Verdict(
         selects,
         vector(new, carry.counts),

@@ -85,7 +85,7 @@ def scales(run: Run) -> np.ndarray:
     return np.diag(flat.astype(float))
 
 
-def at_selected(run: Run, make: Any, *more: Any) -> Any:
+def at_selected(run: Run, make: Any, *key: Any, more: tuple[Any, ...] = ()) -> Any:
     """Run a program of its own at the selected state.
 
     Parameters
@@ -95,8 +95,10 @@ def at_selected(run: Run, make: Any, *more: Any) -> Any:
     make : callable
         As for `Task.find_program`; the program takes the task's inputs, and the free
         parameters' values.
-    *more : object
+    *key : object
         What its key must hold besides.
+    more : tuple, default=()
+        Further arguments.
 
     Returns
     -------
@@ -106,4 +108,4 @@ def at_selected(run: Run, make: Any, *more: Any) -> Any:
     task, values = run.task, run.carry.selected.free
     if task.structure.shapes is None:
         values = task.structure.split(values)
-    return task.call(make, (values,), *more)
+    return task.call(make, (values, *more), *key)

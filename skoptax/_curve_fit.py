@@ -54,7 +54,14 @@ class CurveFit(OptaxEstimator):
         return np.array([self.params_[name] for name in self.params_], float)
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> CurveFit:
         """Fit anew, to other data: then there is no `pcov`.
 
@@ -66,13 +73,22 @@ class CurveFit(OptaxEstimator):
             Responses.
         sample_weight : array-like of shape (n,), default=None
             Weights.
+        X_val, y_val, sample_weight_val : array-like, default=None
+            Held-out rows.
 
         Returns
         -------
         CurveFit
             This estimator.
         """
-        super().fit(X, y, sample_weight)
+        super().fit(
+            X,
+            y,
+            sample_weight,
+            X_val=X_val,
+            y_val=y_val,
+            sample_weight_val=sample_weight_val,
+        )
         self.__dict__.pop("pcov", None)
         return self
 

@@ -76,8 +76,10 @@ class Run:
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
-        make = partial(make_block, history_rows=self._rows_of_block)
-        self._program = self.task.find_program(self.task.inputs(), make)
+        feed, inputs = self.task.feed, self.task.loop_inputs()
+        make = partial(make_block, history_rows=self._rows_of_block, feed=feed)
+        more = () if feed is None else (feed.content(),)
+        self._program = self.task.find_program(inputs, make, *more)
 
     @property
     def reading(self) -> Reading:
@@ -107,7 +109,7 @@ class Run:
             control = self.control(is_start, self._replaced, limit, history.first_row)
             carry = self._program.about[0] if is_start else self.carry
             began, before = time.perf_counter(), self.step
-            inputs = self.task.inputs()
+            inputs = self.task.loop_inputs()
             with explained(self.task.role):
                 self.carry = self._program(*inputs, control.packed(), carry)
             self._count()

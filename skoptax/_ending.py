@@ -207,9 +207,16 @@ def _sentence(status: str, run: Run) -> str:
     if status == "max_steps":
         return f"Stopped after {step} steps, the largest number allowed."
     if status == "no_improvement":
+        pace, feed = run.task.pace, run.task.feed
+        if pace is None or feed is None:
+            return (
+                f"Stopped after {step} steps: the loss has not improved for "
+                f"{run.patience} of them."
+            )
+        what = "validation loss" if feed.validates else "mean loss of an epoch"
         return (
-            f"Stopped after {step} steps: the loss has not improved for "
-            f"{run.patience} of them."
+            f"Stopped after {step} steps: the {what} has not improved for "
+            f"{run.patience // int(pace.per_epoch)} epochs."
         )
     if status == "non_finite":
         return (

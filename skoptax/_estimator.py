@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +14,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from ._curvature import linearised
+from ._curvature import at_selected, linearised
 from ._driver import Run
 from ._entries import start_box
 from ._fingerprint import Walk
@@ -26,11 +27,13 @@ from ._prediction import predict_rows
 from ._problem import (
     check_row_independent,
     doubt,
+    draw_seed,
     make_problem,
     read_dtype,
     read_settings,
 )
 from ._task import Task
+from ._training import Rows, hold_out, make_feed, read_held_out, read_plan
 from ._typing import ArrayLike, Mode, StepCallback
 from ._uncertainty import check_covariance
 from ._validation import (
@@ -41,6 +44,7 @@ from ._validation import (
     columns_by_name,
     refuse_strings,
 )
+from ._whole import make_whole
 from .inference._record import record_fit
 
 # The constructor's arguments of each class.
@@ -97,6 +101,8 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         Whether the model returns ``(prediction, aux)``; callbacks get ``aux``.
     max_steps : int, default=1000
         The largest number of optimiser steps, 0 or more.
+    max_epochs : int, default=None
+        The largest number of passes over the rows, in place of `max_steps`.
     tol : float, default=None
         The fit has converged when
         :math:`\max_i |g_i| \max(|x_i|, 1) \le \mathrm{tol}\, |f|`, for the
@@ -108,8 +114,23 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         error and twice in a row. 0 is off. ``None`` is machine epsilon to the
         power 2/3 for L-BFGS by name or factory, 3/4 for Levenberg-Marquardt, and off
         for all others.
+    batch_size : int, default=None
+        How many rows a step takes; ``None`` is all of them. With batches "auto" is
+        Adam, and optimisers that search along a line, or linearise, are refused.
+    shuffle : bool, default=True
+        Whether each epoch takes the rows in a random order of its own.
+    early_stopping : bool, default=False
+        Whether to stop when the loss of held-out rows has not improved for
+        `n_iter_no_change` epochs: those given as ``X_val`` and ``y_val``, else a random
+        part of the rows that is not fitted. In either case the fit returns the
+        parameters that are best on held-out rows.
+    validation_fraction : float, default=0.1
+        The share of the rows that `early_stopping` holds out, in (0, 1).
     n_iter_no_change : int, default=None
-        Stop after so many steps without a new best objective; ``None`` is off.
+        Stop after so many epochs without a new best score: the loss of held-out rows if
+        there are any, else with batches the mean of the epoch's losses, else the
+        objective (where an epoch is a step). ``None`` is 10 with `early_stopping`, and
+        off without.
     n_starts : int, default=1
         From how many start values to fit; the best fit is kept, and `starts_` has all.
         The first start is that of `params`, the others are spread over the parameters'
@@ -147,16 +168,19 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         bound of its own.
     history_ : pandas.DataFrame
         The path of the optimisation, indexed by ``step``, from the start (0) on:
-        ``loss``, ``grad_norm`` (that of the gradient with what points out of an active
-        bound left out), ``learning_rate`` where there is one (of the
-        update that led to the row), and a column for each scalar parameter.
+        with batches ``epoch``; ``loss`` (with batches that of the batch that the next
+        step takes); with held-out rows ``val_loss``, their weighted mean loss, NaN but
+        at the end of an epoch; ``grad_norm`` (that of the gradient with what points
+        out of an active bound left out); ``learning_rate`` where there is one (of the
+        update that led to the row); and a column for each scalar parameter.
     loss_ : float
-        The objective at the fitted values.
+        The objective at the fitted values, of all rows that are fitted.
     n_iter_ : int
         Number of optimiser steps.
     selected_step_ : int
         The row of `history_` that `params_` and `loss_` are from: the last finite
-        one; with L-BFGS, the last whose objective is not clearly above the lowest.
+        one; with L-BFGS, the last whose objective is not clearly above the lowest;
+        with held-out rows, the one with the lowest ``val_loss``.
     status_ : str
         ``"converged"``, ``"max_steps"``, ``"stalled"`` (no lower objective is found,
         and the tolerance is not met), ``"no_improvement"``, ``"non_finite"`` or
@@ -226,7 +250,12 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         mode: Mode = "rev",
         has_aux: bool = False,
         max_steps: int = 1000,
+        max_epochs: int | None = None,
         tol: float | None = None,
+        batch_size: int | None = None,
+        shuffle: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
         n_iter_no_change: int | None = None,
         n_starts: int = 1,
         cov_type: str | None = "nonrobust",
@@ -248,7 +277,12 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         self.mode = mode
         self.has_aux = has_aux
         self.max_steps = max_steps
+        self.max_epochs = max_epochs
         self.tol = tol
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.n_starts = n_starts
         self.cov_type = cov_type
@@ -310,7 +344,14 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         return self
 
     def fit(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> OptaxEstimator:
         """Fit the model to data.
 
@@ -322,6 +363,13 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
             Responses.
         sample_weight : array-like of shape (n_samples,), default=None
             Non-negative weights; ``None`` is 1 each.
+        X_val : array-like of shape (m, n_features), default=None
+            Held-out inputs. After each epoch their loss is taken, and the parameters
+            that are best there are returned.
+        y_val : array-like of shape (m,) or (m, n_outputs), default=None
+            Their responses.
+        sample_weight_val : array-like of shape (m,), default=None
+            Their weights.
 
         Returns
         -------
@@ -339,7 +387,8 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         """
         before = self.__dict__.copy()
         try:
-            warning = self._fit(X, y, sample_weight)
+            held_out = X_val, y_val, sample_weight_val
+            warning = self._fit(X, y, sample_weight, held_out)
         except BaseException:
             # An earlier fit stays whole: scikit-learn's validation has overwritten
             # the names of its columns.
@@ -350,7 +399,9 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
             warnings.warn(warning, stacklevel=2)
         return self
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> Warning | None:
+    def _fit(
+        self, X: Any, y: Any, sample_weight: Any, held_out: tuple[Any, Any, Any]
+    ) -> Warning | None:
         """Fit, and return what is to be warned about."""
         refuse_strings(X, "X")
         refuse_strings(y, "y")
@@ -358,12 +409,29 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         if self.model is not None and responses.ndim == 2 and responses.shape[1] == 1:
             responses = column_or_1d(responses, warn=True)
         responses = cast_response(responses, inputs.dtype)
-        weights = check_weights(sample_weight, inputs)
+        rows = Rows(inputs, responses, check_weights(sample_weight, inputs))
+        X_val, y_val, weights_val = held_out
+        if X_val is not None:
+            X_val = check_inputs(self, X_val, inputs.dtype)
+        given = read_held_out(X_val, y_val, weights_val, rows)
         cov_type, absolute_sigma = check_covariance(self)
+        seed = draw_seed(self)
+        training, validation = hold_out(self, rows, given, seed)
+        is_split = validation is not None and given is None
+        plan = read_plan(self, len(training.X), validation is not None, is_split)
         with precision(inputs.dtype == np.float64):
             walk = Walk()
-            problem = make_problem(self, inputs, responses, weights, walk)
-            settings = read_settings(self, problem, inputs.dtype)
+            problem = make_problem(
+                self, training.X, training.y, training.weights, walk, seed
+            )
+            feed, fed = make_feed(plan, problem, training, validation, seed)
+            settings = read_settings(
+                self,
+                problem,
+                inputs.dtype,
+                plan.batch_size is not None,
+                feed is not None,
+            )
             task = Task(
                 problem.objective,
                 settings.optimizer,
@@ -375,11 +443,13 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
                 role="The model or the loss",
                 content=problem.content,
                 walk=walk,
+                feed=feed,
+                fed=fed,
             )
             run = Run(
                 task,
                 tol=settings.tol,
-                patience=settings.patience,
+                patience=plan.patience * plan.per_epoch,
                 stalled_after=settings.stalled_after,
             )
             data: dict[str, Any] = {}
@@ -388,10 +458,10 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
             if settings.n_starts > 1:
                 box = start_box(task.structure, task.numbers)
                 starts = draw_starts(box, settings.n_starts, problem.rng())
-                self._starts = run_from_starts(run, starts, settings.max_steps)
+                self._starts = run_from_starts(run, starts, plan.max_steps)
             else:
                 data, message = drive(
-                    run, settings.max_steps, settings.callback, settings.chunk_size
+                    run, plan.max_steps, settings.callback, settings.chunk_size
                 )
             state, data = finish(run, data, message, on_host=True)
             self._call = problem.objective.call
@@ -404,17 +474,19 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
                 problem,
                 self.params_,
                 self.at_bound_,
-                responses,
-                weights,
+                training.y,
+                training.weights,
                 cov_type,
                 absolute_sigma,
             )
             self._store(run, data)
+            if plan.batch_size is not None:
+                self._complete(run, plan.batch_size, plan.per_epoch)
             smooth = getattr(problem.objective.loss, "has_curvature", True)
             return doubt(self.status_, self.message_, run, smooth)
 
     def _store(self, run: Run, data: dict[str, Any]) -> None:
-        self._history = data.pop("history")
+        self._history: Any = data.pop("history")
         self.n_iter_ = data.pop("n_steps")
         self.status_ = data.pop("status")
         self.message_ = data.pop("message")
@@ -423,6 +495,14 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         self.selected_step_ = run.reading.selected_step
         data.pop("aux", None)
         self.fitting_data_ = data
+
+    def _complete(self, run: Run, batch_size: int, per_epoch: int) -> None:
+        """Put in what a loop over batches does not see."""
+        make = partial(make_whole, batch_size=batch_size)
+        pace = (run.task.pace,)
+        self.loss_ = float(at_selected(run, make, "whole", batch_size, more=pace))
+        epochs = np.arange(run.step + 1) // per_epoch
+        self._history = {"epoch": epochs} | self._history
 
     @property
     def history_(self) -> pd.DataFrame:

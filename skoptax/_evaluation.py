@@ -136,6 +136,13 @@ class Evaluator:
             gradient = hold_fixed_entries(self.structure, numbers, gradient, zeros)
         return Evaluated(value, aux, gradient, values, None)
 
+    def held_out_loss(self, values: Values, numbers: Any, data: Any) -> Any:
+        """Return the loss of rows that are not fitted."""
+        found = self.structure.split(values.free) | values.tied
+        return self.parts.held_out_loss(
+            build_state(self.structure, numbers, found), *data
+        )
+
     def value_fn(self, here: PyTree, numbers: Any, data: Any) -> Callable[..., Any]:
         """Return the objective near a point, with fixed entries as they are there."""
 

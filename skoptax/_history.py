@@ -101,7 +101,7 @@ def named_columns(
         fixed parameter.
     """
     values = {c.key: rows[c.dtype][:, c.place] for c in columns}
-    known = ("loss", "grad_norm", "learning_rate")
+    known = ("loss", "val_loss", "grad_norm", "learning_rate")
     found: dict[str, Any] = {k: values.pop(k) for k in known if k in values}
     if "learning_rate" in found:
         found["learning_rate"][0] = np.nan  # no update led to the start

@@ -29,11 +29,13 @@ from ._assessment import (
     Control,
     Counts,
     Look,
+    Score,
     assess,
     entries,
     where,
 )
 from ._convergence import Progress, measure
+from ._epochs import Feed, judge
 from ._evaluation import (
     Box,
     Evaluated,
@@ -75,11 +77,12 @@ class Carry(NamedTuple):
     linearisation: Any  # Linearisation, or None if nothing looks at predictions
     values: Values  # at this state, in the user's units
     selected: Values  # what is to be returned
-    counts: Array  # of shape (6,): Counts
-    best: Array  # of shape (4,): Best
+    counts: Array  # of shape (7,): Counts
+    best: Array  # of shape (5,): Best
     now: Array  # of shape (5,): Progress, here
     start: Array  # and at step 0
     history: dict[str, Array]  # data type to (n_rows, n_columns)
+    running: Any  # the sum of the losses of the epoch so far, or None without a feed
 
 
 def usual_rows(optimizer: Any) -> int:
@@ -104,6 +107,7 @@ def make_block(
     parts: Any = None,
     *,
     history_rows: int,
+    feed: Feed | None = None,
 ) -> Block[Carry, tuple[Carry, list[Column]]]:
     """Build the loop for one loss, one optimiser and one structure of the state.
 
@@ -124,6 +128,8 @@ def make_block(
         see `Evaluator`.
     history_rows : int
         For how many steps a block has place.
+    feed : Feed or None
+        What the loss sees of the data, a `Fed`, at each step; ``None`` is all of it.
 
     Returns
     -------
@@ -134,6 +140,9 @@ def make_block(
     """
     at_state = Evaluator(loss, structure, mode, has_aux, parts)
 
+    def seen_at(data: Any, step: Any) -> Any:
+        return data if feed is None else feed.at(data, step)
+
     def looks(opt_state: PyTree) -> bool:
         """Tell whether the optimiser looks at each prediction, and can."""
         return parts is not None and find_state(opt_state) is not None
@@ -143,12 +152,20 @@ def make_block(
         return {i: x for i, x in sorted(found.items()) if jnp.ndim(x) == 0}
 
     def row_of(
-        hyper: Any, values: Values, value: Any, norm: Any, state: Any, k: Any
+        hyper: Any,
+        values: Values,
+        value: Any,
+        norm: Any,
+        state: Any,
+        k: Any,
+        val_loss: Any,
     ) -> dict[Any, Any]:
         row = {"loss": value, "grad_norm": norm}
         rate = optimizer.learning_rate(hyper, state, k)
         if rate is not None:
             row["learning_rate"] = rate
+        if feed is not None and feed.validates:
+            row["val_loss"] = val_loss
         return row | scalars(values)
 
     def blank(numbers: Any, data: Any, hyper: Any) -> tuple[Carry, list[Column]]:
@@ -157,7 +174,10 @@ def make_block(
             lambda h, i: optimizer.build(h).init(i), hyper, internal
         )
         value, (aux, values) = jax.eval_shape(
-            at_state.objective, internal, numbers, data
+            at_state.objective,
+            internal,
+            numbers,
+            jax.eval_shape(lambda d: seen_at(d, np.int32(0)), data),
         )
         linearisation = None
         if looks(opt_state):
@@ -173,7 +193,7 @@ def make_block(
             names.extend(row)
             return list(row.values())
 
-        row = jax.eval_shape(list_row, hyper, values, value, value, opt_state, 0)
+        row = jax.eval_shape(list_row, hyper, values, value, value, opt_state, 0, value)
         columns: list[Column] = []
         for name, entry in zip(names, row, strict=True):
             before = [c for c in columns if c.dtype == str(entry.dtype)]
@@ -201,6 +221,7 @@ def make_block(
             now=np.array(now, value.dtype),
             start=np.zeros(len(Progress._fields), value.dtype),
             history=history,
+            running=None if feed is None else np.zeros((), value.dtype),
         )
         # On the device once, not with every run.
         return jax.device_put(carry), columns
@@ -211,7 +232,8 @@ def make_block(
         internal = where(control.is_replaced, start, carry.internal)
         fresh = optimizer.build(hyper).init(start)
         # A replaced state is pending, and has another chance.
-        kept, put = Counts(1, 0, 0, 1, 1, 1), Counts(0, 1, RUNNING, 0, 0, 0)
+        kept = Counts(1, 0, 0, 1, 1, 1, 1)
+        put = Counts(0, 1, RUNNING, 0, 0, 0, 0)
         again = carry.counts * np.array(kept, np.int32) + np.array(put, np.int32)
         return carry._replace(
             internal=internal,
@@ -240,9 +262,9 @@ def make_block(
             tiny &= start.sensitivity < 1 / TINY_LOSS
             return jnp.where(tiny, 1 / jnp.where(tiny, size, 1), 1)
 
-        def take_step(carry: Carry) -> tuple[PyTree, PyTree]:
+        def take_step(carry: Carry, seen: Any) -> tuple[PyTree, PyTree]:
             unit = loss_unit(carry) if optimizer.descends else 1
-            near = at_state.value_fn(carry.internal, numbers, data)
+            near = at_state.value_fn(carry.internal, numbers, seen)
 
             def value_fn(internal: PyTree) -> Any:
                 return unit * near(internal)
@@ -255,7 +277,7 @@ def make_block(
             gradient = carry.gradient
             if sees:
                 # Not for all: a line search refuses what it does not know.
-                extra = at_state.seen(carry.internal, numbers, data)
+                extra = at_state.seen(carry.internal, numbers, seen)
                 extra |= {"lower": box.lower, "upper": box.upper}
                 extra["linearisation"] = carry.linearisation
             else:
@@ -292,16 +314,30 @@ def make_block(
             counts = Counts(*entries(carry.counts))
             advance = counts.pending == 0
             moved, opt_state = take_step(
-                with_restart(carry) if optimizer.descends else carry
+                with_restart(carry) if optimizer.descends else carry,
+                seen_at(data, counts.step),
             )
             internal = where(advance, moved, carry.internal)
             opt_state = where(advance, opt_state, carry.opt_state)
-            here = at_state.at(internal, numbers, data, box, sees)
-            value, values = here.value, here.values
             step = counts.step + advance
+            here = at_state.at(internal, numbers, seen_at(data, step), box, sees)
+            value, values = here.value, here.values
+            judged, score = None, None
+            if feed is not None:
+                judged = judge(
+                    feed,
+                    data.pace,
+                    step,
+                    value,
+                    carry.running,
+                    advance | (step == 0),
+                    lambda: at_state.held_out_loss(values, numbers, data.held_out),
+                )
+                score = Score(judged.score, feed.validates)
             projected = active_gradient(internal, here.gradient, *box)
             now = measure(internal, projected, carry.internal, value, advance)
-            row = row_of(hyper, values, value, now.norm, opt_state, step - 1)
+            val_loss = None if judged is None else judged.val_loss
+            row = row_of(hyper, values, value, now.norm, opt_state, step - 1, val_loss)
             verdict = assess(
                 value,
                 jax.tree.leaves(here.gradient),
@@ -312,6 +348,7 @@ def make_block(
                 control,
                 optimizer.descends,
                 _look(here, carry.linearisation, opt_state, advance) if sees else None,
+                score,
             )
             return Carry(
                 internal=internal,
@@ -326,6 +363,7 @@ def make_block(
                 now=verdict.now,
                 start=verdict.start,
                 history=_with_row(carry.history, step - control.first_row, row),
+                running=None if judged is None else judged.running,
             )
 
         def goes_on(carry: Carry) -> Any:

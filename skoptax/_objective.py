@@ -88,8 +88,9 @@ class Objective:
         sample_weight : array of shape (n,) or None
             Weights; ``None`` is 1 each.
         n_rows : int or None
-            How many of the rows count, the first ones; ``None`` is all. Without
-            weights: a compiled program compares faster than it reads and multiplies.
+            Without weights, how many of the rows count, the first ones; ``None`` is
+            all: a compiled program compares faster than it reads and multiplies. With
+            weights, what stands for their sum, where these are a part of the rows.
         loss_numbers, penalty_numbers : dict
             Their hyperparameters.
 
@@ -107,6 +108,22 @@ class Objective:
         if penalty is not None:
             value = value + penalty
         return (value, aux) if self.call.has_aux else value
+
+    def held_out_loss(
+        self,
+        state: Any,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        n_rows: Any,
+        loss_numbers: dict[str, Any],
+        _: Any,
+    ) -> Any:
+        """Return the weighted mean of the losses, without priors and penalty."""
+        unit, loss = self._in_units(loss_numbers)
+        losses, _ = self._row_losses(loss, parameter_values(state), X, y)
+        losses, total = _counted(losses, sample_weight, n_rows)
+        return _mean(unit, losses, 0, total)
 
     def predict(self, state: Any, X: Any, y: Any, *_: Any) -> Any:
         """Return the predictions, with the arguments of a call."""
@@ -235,7 +252,8 @@ def _counted(losses: Any, sample_weight: Any, n_rows: Any) -> tuple[Any, Any]:
     """Return the rows' losses with their weights, 0 where they do not count, and n."""
     total: Any = losses.shape[0]
     if sample_weight is not None:
-        return sample_weight * losses, jnp.sum(sample_weight)
+        counted = jnp.sum(sample_weight) if n_rows is None else n_rows
+        return sample_weight * losses, counted
     if n_rows is not None:
         return jnp.where(jnp.arange(total) < n_rows, losses, 0), n_rows
     return losses, total

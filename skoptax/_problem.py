@@ -70,11 +70,9 @@ class Settings:
 
     optimizer: Any
     callback: StepCallback | None
-    max_steps: int
     n_starts: int
     chunk_size: int | None
     tol: float
-    patience: int
     stalled_after: int
 
 
@@ -88,6 +86,8 @@ class Problem:
     data: tuple[Any, ...]
     rng: Callable[[], np.random.Generator]  # always the same one
     couples_rows: bool  # whether a row's loss may depend on other rows
+    row_independent: Any  # as the estimator has it
+    walk: Walk
 
 
 def read_dtype(dtype: Any) -> Any:
@@ -120,7 +120,9 @@ def read_dtype(dtype: Any) -> Any:
     return found
 
 
-def read_settings(estimator: Any, problem: Problem, dtype: np.dtype) -> Settings:
+def read_settings(
+    estimator: Any, problem: Problem, dtype: np.dtype, has_batches: bool, has_feed: bool
+) -> Settings:
     """Check the arguments that say how to run.
 
     Parameters
@@ -131,6 +133,10 @@ def read_settings(estimator: Any, problem: Problem, dtype: np.dtype) -> Settings
         What "auto" looks at.
     dtype : numpy.dtype
         The precision of the fit.
+    has_batches : bool
+        Whether a step takes a part of the rows.
+    has_feed : bool
+        Whether it does, or rows are held out.
 
     Returns
     -------
@@ -147,10 +153,14 @@ def read_settings(estimator: Any, problem: Problem, dtype: np.dtype) -> Settings
         raise invalid("has_aux", OWNER, "a bool", estimator.has_aux)
     name = estimator.optimizer
     is_auto = isinstance(name, str) and name == "auto"
+    if is_auto and has_batches:
+        name = "adam"
+    elif is_auto:
+        name = choose_optimizer(
+            problem.objective, problem.spec, np.size(problem.data[1])
+        )
     optimizer = resolve_optimizer(
-        choose_optimizer(problem.objective, problem.spec, np.size(problem.data[1]))
-        if is_auto
-        else name,
+        name,
         estimator.learning_rate,
         estimator.optimizer_kwargs,
         OWNER,
@@ -163,25 +173,40 @@ def read_settings(estimator: Any, problem: Problem, dtype: np.dtype) -> Settings
         exponent = 3 / 4 if optimizer.looks else 2 / 3
         tol = float(np.finfo(dtype).eps ** exponent) if has_default else 0.0
 
-    def positive(name: str) -> int | None:
-        value = getattr(estimator, name)
-        return None if value is None else check_integer(name, OWNER, value, 1)
-
+    if has_batches and has_default:
+        raise InvalidParameterError(
+            f"The 'optimizer' parameter of {OWNER} must be one that takes steps of "
+            "noisy gradients where batch_size is given: a line search, and "
+            "Levenberg-Marquardt, compare losses of the same rows. Got "
+            f"{estimator.optimizer!r}: use 'adam' or 'sgd', or batch_size=None."
+        )
+    if has_batches and tol > 0:
+        raise InvalidParameterError(
+            f"The 'tol' parameter of {OWNER} must be None or 0 where batch_size is "
+            "given: the gradient of a batch does not vanish at the optimum. Got "
+            f"{estimator.tol!r}: use n_iter_no_change, or early_stopping=True."
+        )
     callback = resolve_callbacks(_copied(estimator.callbacks), OWNER, "callbacks")
     n_starts = check_integer("n_starts", OWNER, estimator.n_starts, 1)
-    if n_starts > 1 and callback is not None:
-        raise InvalidParameterError(
-            f"The 'n_starts' parameter of {OWNER} must be 1 with callbacks, which "
-            f"follow one run. Got {n_starts} instead."
+    if n_starts > 1 and (callback is not None or has_feed):
+        what = (
+            "callbacks, which follow one run"
+            if callback is not None
+            else "batches or validation"
         )
+        raise InvalidParameterError(
+            f"The 'n_starts' parameter of {OWNER} must be 1 with {what}. Got "
+            f"{n_starts} instead."
+        )
+    chunk = estimator.chunk_size
     return Settings(
         optimizer=optimizer,
         callback=callback,
         n_starts=n_starts,
-        max_steps=check_integer("max_steps", OWNER, estimator.max_steps, 0),
-        chunk_size=positive("chunk_size"),
+        chunk_size=(
+            None if chunk is None else check_integer("chunk_size", OWNER, chunk, 1)
+        ),
         tol=tol,
-        patience=positive("n_iter_no_change") or 0,
         stalled_after=STALLED_AFTER if has_default and tol > 0 else 0,
     )
 
@@ -214,6 +239,7 @@ def make_problem(
     y: np.ndarray,
     sample_weight: np.ndarray | None,
     walk: Walk,
+    seed: int = 0,
 ) -> Problem:
     """Bind model, spec, loss and penalty to data.
 
@@ -229,6 +255,8 @@ def make_problem(
         Checked weights.
     walk : Walk
         What has been visited of the model for a content key.
+    seed : int, default=0
+        For start values that are drawn.
 
     Returns
     -------
@@ -274,7 +302,6 @@ def make_problem(
     penalty = resolve_penalty(estimator.penalty, OWNER)
     if penalty is not None and hasattr(penalty, "check_names"):
         penalty.check_names(list(spec))
-    seed = check_random_state(estimator.random_state).randint(2**31 - 1)
     # Made when it is first asked for, which most fits never do.
     rng = functools.cache(functools.partial(np.random.default_rng, seed))
     spec = fill_spec(spec, X, y, rng)
@@ -286,7 +313,43 @@ def make_problem(
         objective, content, spec, loss_numbers, (X, y), sample_weight, independent, walk
     )
     data = (*rows, loss_numbers, penalty_numbers)
-    return Problem(objective, content, spec, data, rng, couples_rows)
+    return Problem(objective, content, spec, data, rng, couples_rows, independent, walk)
+
+
+def draw_seed(estimator: Any) -> int:
+    """Return a number that seeds all that a fit draws."""
+    return int(check_random_state(estimator.random_state).randint(2**31 - 1))
+
+
+def arrange_held_out(
+    problem: Problem, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+) -> tuple[Any, ...]:
+    """Return the objective's arguments for rows that are not fitted.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of the rows that are.
+    X, y, weights : ndarray
+        Checked.
+
+    Returns
+    -------
+    tuple
+        The rows are padded to a bucket if that is allowed.
+    """
+    *_, loss_numbers, penalty_numbers = problem.data
+    rows, _ = _arrange_rows(
+        problem.objective,
+        problem.content,
+        problem.spec,
+        loss_numbers,
+        (X, y),
+        weights,
+        problem.row_independent,
+        problem.walk,
+    )
+    return (*rows, loss_numbers, penalty_numbers)
 
 
 def _arrange_rows(

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from ._diagnose import checked_loss, depends_on_parameters, explained
+from ._epochs import Fed, Feed, Pace
 from ._fingerprint import Walk
 from ._packing import pack
 from ._parameter import is_parameter
@@ -50,6 +51,10 @@ class Task:
         What the loss is keyed by, if not by itself.
     walk : Walk, optional
         What has been visited of the loss for a content key.
+    feed : Feed, optional
+        How the loop takes the data, if not all of them at each step.
+    fed : Fed, optional
+        Its data.
 
     Attributes
     ----------
@@ -81,6 +86,8 @@ class Task:
         role: str = "The loss",
         content: Any = None,
         walk: Walk | None = None,
+        feed: Feed | None = None,
+        fed: Fed | None = None,
     ) -> None:
         self._content = loss if content is None else content
         self._walk = walk
@@ -88,6 +95,12 @@ class Task:
         self._loss = loss
         self.optimizer = optimizer
         self._data = jax.tree.map(_to_device, data)
+        self.feed = feed
+        if fed is not None:
+            # The rows are on the device once.
+            others = jax.tree.map(_to_device, fed._replace(training=()))
+            fed = others._replace(training=self._data)
+        self._fed = fed
         self._mode = mode
         self.has_aux = has_aux
         self._owner = owner
@@ -116,6 +129,16 @@ class Task:
     def inputs(self) -> tuple[Any, ...]:
         """Return packed numbers, data and hyperparameters."""
         return self.numbers, self._data, self.optimizer.numbers
+
+    def loop_inputs(self) -> tuple[Any, ...]:
+        """Return the same for the loop, whose data may come bit by bit."""
+        data = self._data if self._fed is None else self._fed
+        return self.numbers, data, self.optimizer.numbers
+
+    @property
+    def pace(self) -> Pace | None:
+        """The numbers of the feed, if there is one."""
+        return None if self._fed is None else self._fed.pace
 
     def find_program(self, inputs: tuple[Any, ...], make: Make, *more: Any) -> Program:
         """Find the program of a block, which ``make`` makes, in the cache.

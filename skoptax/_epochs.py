@@ -1,0 +1,152 @@
+"""What a loop sees of the data at each step, and what it is judged by.
+
+A `Feed` is the static part, known when the loop is traced. Step k evaluates batch k of
+an endless sequence of epochs, each a random order of all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._shuffle import seed_of_epoch, shuffled
+from ._tracing import own
+
+
+class Pace(NamedTuple):
+    """The numbers of a feed; all are traced."""
+
+    n_rows: Any  # how many rows count, the first ones
+    total: Any  # the sum of their weights
+    per_epoch: Any  # steps
+    seed: Any
+
+
+class Fed(NamedTuple):
+    """Data of a loop with a feed."""
+
+    training: tuple[Any, ...]  # the objective's arguments after the state
+    held_out: tuple[Any, ...] | None  # the same, of rows that are not fitted
+    pace: Pace
+
+
+@dataclass(frozen=True)
+class Feed:
+    """How a loop takes its data.
+
+    Parameters
+    ----------
+    batch_size : int or None
+        Rows of a step; ``None`` is all of them.
+    shuffle : bool
+        Whether each epoch has an order of its own.
+    validates : bool
+        Whether there are held-out rows.
+    """
+
+    batch_size: int | None
+    shuffle: bool
+    validates: bool
+
+    def content(self) -> tuple[Any, ...]:
+        """Return what a content key must hold of it."""
+        return ("feed", self.batch_size, self.shuffle, self.validates)
+
+    def at(self, data: Fed, step: Any) -> tuple[Any, ...]:
+        """Return the objective's arguments at a step.
+
+        Parameters
+        ----------
+        data : Fed
+            All of the data.
+        step : int
+            Counted from 0.
+
+        Returns
+        -------
+        tuple
+            The rows of the batch with weights under which their objective is, over all
+            batches, that of all rows.
+        """
+        if self.batch_size is None:
+            return data.training
+        X, y, weights, _, *others = data.training
+        n, total, per_epoch, seed = data.pace
+        epoch = step // per_epoch
+        first = (step - epoch * per_epoch) * self.batch_size
+        positions = first + jnp.arange(self.batch_size, dtype=jnp.int32)
+        present = positions < n
+        rows = jnp.where(present, positions, 0)
+        if self.shuffle:
+            rows = shuffled(rows, n, seed_of_epoch(seed, epoch))
+        # Where a batch has fewer rows, each stands for more.
+        count = jnp.minimum(self.batch_size, n - first).astype(X.dtype)
+        share = jnp.where(present, n.astype(X.dtype) / count, 0)
+        if weights is not None:
+            share = share * weights[rows]
+        return (X[rows], y[rows], share, total, *others)
+
+
+class Judged(NamedTuple):
+    """What a state is judged by, where that is not its own loss."""
+
+    score: Any  # infinite where there is none at this step
+    running: Any  # the sum of the losses since the last one
+    val_loss: Any  # NaN where it was not computed
+
+
+@own
+def judge(
+    feed: Feed,
+    pace: Pace,
+    step: Any,
+    value: Any,
+    running: Any,
+    is_new: Any,
+    validate: Callable[[], Any],
+) -> Judged:
+    """Judge a state at the end of an epoch.
+
+    Parameters
+    ----------
+    feed : Feed
+        How data are taken.
+    pace : Pace
+        Its numbers.
+    step : int
+        Of the state.
+    value : scalar
+        The loss of its batch.
+    running : scalar
+        The sum of those before it in the epoch.
+    is_new : bool
+        Whether the state has not been judged yet.
+    validate : callable
+        Returns the loss of the held-out rows.
+
+    Returns
+    -------
+    Judged
+        With held-out rows the score is their loss, else the mean over the batches of
+        the epoch that ends here.
+    """
+    at_end = step % pace.per_epoch == 0
+    nothing = jnp.full_like(value, jnp.inf)
+    if feed.validates:
+        val_loss = jax.lax.cond(
+            at_end,
+            lambda: validate().astype(value.dtype),
+            lambda: jnp.full_like(value, jnp.nan),
+        )
+        score = jnp.where(jnp.isfinite(val_loss), val_loss, nothing)
+        return Judged(score, running, val_loss)
+    mean = running / pace.per_epoch.astype(value.dtype)
+    score = jnp.where(at_end & (step > 0), mean, nothing)
+    before = jnp.where(at_end, 0, running)
+    return Judged(
+        score, jnp.where(is_new, before + value, running), jnp.full_like(value, jnp.nan)
+    )

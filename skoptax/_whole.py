@@ -1,0 +1,66 @@
+"""The objective of all rows where a run in batches has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._epochs import Fed, Feed, Pace
+from ._evaluation import Evaluator
+from ._structure import Numbers, Structure
+from ._typing import Array, Block, PyTree
+from ._unpacking import internal_start
+
+
+def make_whole(
+    loss: Callable[..., Any],
+    structure: Structure,
+    optimizer: Any,
+    mode: str,
+    has_aux: bool,
+    parts: Any,
+    *,
+    batch_size: int,
+) -> Block[Array, None]:
+    """Build the function that evaluates an objective batch by batch.
+
+    Parameters
+    ----------
+    loss, structure, optimizer, mode, has_aux, parts : object
+        As for `make_block`.
+    batch_size : int
+        Rows at a time: no more than a step has taken.
+
+    Returns
+    -------
+    Block
+        ``run(numbers, data, hyper, values, pace)``, to be compiled, for the free
+        parameters' values as ``numbers["values"]`` has them.
+    """
+    del optimizer
+    at_state = Evaluator(loss, structure, mode, has_aux, parts)
+    feed = Feed(batch_size, shuffle=False, validates=False)
+
+    def run(
+        numbers: Numbers, data: Any, hyper: Any, values: PyTree, pace: Pace
+    ) -> Array:
+        del hyper
+        internal = internal_start(structure, numbers | {"values": values})
+        fed = Fed(data, None, pace)
+
+        def share(step: Array) -> Array:
+            value, _ = at_state.objective(internal, numbers, feed.at(fed, step))
+            count = jnp.minimum(batch_size, pace.n_rows - step * batch_size)
+            return value * count.astype(value.dtype) / pace.n_rows.astype(value.dtype)
+
+        def add(step: Array, found: Array) -> Array:
+            return found + share(step)
+
+        zero = jnp.zeros_like(jax.eval_shape(share, jnp.int32(0)))
+        found: Array = jax.lax.fori_loop(0, pace.per_epoch, add, zero)
+        return found
+
+    return Block(run, lambda *_: None)
