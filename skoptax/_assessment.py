@@ -36,6 +36,7 @@ class Control(NamedTuple):
     first_row: Any  # the step that the first row of the history block belongs to
     patience: Any  # steps without a new best loss, or OFF
     stalled_after: Any  # the same for an optimiser that descends at every step
+    steps_before: Any  # that the optimiser has made in earlier runs
     tol: Any  # 0 is off
 
     def packed(self) -> tuple[np.ndarray, float]:
@@ -45,9 +46,17 @@ class Control(NamedTuple):
     @classmethod
     def unpacked(cls, integers: Any, tol: Any) -> Control:
         """Undo `packed`, inside of a program."""
-        starts, replaced, stop_at, first_row, patience, stalled = entries(integers)
+        starts, replaced, *others = entries(integers)
+        stop_at, first_row, patience, stalled, before = others
         return cls(
-            starts != 0, replaced != 0, stop_at, first_row, patience, stalled, tol
+            starts != 0,
+            replaced != 0,
+            stop_at,
+            first_row,
+            patience,
+            stalled,
+            before,
+            tol,
         )
 
 
@@ -146,7 +155,9 @@ def assess(
     # Entry by entry: the norm of finite entries may overflow.
     finite = jnp.isfinite(value) & all_finite(gradient)
     now_vector = vector(now, carry.now)
-    start = where(step == 0, now_vector, carry.start)
+    # A run that goes on from another one keeps the start of that.
+    is_first = (step == 0) & (control.steps_before == 0)
+    start = where(is_first, now_vector, carry.start)
     better = finite & (value < best.lowest)
     lowest = where(better, value, best.lowest)
     # Close to an optimum the loss is flat to rounding error, and a later state has more

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,6 +28,15 @@ from ._validation import shorten
 from .exceptions import InvalidParameterError, ModelError, NonFiniteError
 
 
+class Legacy(NamedTuple):
+    """What an optimiser leaves to a later run."""
+
+    opt_state: PyTree  # NumPy arrays
+    start: np.ndarray  # how far from an optimum the first run began
+    steps: int  # how many it has made in all
+    epochs: int
+
+
 class Run:
     """An optimisation between its start and its end.
 
@@ -42,6 +51,9 @@ class Run:
     stalled_after : int, default=0
         The same for an optimiser that descends at every step, so that rounding
         error must keep it from doing so; 0 is off.
+    legacy : Legacy, optional
+        What an earlier run has left. Not used if the optimiser is another one, or the
+        parameters have other shapes.
 
     Attributes
     ----------
@@ -60,6 +72,7 @@ class Run:
         tol: float = 0.0,
         patience: int = 0,
         stalled_after: int = 0,
+        legacy: Legacy | None = None,
     ) -> None:
         self.task = task
         self.tol = tol
@@ -73,6 +86,10 @@ class Run:
         # JAX sorts a dict's keys; the history has the user's order.
         self._order = reading_order(task.state)
         self._find_loop()
+        blank = self._program.about[0].opt_state
+        if legacy is not None and _shapes(legacy.opt_state) != _shapes(blank):
+            legacy = None
+        self._legacy = legacy
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
@@ -106,8 +123,9 @@ class Run:
             last_row = history.first_row + self._rows_of_block - 1
             limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
             is_start = self.carry is None
-            control = self.control(is_start, self._replaced, limit, history.first_row)
-            carry = self._program.about[0] if is_start else self.carry
+            is_new = is_start and self._legacy is None
+            control = self.control(is_new, self._replaced, limit, history.first_row)
+            carry = self._first_carry() if is_start else self.carry
             began, before = time.perf_counter(), self.step
             inputs = self.task.loop_inputs()
             with explained(self.task.role):
@@ -121,6 +139,25 @@ class Run:
                 history.collect(self.carry, self.step)
                 history.first_row = self.step + 1
 
+    def _first_carry(self) -> Carry:
+        blank: Carry = self._program.about[0]
+        if self._legacy is None:
+            return blank
+        start = self._legacy.start.astype(blank.start.dtype)
+        return blank._replace(opt_state=self._legacy.opt_state, start=start)
+
+    def leave(self, steps_per_epoch: int) -> Legacy:
+        """Return what a later run goes on with."""
+        steps, epochs = 0, 0
+        if self._legacy is not None:
+            steps, epochs = self._legacy.steps, self._legacy.epochs
+        return Legacy(
+            jax.tree.map(np.asarray, self.carry.opt_state),
+            np.asarray(self.carry.start),
+            steps + self.step,
+            epochs + self.step // steps_per_epoch,
+        )
+
     def control(
         self, is_start: bool, is_replaced: bool, stop_at: int, first_row: int
     ) -> Control:
@@ -132,6 +169,7 @@ class Run:
             first_row=first_row,
             patience=self.patience or OFF,
             stalled_after=self.stalled_after or OFF,
+            steps_before=0 if self._legacy is None else self._legacy.steps,
             tol=self.tol,
         )
 
@@ -187,7 +225,8 @@ class Run:
         self.step, self.status = counts.step, counts.status
 
     def _check_start(self) -> None:
-        task, start = self.task, self.reading.start
+        task = self.task
+        start = self.reading.start if self._legacy is None else self.reading.now
         loss, norm = start.value, start.norm
         if self.status == NON_FINITE and self.step == 0:
             what = "loss" if not np.isfinite(loss) else "gradient of the loss"
@@ -208,6 +247,11 @@ class Run:
                 f"({', '.join(map(repr, names))}): it does not use them, or only "
                 "through integers, comparisons, rounding or jax.lax.stop_gradient."
             )
+
+
+def _shapes(state: PyTree) -> Any:
+    leaves, treedef = jax.tree.flatten(state)
+    return treedef, [(np.shape(leaf), leaf.dtype) for leaf in leaves]
 
 
 def _skeleton(state: PyTree) -> tuple[Any, ...]:

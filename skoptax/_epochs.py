@@ -23,6 +23,7 @@ class Pace(NamedTuple):
     n_rows: Any  # how many rows count, the first ones
     total: Any  # the sum of their weights
     per_epoch: Any  # steps
+    first_epoch: Any  # how many there have been in earlier runs
     seed: Any
 
 
@@ -75,20 +76,25 @@ class Feed:
         if self.batch_size is None:
             return data.training
         X, y, weights, _, *others = data.training
-        n, total, per_epoch, seed = data.pace
+        n, total, per_epoch, first_epoch, seed = data.pace
         epoch = step // per_epoch
         first = (step - epoch * per_epoch) * self.batch_size
         positions = first + jnp.arange(self.batch_size, dtype=jnp.int32)
         present = positions < n
         rows = jnp.where(present, positions, 0)
         if self.shuffle:
-            rows = shuffled(rows, n, seed_of_epoch(seed, epoch))
+            rows = shuffled(rows, n, seed_of_epoch(seed, first_epoch + epoch))
         # Where a batch has fewer rows, each stands for more.
         count = jnp.minimum(self.batch_size, n - first).astype(X.dtype)
         share = jnp.where(present, n.astype(X.dtype) / count, 0)
         if weights is not None:
-            share = share * weights[rows]
-        return (X[rows], y[rows], share, total, *others)
+            share = share * _picked(weights, rows)
+        return (_picked(X, rows), _picked(y, rows), share, total, *others)
+
+
+def _picked(array: Any, rows: Any) -> Any:
+    # What is out of bounds need not be found out.
+    return array.at[rows].get(mode="promise_in_bounds")
 
 
 class Judged(NamedTuple):

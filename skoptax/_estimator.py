@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,6 +27,7 @@ from ._parameter import Parameter
 from ._prediction import predict_rows
 from ._problem import (
     check_row_independent,
+    continued,
     doubt,
     draw_seed,
     make_problem,
@@ -42,9 +44,11 @@ from ._validation import (
     check_inputs,
     check_weights,
     columns_by_name,
+    invalid,
     refuse_strings,
 )
 from ._whole import make_whole
+from .exceptions import InvalidParameterError
 from .inference._record import record_fit
 
 # The constructor's arguments of each class.
@@ -153,8 +157,12 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         compiled program. "auto" analyses what JAX traces; where it cannot tell,
         each length is compiled. Say ``True`` only of what is so: a model that takes
         the mean of its inputs, say, would be fitted wrongly.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the fit before: from its values, with the state of
+        its optimiser.
     random_state : int, RandomState or None, default=None
-        Seeds start values that are drawn, and the starts of `n_starts`.
+        Seeds start values that are drawn, the starts of `n_starts`, the order of
+        batches, and what `early_stopping` holds out.
     dtype : {"float32", "float64"} or dtype, default=None
         The precision of the fit; ``None`` is that of `X`, double precision for
         integers. JAX's process-wide setting is not touched.
@@ -263,6 +271,7 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         callbacks: StepCallback | Sequence[StepCallback] | None = None,
         chunk_size: int | None = None,
         row_independent: Any = "auto",
+        warm_start: bool = False,
         random_state: Any = None,
         dtype: Any = None,
     ) -> None:
@@ -290,6 +299,7 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         self.callbacks = callbacks
         self.chunk_size = chunk_size
         self.row_independent = row_independent
+        self.warm_start = warm_start
         self.random_state = random_state
         self.dtype = dtype
 
@@ -385,10 +395,57 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         NonFiniteError
             If the objective is not finite at the start values.
         """
+        goes_on = self.warm_start
+        if not isinstance(goes_on, (bool, np.bool_)):
+            raise invalid("warm_start", type(self).__name__, "a bool", goes_on)
+        held_out = X_val, y_val, sample_weight_val
+        return self._fit_whole(X, y, sample_weight, held_out, goes_on, None)
+
+    def partial_fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> OptaxEstimator:
+        """Go on for one epoch, on these rows.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array-like
+            As for `fit`; they may be others than before.
+
+        Returns
+        -------
+        OptaxEstimator
+            This estimator. Its attributes are those of this epoch.
+
+        Raises
+        ------
+        InvalidParameterError
+            As `fit`, and with `early_stopping`, whose held-out rows would be others
+            each time.
+
+        Notes
+        -----
+        Calls with the same rows make the steps of one fit of as many epochs.
+        """
+        if self.early_stopping:
+            raise InvalidParameterError(
+                "partial_fit does not go with early_stopping=True, which would hold "
+                "out other rows in each call. Set it to False."
+            )
+        return self._fit_whole(X, y, sample_weight, (None, None, None), True, 1)
+
+    def _fit_whole(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        held_out: tuple[Any, Any, Any],
+        goes_on: bool,
+        epochs: int | None,
+    ) -> OptaxEstimator:
+        """Fit, or leave everything as it was."""
         before = self.__dict__.copy()
         try:
-            held_out = X_val, y_val, sample_weight_val
-            warning = self._fit(X, y, sample_weight, held_out)
+            warning = self._fit(X, y, sample_weight, held_out, goes_on, epochs)
         except BaseException:
             # An earlier fit stays whole: scikit-learn's validation has overwritten
             # the names of its columns.
@@ -396,16 +453,30 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
             self.__dict__.update(before)
             raise
         if warning is not None:
-            warnings.warn(warning, stacklevel=2)
+            warnings.warn(warning, stacklevel=3)
         return self
 
     def _fit(
-        self, X: Any, y: Any, sample_weight: Any, held_out: tuple[Any, Any, Any]
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        held_out: tuple[Any, Any, Any],
+        goes_on: bool,
+        epochs: int | None,
     ) -> Warning | None:
         """Fit, and return what is to be warned about."""
+        legacy = getattr(self, "_legacy", None) if goes_on else None
+        goes_on = goes_on and self.__sklearn_is_fitted__()
+        columns = self.n_features_in_ if goes_on else None
         refuse_strings(X, "X")
         refuse_strings(y, "y")
         inputs, responses = check_data(self, X, y, read_dtype(self.dtype))
+        if columns not in (None, inputs.shape[1]):
+            raise ValueError(
+                f"X has {inputs.shape[1]} features, but {type(self).__name__} is "
+                f"expecting {columns} features as input."
+            )
         if self.model is not None and responses.ndim == 2 and responses.shape[1] == 1:
             responses = column_or_1d(responses, warn=True)
         responses = cast_response(responses, inputs.dtype)
@@ -419,12 +490,22 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         training, validation = hold_out(self, rows, given, seed)
         is_split = validation is not None and given is None
         plan = read_plan(self, len(training.X), validation is not None, is_split)
+        if epochs is not None:
+            plan = replace(plan, max_steps=epochs * plan.per_epoch)
         with precision(inputs.dtype == np.float64):
             walk = Walk()
             problem = make_problem(
-                self, training.X, training.y, training.weights, walk, seed
+                continued(self) if goes_on else self,
+                training.X,
+                training.y,
+                training.weights,
+                walk,
+                seed,
             )
-            feed, fed = make_feed(plan, problem, training, validation, seed)
+            first_epoch = 0 if legacy is None else legacy.epochs
+            feed, fed = make_feed(
+                plan, problem, training, validation, seed, first_epoch
+            )
             settings = read_settings(
                 self,
                 problem,
@@ -451,6 +532,7 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
                 tol=settings.tol,
                 patience=plan.patience * plan.per_epoch,
                 stalled_after=settings.stalled_after,
+                legacy=legacy,
             )
             data: dict[str, Any] = {}
             message = None
@@ -480,6 +562,9 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
                 absolute_sigma,
             )
             self._store(run, data)
+            self._legacy = None
+            if self.warm_start or epochs is not None:
+                self._legacy = run.leave(plan.per_epoch)
             if plan.batch_size is not None:
                 self._complete(run, plan.batch_size, plan.per_epoch)
             smooth = getattr(problem.objective.loss, "has_curvature", True)

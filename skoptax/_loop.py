@@ -337,7 +337,8 @@ def make_block(
             projected = active_gradient(internal, here.gradient, *box)
             now = measure(internal, projected, carry.internal, value, advance)
             val_loss = None if judged is None else judged.val_loss
-            row = row_of(hyper, values, value, now.norm, opt_state, step - 1, val_loss)
+            made = step - 1 + control.steps_before
+            row = row_of(hyper, values, value, now.norm, opt_state, made, val_loss)
             verdict = assess(
                 value,
                 jax.tree.leaves(here.gradient),

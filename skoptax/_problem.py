@@ -27,7 +27,7 @@ from ._rows import MAX_PADDED, pad_rows, padded_length
 from ._spec import fill_spec, implied_spec, read_spec
 from ._structure import treedef_content
 from ._typing import StepCallback
-from ._validation import check_choice, check_integer, check_real, invalid
+from ._validation import check_choice, check_integer, check_real, invalid, shorten
 from .callbacks._base import resolve_callbacks
 from .exceptions import (
     ConvergenceWarning,
@@ -314,6 +314,48 @@ def make_problem(
     )
     data = (*rows, loss_numbers, penalty_numbers)
     return Problem(objective, content, spec, data, rng, couples_rows, independent, walk)
+
+
+def with_values(spec: Any, params: Any) -> Any:
+    """Return a spec that starts from fitted values.
+
+    Parameters
+    ----------
+    spec : dict
+        Parameters, numbers and arrays, nested or not.
+    params : dict
+        Values in the same structure.
+
+    Returns
+    -------
+    dict
+        Ties stay as they are.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the structures differ.
+    """
+    if is_parameter(spec):
+        return spec if spec.tie is not None else spec.with_fields(value=params)
+    if not isinstance(spec, dict):
+        # A bare number or array, which is free.
+        return params
+    if not isinstance(params, dict) or set(spec) != set(params):
+        raise InvalidParameterError(
+            "To go on from an earlier fit, the parameters must be those of that fit. "
+            f"Got {shorten(list(spec))} after {shorten(params)}: call fit with "
+            "warm_start=False."
+        )
+    return {name: with_values(spec[name], params[name]) for name in spec}
+
+
+def continued(estimator: Any) -> Any:
+    """Return a copy of a fitted estimator whose spec starts from the fitted values."""
+    there = copy.copy(estimator)
+    spec = read_spec(implied_spec(there.model, there.params))
+    there.params = with_values(spec, there.params_)
+    return there
 
 
 def draw_seed(estimator: Any) -> int:

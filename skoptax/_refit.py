@@ -17,8 +17,7 @@ from ._entries import count_entries
 from ._fingerprint import Walk
 from ._information import Derivatives, make_derivatives
 from ._optimizer import precision
-from ._parameter import is_parameter
-from ._problem import OWNER, make_problem
+from ._problem import OWNER, make_problem, with_values
 from ._resampled import Lanes, make_resampled, make_resampled_by_lm
 from ._task import Task
 from ._validation import cast_response, check_data, check_weights, refuse_strings
@@ -71,7 +70,7 @@ class Refit:
             responses = responses[:, 0]
         responses = cast_response(responses, inputs.dtype)
         weights = check_weights(sample_weight, inputs)
-        there.params = _with_values(record.spec, record.params)
+        there.params = with_values(record.spec, record.params)
         self._rows = responses, weights
         self._double = inputs.dtype == np.float64
         self._tol = float(np.finfo(inputs.dtype).eps ** (3 / 4))
@@ -223,15 +222,6 @@ class Refit:
         left = np.where(left <= np.sqrt(self._tol), left, np.inf)
         joined: Any = offset, entries, value, left
         return Held(*joined)
-
-
-def _with_values(spec: Any, params: Any) -> Any:
-    """Return a spec that starts from fitted values."""
-    if is_parameter(spec):
-        if spec.tie is not None:
-            return spec
-        return spec.with_fields(value=params)
-    return {name: _with_values(spec[name], params[name]) for name in spec}
 
 
 def entry_position(names: list[str], free: np.ndarray, name: Any) -> int:

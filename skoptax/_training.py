@@ -229,7 +229,12 @@ def read_plan(estimator: Any, n: int, validates: bool, is_split: bool) -> Plan:
 
 
 def make_feed(
-    plan: Plan, problem: Problem, training: Rows, held_out: Rows | None, seed: int
+    plan: Plan,
+    problem: Problem,
+    training: Rows,
+    held_out: Rows | None,
+    seed: int,
+    first_epoch: int,
 ) -> tuple[Feed, Fed] | tuple[None, None]:
     """Return how the loop takes the data, and these.
 
@@ -245,6 +250,8 @@ def make_feed(
         Those to validate with.
     seed : int
         Orders the epochs.
+    first_epoch : int
+        How many there have been in earlier fits.
 
     Returns
     -------
@@ -274,6 +281,7 @@ def make_feed(
         np.int32(n),
         training.X.dtype.type(total),
         np.int32(plan.per_epoch),
+        np.int32(first_epoch),
         np.uint32(seed),
     )
     others = None

@@ -1,0 +1,158 @@
+"""Fits that go on from earlier ones make the steps of one long fit."""
+
+from __future__ import annotations
+
+import pickle
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+
+from skoptax import OptaxEstimator, Parameter, cache_info
+from skoptax.exceptions import InvalidParameterError
+
+N = 103
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(N, 3))
+Y = X @ [1.0, -2.0, 0.5] + 0.3 + 0.1 * RNG.normal(size=N)
+
+KINDS = {
+    "all rows": {},
+    "batches": {"batch_size": 16},
+    "in order": {"batch_size": 16, "shuffle": False},
+    "momentum": {
+        "batch_size": 16,
+        "optimizer": "sgd",
+        "optimizer_kwargs": {"momentum": 0.9},
+    },
+    "schedule": {
+        "batch_size": 16,
+        "learning_rate": optax.exponential_decay(0.1, 5, 0.9),
+    },
+}
+
+
+def fit(**arguments):
+    given = {"optimizer": "adam", "learning_rate": 0.02, "random_state": 3}
+    return OptaxEstimator(**given | arguments)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_make_a_whole(kind):
+    whole = fit(max_epochs=6, **KINDS[kind]).fit(X, Y)
+    parts = fit(**KINDS[kind])
+    warm = fit(max_epochs=3, warm_start=True, **KINDS[kind]).fit(X, Y)
+    half = warm.n_iter_
+    for _ in range(6):
+        parts.partial_fit(X, Y)
+    warm.fit(X, Y)
+    for found in (parts, warm):
+        assert_array_equal(found.params_["coef"], whole.params_["coef"])
+        assert found.loss_ == whole.loss_
+    columns = ["loss", "grad_norm", "learning_rate", "intercept"]
+    later = whole.history_[columns].iloc[half + 1 :]
+    assert_array_equal(warm.history_[columns].iloc[1:], later)
+
+
+def test_other_rows_each_time():
+    found = fit(batch_size=16, learning_rate=0.05)
+    compilations = None
+    for k in range(40):
+        rows = np.arange(N)[k % 2 :: 2]
+        found.partial_fit(X[rows], Y[rows])
+        if k == 1:
+            compilations = cache_info().compilations
+    assert cache_info().compilations == compilations
+    exact = OptaxEstimator().fit(X, Y)
+    assert_allclose(found.params_["coef"], exact.params_["coef"], atol=0.05)
+
+
+def test_it_goes_on_after_a_pickle_and_not_in_a_clone():
+    first = fit(batch_size=16).partial_fit(X, Y)
+    copied = pickle.loads(pickle.dumps(first))  # our own, just made
+    anew = clone(first).partial_fit(X, Y)
+    assert anew.params_["intercept"] == first.params_["intercept"]
+    assert_array_equal(
+        copied.partial_fit(X, Y).history_, first.partial_fit(X, Y).history_
+    )
+    assert anew.params_["intercept"] != first.params_["intercept"]
+
+
+def test_without_it_a_fit_starts_anew():
+    found = fit(max_epochs=3, batch_size=16).fit(X, Y)
+    before = found.history_
+    assert_array_equal(found.fit(X, Y).history_, before)
+
+
+def test_another_optimiser_keeps_the_values():
+    found = fit(max_epochs=3, warm_start=True).fit(X, Y)
+    values = found.params_
+    found.set_params(optimizer="sgd", optimizer__momentum=0.9).fit(X, Y)
+    assert_allclose(found.history_["intercept"][0], values["intercept"], rtol=1e-15)
+
+
+def test_other_bounds_are_those_of_now():
+    def plane(X, w, b):
+        return X @ w + b
+
+    spec = {"w": np.zeros(3), "b": Parameter(value=0.1, lower=0.0)}
+    found = OptaxEstimator(plane, spec, warm_start=True, optimizer="lbfgs").fit(X, Y)
+    assert found.params_["b"] < 0.5
+    found.set_params(params__b__upper=0.2)
+    with pytest.raises(InvalidParameterError, match="within its bounds"):
+        found.fit(X, Y)
+    found.set_params(params__b__upper=2.0).fit(X, Y)
+    assert found.n_iter_ <= 2
+
+
+def test_ties_and_masks_go_on():
+    def plane(X, w, b, c):
+        return X @ w + b + c
+
+    spec = {
+        "w": Parameter(value=np.zeros(3), free=np.array([True, True, False])),
+        "b": 0.0,
+        "c": Parameter(tie=lambda b: 2 * b),
+    }
+    arguments = {"optimizer": "adam", "learning_rate": 0.02, "batch_size": 16}
+    whole = OptaxEstimator(plane, spec, max_epochs=4, random_state=0, **arguments)
+    warm = OptaxEstimator(
+        plane, spec, max_epochs=2, random_state=0, warm_start=True, **arguments
+    )
+    whole.fit(X, Y)
+    warm.fit(X, Y).fit(X, Y)
+    assert_allclose(warm.params_["w"], whole.params_["w"], rtol=1e-13)
+    assert warm.params_["c"] == pytest.approx(2 * warm.params_["b"], rel=1e-14)
+
+
+def test_other_parameters_are_refused():
+    found = OptaxEstimator(lambda X, a, b: a + b * X[:, 0], {"a": 0.0, "b": 0.0})
+    found.set_params(warm_start=True).fit(X, Y)
+    found.set_params(
+        model=lambda X, a, c: a + jnp.exp(c) * X[:, 0], params={"a": 0.0, "c": 0.0}
+    )
+    with pytest.raises(InvalidParameterError, match="must be those of that fit"):
+        found.fit(X, Y)
+    assert set(found.params_) == {"a", "b"}
+    found.set_params(warm_start=False).fit(X, Y)
+
+
+def test_other_columns_are_refused():
+    found = fit(batch_size=16).partial_fit(X, Y)
+    with pytest.raises(ValueError, match="expecting 3 features"):
+        found.partial_fit(X[:, :2], Y)
+    assert found.n_features_in_ == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [({"early_stopping": True}, "does not go with"), ({"warm_start": "yes"}, "a bool")],
+)
+def test_wrong_arguments(arguments, match):
+    estimator = fit(**arguments)
+    call = estimator.partial_fit if "early_stopping" in arguments else estimator.fit
+    with pytest.raises(InvalidParameterError, match=match):
+        call(X, Y)
