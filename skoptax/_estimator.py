@@ -567,6 +567,9 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
                 self._legacy = run.leave(plan.per_epoch)
             if plan.batch_size is not None:
                 self._complete(run, plan.batch_size, plan.per_epoch)
+            if epochs is not None and self.status_ == "max_steps":
+                # One epoch is not meant to get there.
+                return None
             smooth = getattr(problem.objective.loss, "has_curvature", True)
             return doubt(self.status_, self.message_, run, smooth)
 

@@ -170,9 +170,9 @@ def test_metadata_routing_of_sample_weight(data, in_pipeline):
         ignoring = OptaxEstimator().set_fit_request(sample_weight=False)
         with_weights = run(asked, sample_weight=weights)
         without = run(ignoring, sample_weight=weights)
-        assert clone(asked).get_metadata_routing().fit.requests == {
-            "sample_weight": True
-        }
+        requests = clone(asked).get_metadata_routing().fit.requests
+        assert requests.pop("sample_weight") is True
+        assert requests == dict.fromkeys(["X_val", "y_val", "sample_weight_val"])
     # Mean of the corrupt and the clean half, against the clean half alone.
     np.testing.assert_allclose(without, 3.5, atol=0.6)
     np.testing.assert_allclose(with_weights, 1.0, atol=0.6)
