@@ -175,8 +175,10 @@ def assess(
     since_best = step - best_step
     lasting, score_step, best_score = since_best, counts.score_step, best.score
     if score is not None:
-        # At the start there may be none to compare with.
-        improves = finite & ((score.value < best_score) | (step == 0))
+        # At the start there may be none to compare with. What a callback has put in
+        # place of the best state takes over its part.
+        is_other = (step == score_step) if score.selects else (step == 0)
+        improves = finite & ((score.value < best_score) | is_other)
         best_score = where(improves, score.value, best_score)
         score_step = where(improves, step, score_step)
         lasting = step - score_step

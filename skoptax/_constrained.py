@@ -34,6 +34,7 @@ class Held(NamedTuple):
     entries: Array  # of shape (k, q): free and tied ones, in the user's units
     value: Array  # of shape (k,): the objective
     left: Array  # of shape (k,): what the rule of convergence compares
+    stopped: Array  # of shape (k,): whether a bound kept a held entry from its place
 
 
 class _State(NamedTuple):
@@ -236,7 +237,10 @@ def constrained_fit(
         values = user_values(structure, numbers, unravel(end.x))
         places = structure.indices("free") + structure.indices("tied")
         entries = [jnp.ravel(jnp.asarray(values[i])) for i in places]
-        return Held(end.x - flat, jnp.concatenate(entries), end.value, end.left)
+        stopped = jnp.any(hold & (start != flat + offset))
+        return Held(
+            end.x - flat, jnp.concatenate(entries), end.value, end.left, stopped
+        )
 
     return fit
 

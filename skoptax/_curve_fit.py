@@ -410,7 +410,7 @@ def _curvature_root(
 ) -> np.ndarray:
     """Return a root of the mean objective's curvature, in the order of ``popt``."""
     found = estimator._linearised
-    if found is None:
+    if found is None or estimator.selected_step_ != estimator.n_iter_:
         # Another optimiser has none: linearise where it has ended.
         ended = {
             name: parameter.with_fields(value=estimator.params_[name])
@@ -422,6 +422,11 @@ def _curvature_root(
             optimizer_kwargs=None,
             learning_rate=None,
             max_steps=0,
+            max_epochs=None,
+            tol=None,
+            batch_size=None,
+            early_stopping=False,
+            n_iter_no_change=None,
             n_starts=1,
             callbacks=None,
         )

@@ -167,8 +167,8 @@ class Run:
             is_replaced=is_replaced,
             stop_at=stop_at,
             first_row=first_row,
-            patience=self.patience or OFF,
-            stalled_after=self.stalled_after or OFF,
+            patience=min(self.patience or OFF, OFF),
+            stalled_after=min(self.stalled_after or OFF, OFF),
             steps_before=0 if self._legacy is None else self._legacy.steps,
             tol=self.tol,
         )

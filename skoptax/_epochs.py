@@ -101,7 +101,7 @@ class Judged(NamedTuple):
     """What a state is judged by, where that is not its own loss."""
 
     score: Any  # infinite where there is none at this step
-    running: Any  # the sum of the losses since the last one
+    running: Any  # of shape (2,): the epoch's losses before this one, and this one
     val_loss: Any  # NaN where it was not computed
 
 
@@ -127,8 +127,8 @@ def judge(
         Of the state.
     value : scalar
         The loss of its batch.
-    running : scalar
-        The sum of those before it in the epoch.
+    running : array of shape (2,)
+        Of the state before: the sum of the epoch's losses before it, and its own.
     is_new : bool
         Whether the state has not been judged yet.
     validate : callable
@@ -150,9 +150,9 @@ def judge(
         )
         score = jnp.where(jnp.isfinite(val_loss), val_loss, nothing)
         return Judged(score, running, val_loss)
-    mean = running / pace.per_epoch.astype(value.dtype)
-    score = jnp.where(at_end & (step > 0), mean, nothing)
-    before = jnp.where(at_end, 0, running)
-    return Judged(
-        score, jnp.where(is_new, before + value, running), jnp.full_like(value, jnp.nan)
-    )
+    # A state that a callback has put in place of another is no further step.
+    total = jnp.where(is_new, running[0] + running[1], running[0])
+    mean = total / pace.per_epoch.astype(value.dtype)
+    score = jnp.where(at_end & is_new & (step > 0), mean, nothing)
+    before = jnp.where(at_end, 0, total)
+    return Judged(score, jnp.stack([before, value]), jnp.full_like(value, jnp.nan))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,7 +14,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from ._curvature import at_selected, linearised
+from ._curvature import linearised
 from ._driver import Run
 from ._entries import start_box
 from ._fingerprint import Walk
@@ -35,7 +34,14 @@ from ._problem import (
     read_settings,
 )
 from ._task import Task
-from ._training import Rows, hold_out, make_feed, read_held_out, read_plan
+from ._training import (
+    Rows,
+    hold_out,
+    make_feed,
+    read_held_out,
+    read_plan,
+    refuse_without_score,
+)
 from ._typing import ArrayLike, Mode, StepCallback
 from ._uncertainty import check_covariance
 from ._validation import (
@@ -47,7 +53,7 @@ from ._validation import (
     invalid,
     refuse_strings,
 )
-from ._whole import make_whole
+from ._whole import objective_of_all
 from .exceptions import InvalidParameterError
 from .inference._record import record_fit
 
@@ -119,8 +125,9 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         power 2/3 for L-BFGS by name or factory, 3/4 for Levenberg-Marquardt, and off
         for all others.
     batch_size : int, default=None
-        How many rows a step takes; ``None`` is all of them. With batches "auto" is
-        Adam, and optimisers that search along a line, or linearise, are refused.
+        How many rows a step takes; ``None`` is all of them, and so is a number that
+        is not below theirs. With batches "auto" is Adam, `tol` must be ``None`` or 0,
+        and optimisers that search along a line, or linearise, are refused by name.
     shuffle : bool, default=True
         Whether each epoch takes the rows in a random order of its own.
     early_stopping : bool, default=False
@@ -138,7 +145,8 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
     n_starts : int, default=1
         From how many start values to fit; the best fit is kept, and `starts_` has all.
         The first start is that of `params`, the others are spread over the parameters'
-        bounds, or from a tenth to ten times their start values. Not with callbacks.
+        bounds, or from a tenth to ten times their start values. Not with callbacks,
+        batches or held-out rows.
     cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3", "hessian"}, default="nonrobust"
         Which covariance of the parameters: from the losses' curvature; robust to
         responses of different variance (White; MacKinnon and White); or from the whole
@@ -483,8 +491,10 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         rows = Rows(inputs, responses, check_weights(sample_weight, inputs))
         X_val, y_val, weights_val = held_out
         if X_val is not None:
+            if not hasattr(self, "feature_names_in_"):
+                X_val = columns_by_name(X_val, self.inputs)
             X_val = check_inputs(self, X_val, inputs.dtype)
-        given = read_held_out(X_val, y_val, weights_val, rows)
+        given = read_held_out(self, X_val, y_val, weights_val, rows)
         cov_type, absolute_sigma = check_covariance(self)
         seed = draw_seed(self)
         training, validation = hold_out(self, rows, given, seed)
@@ -545,12 +555,16 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
                 data, message = drive(
                     run, plan.max_steps, settings.callback, settings.chunk_size
                 )
+            refuse_without_score(run)
             state, data = finish(run, data, message, on_host=True)
             self._call = problem.objective.call
             self._dtype = inputs.dtype
             self.params_ = _plain_values(state, problem.spec)
             self.at_bound_ = _bound_flags(state, problem.spec)
             self._linearised = linearised(run)
+            self.loss_ = float(run.reading.selected_value)
+            if plan.batch_size is not None:
+                self.loss_ = objective_of_all(run, plan.batch_size)
             self._record = record_fit(
                 run,
                 problem,
@@ -560,13 +574,16 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
                 training.weights,
                 cov_type,
                 absolute_sigma,
+                self.loss_,
             )
+            if plan.batch_size is not None:
+                passed = {"epoch": np.arange(run.step + 1) // plan.per_epoch}
+                data["history"] = passed | data["history"]
             self._store(run, data)
+            self._split = (seed, len(inputs)) if is_split else None
             self._legacy = None
             if self.warm_start or epochs is not None:
                 self._legacy = run.leave(plan.per_epoch)
-            if plan.batch_size is not None:
-                self._complete(run, plan.batch_size, plan.per_epoch)
             if epochs is not None and self.status_ == "max_steps":
                 # One epoch is not meant to get there.
                 return None
@@ -579,18 +596,9 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         self.status_ = data.pop("status")
         self.message_ = data.pop("message")
         self.converged_ = self.status_ == "converged"
-        self.loss_ = float(run.reading.selected_value)
         self.selected_step_ = run.reading.selected_step
         data.pop("aux", None)
         self.fitting_data_ = data
-
-    def _complete(self, run: Run, batch_size: int, per_epoch: int) -> None:
-        """Put in what a loop over batches does not see."""
-        make = partial(make_whole, batch_size=batch_size)
-        pace = (run.task.pace,)
-        self.loss_ = float(at_selected(run, make, "whole", batch_size, more=pace))
-        epochs = np.arange(run.step + 1) // per_epoch
-        self._history = {"epoch": epochs} | self._history
 
     @property
     def history_(self) -> pd.DataFrame:

@@ -347,8 +347,9 @@ class IntervalsMixin(UncertaintyMixin):
         if resample == "cases" and refit.couples_rows:
             raise InvalidParameterError(
                 "Cases are drawn one by one, and here what the model or the loss makes "
-                "of a row may depend on others. If it does not, say so by "
-                "row_independent=True and fit again; else use resample='residuals'."
+                "of a row may depend on others (auxiliary data count). If it does not, "
+                "say so by row_independent=True and fit again; else use "
+                "resample='residuals'."
             )
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
         report = progress_reporter("resamples", count, bool(speak))

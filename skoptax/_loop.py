@@ -82,7 +82,7 @@ class Carry(NamedTuple):
     now: Array  # of shape (5,): Progress, here
     start: Array  # and at step 0
     history: dict[str, Array]  # data type to (n_rows, n_columns)
-    running: Any  # the sum of the losses of the epoch so far, or None without a feed
+    running: Any  # the losses of the epoch so far, as `judge` has them, or None
 
 
 def usual_rows(optimizer: Any) -> int:
@@ -221,7 +221,7 @@ def make_block(
             now=np.array(now, value.dtype),
             start=np.zeros(len(Progress._fields), value.dtype),
             history=history,
-            running=None if feed is None else np.zeros((), value.dtype),
+            running=None if feed is None else np.zeros(2, value.dtype),
         )
         # On the device once, not with every run.
         return jax.device_put(carry), columns

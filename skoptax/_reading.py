@@ -45,6 +45,11 @@ class Reading:
         return Best(*np.asarray(self.carry.best).tolist()).selected
 
     @property
+    def best_score(self) -> float:
+        """The lowest score by held-out rows, or of an epoch."""
+        return float(Best(*np.asarray(self.carry.best).tolist()).score)
+
+    @property
     def start(self) -> Progress:
         """The loss at the start, and how far from an optimum that is."""
         return Progress(*np.asarray(self.carry.start).tolist())

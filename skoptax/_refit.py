@@ -20,6 +20,7 @@ from ._optimizer import precision
 from ._problem import OWNER, make_problem, with_values
 from ._resampled import Lanes, make_resampled, make_resampled_by_lm
 from ._task import Task
+from ._training import split
 from ._validation import cast_response, check_data, check_weights, refuse_strings
 from .exceptions import InvalidParameterError
 from .inference._bootstrap import Resampler
@@ -70,6 +71,13 @@ class Refit:
             responses = responses[:, 0]
         responses = cast_response(responses, inputs.dtype)
         weights = check_weights(sample_weight, inputs)
+        drawn = getattr(estimator, "_split", None)
+        if drawn is not None and drawn[1] == len(inputs):
+            # All rows, of which the fit has held out some.
+            fraction = float(estimator.validation_fraction)
+            kept, _ = split(len(inputs), fraction, drawn[0])
+            inputs, responses = inputs[kept], responses[kept]
+            weights = None if weights is None else weights[kept]
         there.params = with_values(record.spec, record.params)
         self._rows = responses, weights
         self._double = inputs.dtype == np.float64
@@ -217,10 +225,10 @@ class Refit:
                 found = self._task.call(make, arguments, "resampled by LM", place)
             parts.append([x[: len(some)] for x in on_host(found)])
         columns: Any = zip(*parts, strict=True)
-        offset, entries, value, left = map(np.concatenate, columns)
+        offset, entries, value, left, stopped = map(np.concatenate, columns)
         # Others have stalled, but not next to an optimum.
         left = np.where(left <= np.sqrt(self._tol), left, np.inf)
-        joined: Any = offset, entries, value, left
+        joined: Any = offset, entries, value, left, stopped
         return Held(*joined)
 
 

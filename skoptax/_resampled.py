@@ -168,7 +168,13 @@ def make_resampled(
             places = structure.indices("free") + structure.indices("tied")
             entries = [jnp.ravel(jnp.asarray(values[i])) for i in places]
             left = jnp.where(end.is_inside & is_inside(z), end.left, jnp.inf)
-            return Held(half @ z, jnp.concatenate(entries), end.value / unit, left)
+            return Held(
+                half @ z,
+                jnp.concatenate(entries),
+                end.value / unit,
+                left,
+                jnp.asarray(False),
+            )
 
         def side_by_side(lanes: Lanes) -> Held:
             found: Held = jax.vmap(fit)(lanes)

@@ -105,10 +105,12 @@ class Task:
         self.has_aux = has_aux
         self._owner = owner
         self.role = role
+        self._beside: dict[str, Program] = {}
         self.put(state)
 
     def put(self, state: PyTree) -> None:
         """Pack a state in place of the one before."""
+        self._beside.clear()
         self.state = state
         structure, numbers = pack(state, self._owner)
         if self.optimizer.is_entrywise:
@@ -206,7 +208,12 @@ class Task:
             What it returns.
         """
         shapes = described_shapes(arguments)
-        program = self.find_program(self.inputs(), make, *more, shapes)
+        # Of a loss without a key, a program would be compiled with each call.
+        key = repr((more, shapes))
+        program = self._beside.get(key)
+        if program is None:
+            program = self.find_program(self.inputs(), make, *more, shapes)
+            self._beside[key] = program
         with explained(self.role):
             return program(*self.inputs(), *arguments)
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_array
 
+from ._driver import Run
 from ._epochs import Fed, Feed, Pace
 from ._problem import OWNER, Problem, arrange_held_out
 from ._validation import (
@@ -18,8 +20,10 @@ from ._validation import (
     check_real,
     check_weights,
     invalid,
+    refuse_strings,
 )
-from .exceptions import InvalidParameterError
+from .exceptions import InvalidParameterError, NonFiniteError
+from .losses import resolve_loss
 
 # What scikit-learn's networks wait for.
 DEFAULT_PATIENCE = 10
@@ -127,8 +131,7 @@ def hold_out(
             f"early_stopping=True holds out {count} of {n} rows, and none is left to "
             f"fit. Lower validation_fraction={fraction}, or give X_val and y_val."
         )
-    order = np.random.default_rng([seed, 1]).permutation(n)
-    training, held_out = (rows.take(np.sort(p)) for p in (order[count:], order[:count]))
+    training, held_out = map(rows.take, split(n, fraction, seed))
     for part, name in ((training, "training"), (held_out, "validation")):
         if part.weights is not None and not np.any(part.weights > 0):
             raise InvalidParameterError(
@@ -138,13 +141,22 @@ def hold_out(
     return training, held_out
 
 
+def split(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows are fitted, and which are held out, in their order."""
+    count = int(np.ceil(fraction * n))
+    order = np.random.default_rng([seed, 1]).permutation(n)
+    return np.sort(order[count:]), np.sort(order[:count])
+
+
 def read_held_out(
-    X: np.ndarray | None, y: Any, sample_weight: Any, like: Rows
+    estimator: Any, X: np.ndarray | None, y: Any, sample_weight: Any, like: Rows
 ) -> Rows | None:
     """Check held-out rows.
 
     Parameters
     ----------
+    estimator : OptaxEstimator
+        Its loss says which responses it takes.
     X : ndarray of shape (m, d) or None
         Checked inputs, if there are any.
     y, sample_weight : array-like or None
@@ -170,7 +182,8 @@ def read_held_out(
         return None
     if y is None:
         raise InvalidParameterError("X_val comes with y_val. Got no y_val.")
-    responses = np.asarray(y)
+    refuse_strings(y, "y_val")
+    responses = check_array(y, ensure_2d=False, allow_nd=True, input_name="y_val")
     if like.y.ndim == 1 and responses.ndim == 2 and responses.shape[1] == 1:
         responses = responses[:, 0]
     if responses.shape != (len(X), *like.y.shape[1:]):
@@ -178,7 +191,11 @@ def read_held_out(
             f"y_val must have the shape {(len(X), *like.y.shape[1:])}: a row for each "
             f"of X_val, and as many outputs as y. Got {responses.shape} instead."
         )
-    return Rows(X, cast_response(responses, X.dtype), check_weights(sample_weight, X))
+    found = Rows(X, cast_response(responses, X.dtype), check_weights(sample_weight, X))
+    loss = resolve_loss(estimator.loss, OWNER)
+    if hasattr(loss, "check_y"):
+        loss.check_y(found.y)
+    return found
 
 
 def read_plan(estimator: Any, n: int, validates: bool, is_split: bool) -> Plan:
@@ -220,12 +237,40 @@ def read_plan(estimator: Any, n: int, validates: bool, is_split: bool) -> Plan:
     epochs = estimator.max_epochs
     if epochs is not None:
         max_steps = check_integer("max_epochs", OWNER, epochs, 0) * per_epoch
+    if validates and 0 < max_steps < per_epoch:
+        raise InvalidParameterError(
+            f"Held-out rows are looked at after each epoch of {per_epoch} steps, and "
+            f"max_steps={max_steps} ends before the first: give max_epochs, or a "
+            "larger batch_size."
+        )
     patience = positive("n_iter_no_change")
     if patience is None:
         patience = DEFAULT_PATIENCE if validates and estimator.early_stopping else 0
     return Plan(
         batch_size, bool(estimator.shuffle), per_epoch, max_steps, patience, is_split
     )
+
+
+def refuse_without_score(run: Run) -> None:
+    """Raise an error if no state of a run could be judged by held-out rows.
+
+    Parameters
+    ----------
+    run : Run
+        At its end.
+
+    Raises
+    ------
+    NonFiniteError
+        If the loss of these rows was never finite: nothing could be selected by it.
+    """
+    feed = run.task.feed
+    if feed is not None and feed.validates and not np.isfinite(run.reading.best_score):
+        raise NonFiniteError(
+            "The loss of the held-out rows was not finite at the start, nor after any "
+            "epoch. The model must be finite on X_val, and the responses must be such "
+            "as the loss takes."
+        )
 
 
 def make_feed(
@@ -271,7 +316,8 @@ def make_feed(
     if problem.couples_rows and (plan.batch_size is not None or plan.is_split):
         raise InvalidParameterError(
             f"{draws} draws rows, and here what the model or the loss makes of a row "
-            "may depend on others. If it does not, say so by row_independent=True; "
+            "may depend on others (auxiliary data count). If it does not, say so by "
+            "row_independent=True; "
             "else leave batch_size at None, and give X_val and y_val to validate with."
         )
     n = len(training.X)

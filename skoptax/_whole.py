@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from ._curvature import at_selected
+from ._driver import Run
 from ._epochs import Fed, Feed, Pace
 from ._evaluation import Evaluator
 from ._structure import Numbers, Structure
 from ._typing import Array, Block, PyTree
 from ._unpacking import internal_start
+
+
+def objective_of_all(run: Run, batch_size: int) -> float:
+    """Return the objective of all rows at the selected state.
+
+    Parameters
+    ----------
+    run : Run
+        At its end, in batches.
+    batch_size : int
+        Rows at a time.
+
+    Returns
+    -------
+    float
+        What the history has of batches only.
+    """
+    make = partial(make_whole, batch_size=batch_size)
+    more = (run.task.pace,)
+    return float(at_selected(run, make, "whole", batch_size, more=more))
 
 
 def make_whole(

@@ -11,10 +11,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from skoptax import OptaxEstimator, Parameter, cache_info, clear_cache
+from skoptax import OptaxEstimator, Parameter, cache_info, clear_cache, curve_fit
 from skoptax._problem import draw_seed
 from skoptax._shuffle import seed_of_epoch, shuffled
 from skoptax.exceptions import InvalidParameterError
+from skoptax.inference import compare
 from skoptax.penalties import L2
 from skoptax.priors import Normal
 
@@ -228,3 +229,49 @@ def test_auto_is_adam():
     named = fit(optimizer="adam").fit(X, Y)
     assert_array_equal(estimator.history_, named.history_)
     assert clone(estimator).batch_size == SIZE
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_likelihoods_are_those_of_all_rows(loss):
+    rng = np.random.default_rng(2)
+    y = rng.poisson(np.exp(1.5 + X @ [0.3, 0.2])) + (loss == "gamma") * 1.0
+
+    def rate(X, w, b):
+        return jnp.exp(X @ w + b)
+
+    spec = {"w": np.zeros(2), "b": 1.0}
+    found = OptaxEstimator(
+        rate, spec, loss=loss, batch_size=7, max_epochs=300, learning_rate=1e-3
+    ).fit(X, y)
+    exact = OptaxEstimator(rate, spec, loss=loss).fit(X, y)
+    table = compare(found, exact)
+    assert_allclose(table["log_likelihood"].diff()[1:], 0, atol=0.05)
+
+
+def test_a_state_that_is_put_in_again_changes_no_score():
+    arguments = {"optimizer": "sgd", "n_iter_no_change": 4, "max_epochs": 40}
+
+    def again(step, free, static, data, aux, loss, grads):
+        copy = jax.tree.map(jnp.array, free) if step in (8, 23) else free
+        return False, copy, static
+
+    plain = fit(**arguments).fit(X, Y)
+    found = fit(**arguments, callbacks=again).fit(X, Y)
+    assert found.n_iter_ == plain.n_iter_
+    assert_allclose(found.params_["w"], plain.params_["w"], rtol=1e-12)
+
+
+def test_patience_without_end():
+    assert fit(n_iter_no_change=10**10).fit(X, Y).n_iter_ == 23
+    assert fit(batch_size=None, n_iter_no_change=10**10).fit(X, Y).n_iter_ == 23
+
+
+def test_curve_fit_in_batches():
+    def line(x, a, b):
+        return a * x + b
+
+    x = X[:, 0]
+    arguments = {"batch_size": 20, "max_epochs": 200, "random_state": 0}
+    found = curve_fit(line, x, Y, [0.0, 0.0], optimizer="adam", **arguments)
+    exact = curve_fit(line, x, Y, [0.0, 0.0])
+    assert_allclose(found.pcov, exact.pcov, rtol=0.05, atol=1e-4)

@@ -1,4 +1,4 @@
-"""The README is what newcomers run first: its example must print what it says.
+"""README and guides are what newcomers run first: they must print what they say.
 
 A tested example is a ``python`` block right after the line ``<!-- example -->``,
 followed by ``<!-- output -->`` and a ``text`` block with exactly what it prints.
@@ -29,12 +29,17 @@ def readme():
     return (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_example_prints_what_the_readme_says(readme):
-    examples = blocks(readme, "example", "python")
-    outputs = blocks(readme, "output", "text")
-    assert examples, "README.md has no python block after <!-- example -->"
-    assert len(examples) == readme.count("<!-- example -->")
-    assert len(examples) == len(outputs) == readme.count("<!-- output -->")
+PAGES = ["README.md", "docs/guides/long_trainings.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_example_prints_what_the_page_says(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    examples = blocks(text, "example", "python")
+    outputs = blocks(text, "output", "text")
+    assert examples, f"{page} has no python block after <!-- example -->"
+    assert len(examples) == text.count("<!-- example -->")
+    assert len(examples) == len(outputs) == text.count("<!-- output -->")
 
     for code, expected in zip(examples, outputs, strict=True):
         run = subprocess.run(
@@ -44,12 +49,21 @@ def test_example_prints_what_the_readme_says(readme):
             encoding="utf-8",
             timeout=300,
         )
-        assert run.returncode == 0, f"the README's example fails:\n{run.stderr}"
+        assert run.returncode == 0, f"the example of {page} fails:\n{run.stderr}"
         said, printed = lines(expected), lines(run.stdout)
         difference = "\n".join(
-            difflib.unified_diff(said, printed, "README.md", "printed", lineterm="")
+            difflib.unified_diff(said, printed, page, "printed", lineterm="")
         )
-        assert said == printed, f"the README's example prints other text:\n{difference}"
+        assert said == printed, (
+            f"the example of {page} prints other text:\n{difference}"
+        )
+
+
+def test_no_example_is_forgotten():
+    pages = ROOT.glob("docs/**/*.md")
+    marked = [p for p in pages if "<!-- example -->" in p.read_text(encoding="utf-8")]
+    found = {str(path.relative_to(ROOT)).replace("\\", "/") for path in marked}
+    assert found | {"README.md"} == set(PAGES)
 
 
 def lines(text):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from numpy.testing import assert_allclose, assert_array_equal
@@ -12,7 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skoptax import OptaxEstimator, Parameter, cache_info, clear_cache
-from skoptax.exceptions import InvalidParameterError
+from skoptax.exceptions import InvalidParameterError, NonFiniteError
 
 N = 90
 RNG = np.random.default_rng(3)
@@ -194,12 +196,17 @@ def test_rows_that_interact_are_not_split():
         ({}, {"X_val": X}, "Got no y_val"),
         ({}, {"y_val": Y}, "Got no X_val"),
         ({}, {"X_val": X, "y_val": Y[1:]}, "a row for each"),
+        ({}, {"X_val": X, "y_val": Y.astype(str)}, "y_val must hold numbers"),
+        ({}, {"X_val": X, "y_val": np.where(Y > 0, Y, np.nan)}, "y_val contains NaN"),
+        ({"loss": "gamma"}, {"X_val": X, "y_val": 0 * Y}, "does not admit"),
+        ({"batch_size": 2, "max_steps": 20}, {"X_val": X, "y_val": Y}, "max_epochs"),
         ({"n_starts": 2, "optimizer": "lm"}, {"X_val": X, "y_val": Y}, "must be 1"),
     ],
 )
 def test_wrong_arguments(arguments, held_out, match):
-    with pytest.raises(InvalidParameterError, match=match):
-        cubic(**arguments).fit(X, Y, **held_out)
+    y = Y - Y.min() + 1 if "loss" in arguments else Y
+    with pytest.raises(ValueError, match=match):
+        cubic(**arguments).fit(X, y, **held_out)
 
 
 def test_weights_of_zero_are_no_validation():
@@ -210,3 +217,50 @@ def test_weights_of_zero_are_no_validation():
     few[0] = 1
     with pytest.raises(InvalidParameterError, match="have a weight of 0"):
         cubic(early_stopping=True).fit(X, Y, few)
+
+
+def root(X, a, b):
+    return a + b * jnp.sqrt(X[:, 0])
+
+
+def test_held_out_rows_on_which_the_model_is_no_number():
+    inside = np.abs(X)
+    estimator = OptaxEstimator(root, {"a": 0.0, "b": 1.0})
+    with pytest.raises(NonFiniteError, match="held-out rows was not finite"):
+        estimator.fit(inside, Y, X_val=-inside, y_val=Y)
+
+
+def test_columns_are_taken_by_name():
+    def model(p, q, a, b):
+        return a * p + b * q
+
+    frame = pd.DataFrame(RNG.normal(size=(N, 2)), columns=["p", "q"])
+    y = frame.to_numpy() @ [1.0, -2.0] + 0.1 * RNG.normal(size=N)
+    estimator = OptaxEstimator(model, {"a": 0.0, "b": 0.0}, inputs=("p", "q"))
+    losses = [
+        estimator.fit(frame.to_numpy(), y, X_val=frame[order], y_val=y)
+        .history_["val_loss"]
+        .iloc[-1]
+        for order in (["p", "q"], ["q", "p"])
+    ]
+    assert losses[0] == losses[1] < 0.01
+
+
+def test_a_worse_state_in_place_of_the_best():
+    def worse(step, free, static, data, aux, loss, grads):
+        if step == 49:
+            free = jax.tree.map(lambda x: x + 10, free)
+        return False, free, static
+
+    estimator = cubic(max_steps=80, callbacks=worse).fit(
+        X[FIT], Y[FIT], X_val=X[HELD], y_val=Y[HELD]
+    )
+    row = estimator.history_.loc[estimator.selected_step_]
+    assert_allclose(list(estimator.params_.values()), row[list("abcd")])
+    assert_allclose(estimator.loss_, row["loss"])
+
+
+def test_intervals_after_a_split():
+    estimator = cubic(optimizer="lm", early_stopping=True).fit(X, Y)
+    assert estimator.profile(X, Y, "a", n_points=3).shape == (3, 6)
+    assert estimator.bootstrap(X, Y, n_resamples=10).shape == (10, 4)

@@ -189,8 +189,7 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
                 continue
             lower_found |= bool(taus[i] < -_LOWER * reach)
             got = sign * float(found.offset[i, j]) / sizes[j]
-            if got < side.trial * (1 - 1e-6) and taus[i] < reach:
-                # The bound stopped it.
+            if found.stopped[i] and taus[i] < reach:
                 side.end, side.is_done = got, True
                 column = 0 if _user_sign(found, i, places[k], sign, profiler) < 0 else 1
                 ends[k, column] = found.entries[i, places[k]]

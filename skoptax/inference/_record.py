@@ -110,6 +110,7 @@ def record_fit(
     weights: np.ndarray | None,
     cov_type: str | None,
     absolute_sigma: bool,
+    objective_value: float,
 ) -> FitRecord:
     """Gather what is needed of a fit that has ended.
 
@@ -129,6 +130,8 @@ def record_fit(
         Which covariance is wanted.
     absolute_sigma : bool
         Whether weights are one over known variances.
+    objective_value : float
+        The objective of all rows at the fitted values.
 
     Returns
     -------
@@ -153,10 +156,11 @@ def record_fit(
         assert cov_type is not None
         is_bare = not (has_priors or has_penalty)
         if is_bare and cov_type == "nonrobust":
-            value, bends = run.reading.selected_value * total, total * outputs
+            value, bends = objective_value * total, total * outputs
             found = _without_rows(run, loss, value, bends)
         if found is None:
-            found, reason = _with_rows(run, loss, y, weights, cov_type, total, is_bare)
+            value = objective_value * total if is_bare else None
+            found, reason = _with_rows(run, loss, y, weights, cov_type, value)
     return FitRecord(
         spec=problem.spec,
         params=params,
@@ -205,8 +209,7 @@ def _with_rows(
     y: np.ndarray,
     weights: np.ndarray | None,
     cov_type: str,
-    total: float,
-    is_bare: bool,
+    value: float | None,
 ) -> tuple[Information | None, str]:
     """Return the matrices, or why there are none."""
     make: Any = partial(make_derivatives, with_hessian=cov_type == "hessian")
@@ -219,8 +222,7 @@ def _with_rows(
         return None, sentence[:1].lower() + sentence[1:]
     found = jax.tree.map(np.asarray, found)
     delta = scales(run) if found.delta is None else np.asarray(found.delta, float)
-    value = run.reading.selected_value * total
-    if not is_bare:
+    if value is None:
         value = _sum_of_losses(loss, y, found.predictions, weights)
     return summed_up(found, delta, y, weights, value, cov_type), ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import jax.numpy as jnp
@@ -357,3 +358,21 @@ def test_other_rows_than_those_of_the_fit_are_refused(decaying):
     fit = OptaxEstimator(decay, {"a": 1.0, "k": 1.0, "c": 1.0}).fit(X, y)
     with pytest.raises(InvalidParameterError, match="must be those of the fit"):
         fit.bootstrap(X, y, weights)
+
+
+def test_a_model_without_a_key_is_compiled_once(decaying):
+    X, y, _ = decaying
+    lock = threading.Lock()
+
+    def locked(X, a, b):
+        with lock:
+            return a + b * X[:, 0]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = OptaxEstimator(locked, {"a": 0.0, "b": 0.0}).fit(X, y)
+        fit.bootstrap(X, y, n_resamples=10)
+        before = cache_info().compilations
+        fit.bootstrap(X, y, n_resamples=2000)
+    # Objective, derivatives, fits: the threads may have begun with one each.
+    assert cache_info().compilations - before <= 4

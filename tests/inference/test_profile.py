@@ -313,3 +313,13 @@ def test_two_parameters_stay_within_bounds():
 def test_two_parameters_have_to_be_there(names, match):
     with pytest.raises(InvalidParameterError, match=match):
         fit().profile2d(X, Y, *names)
+
+
+def test_a_bound_in_single_precision():
+    spec = START | {"c": Parameter(value=0.2, upper=0.31)}
+    single = fit(params=spec, X=X.astype("float32"), y=Y.astype("float32"))
+    found = single.confidence_intervals(
+        X.astype("float32"), Y.astype("float32"), method="profile"
+    )
+    expected = fit(params=spec).confidence_intervals(X, Y, method="profile")
+    assert_allclose(found, expected, rtol=2e-3)
