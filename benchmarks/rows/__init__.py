@@ -25,6 +25,7 @@ ROWS = (
     "auto_rule",
     "coverage",
     "intervals",
+    "batches",
 )
 
 
