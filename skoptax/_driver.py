@@ -8,7 +8,7 @@ curvature in `_curvature`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -54,6 +54,8 @@ class Run:
     legacy : Legacy, optional
         What an earlier run has left. Not used if the optimiser is another one, or the
         parameters have other shapes.
+    watch : callable, optional
+        Called with the run after each block of steps, which takes about 0.2 s.
 
     Attributes
     ----------
@@ -63,6 +65,8 @@ class Run:
         How many steps have been made.
     status : int
         Why the loop has ended; `RUNNING` if it has not.
+    interruption : KeyboardInterrupt or None
+        What has ended it from outside.
     """
 
     def __init__(
@@ -73,7 +77,10 @@ class Run:
         patience: int = 0,
         stalled_after: int = 0,
         legacy: Legacy | None = None,
+        watch: Callable[[Run], None] | None = None,
     ) -> None:
+        self._watch = watch
+        self.interruption: KeyboardInterrupt | None = None
         self.task = task
         self.tol = tol
         self.patience = patience
@@ -138,6 +145,14 @@ class Run:
             if self.step >= last_row:
                 history.collect(self.carry, self.step)
                 history.first_row = self.step + 1
+            if self._watch is not None:
+                self._watch(self)
+
+    def interrupt(self, error: KeyboardInterrupt) -> None:
+        """End where the last block of steps has ended."""
+        self.interruption = error
+        self._count()
+        self._check_start()
 
     def _first_carry(self) -> Carry:
         blank: Carry = self._program.about[0]

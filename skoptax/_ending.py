@@ -145,6 +145,13 @@ def conclude(run: Run, stopped_by: str | None) -> Ending:
         Status and message, with numbers.
     """
     status = STATUS_NAMES.get(run.status, "max_steps")
+    if run.interruption is not None:
+        selected = run.reading.selected_step
+        return Ending(
+            "interrupted",
+            f"Interrupted after {run.step} steps; the result is that of step "
+            f"{selected}.",
+        )
     if stopped_by is not None:
         if status != "non_finite":
             return Ending("callback", stopped_by)

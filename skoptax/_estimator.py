@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -33,6 +34,7 @@ from ._problem import (
     read_dtype,
     read_settings,
 )
+from ._reporting import ProgressBar
 from ._task import Task
 from ._training import (
     Rows,
@@ -171,6 +173,9 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
     random_state : int, RandomState or None, default=None
         Seeds start values that are drawn, the starts of `n_starts`, the order of
         batches, and what `early_stopping` holds out.
+    verbose : int, default=0
+        1 draws a bar: steps, the loss, with held-out rows the lowest of theirs so far,
+        and how long `max_steps` would take.
     dtype : {"float32", "float64"} or dtype, default=None
         The precision of the fit; ``None`` is that of `X`, double precision for
         integers. JAX's process-wide setting is not touched.
@@ -198,7 +203,8 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         one; with L-BFGS, the last whose objective is not clearly above the lowest;
         with held-out rows, the one with the lowest ``val_loss``.
     status_ : str
-        ``"converged"``, ``"max_steps"``, ``"stalled"`` (no lower objective is found,
+        ``"converged"``, ``"max_steps"``, ``"interrupted"`` (by Ctrl-C, which is raised
+        again once the fit is stored), ``"stalled"`` (no lower objective is found,
         and the tolerance is not met), ``"no_improvement"``, ``"non_finite"`` or
         ``"callback"``. After Levenberg-Marquardt also ``"plateau"`` (the predictions
         do not depend on a parameter), ``"diverging"`` (one runs to infinity) or
@@ -281,6 +287,7 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         row_independent: Any = "auto",
         warm_start: bool = False,
         random_state: Any = None,
+        verbose: int = 0,
         dtype: Any = None,
     ) -> None:
         self.model = model
@@ -309,6 +316,7 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         self.row_independent = row_independent
         self.warm_start = warm_start
         self.random_state = random_state
+        self.verbose = verbose
         self.dtype = dtype
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -453,7 +461,9 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         """Fit, or leave everything as it was."""
         before = self.__dict__.copy()
         try:
-            warning = self._fit(X, y, sample_weight, held_out, goes_on, epochs)
+            warning, interruption = self._fit(
+                X, y, sample_weight, held_out, goes_on, epochs
+            )
         except BaseException:
             # An earlier fit stays whole: scikit-learn's validation has overwritten
             # the names of its columns.
@@ -462,6 +472,9 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
             raise
         if warning is not None:
             warnings.warn(warning, stacklevel=3)
+        if interruption is not None:
+            # The fit is there as far as it got; but a search must not go on.
+            raise interruption
         return self
 
     def _fit(
@@ -472,8 +485,8 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         held_out: tuple[Any, Any, Any],
         goes_on: bool,
         epochs: int | None,
-    ) -> Warning | None:
-        """Fit, and return what is to be warned about."""
+    ) -> tuple[Warning | None, KeyboardInterrupt | None]:
+        """Fit, and return what is to be warned about, and what has ended it."""
         legacy = getattr(self, "_legacy", None) if goes_on else None
         goes_on = goes_on and self.__sklearn_is_fitted__()
         columns = self.n_features_in_ if goes_on else None
@@ -537,12 +550,16 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
                 feed=feed,
                 fed=fed,
             )
+            bar = None
+            if settings.verbose:
+                bar = ProgressBar("steps", plan.max_steps)
             run = Run(
                 task,
                 tol=settings.tol,
                 patience=plan.patience * plan.per_epoch,
                 stalled_after=settings.stalled_after,
                 legacy=legacy,
+                watch=None if bar is None else partial(_draw, bar),
             )
             data: dict[str, Any] = {}
             message = None
@@ -555,6 +572,8 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
                 data, message = drive(
                     run, plan.max_steps, settings.callback, settings.chunk_size
                 )
+            if bar is not None and run.carry is not None:
+                bar.close(run.step, _shown(run))
             refuse_without_score(run)
             state, data = finish(run, data, message, on_host=True)
             self._call = problem.objective.call
@@ -584,11 +603,13 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
             self._legacy = None
             if self.warm_start or epochs is not None:
                 self._legacy = run.leave(plan.per_epoch)
+            if run.interruption is not None:
+                return None, run.interruption
             if epochs is not None and self.status_ == "max_steps":
                 # One epoch is not meant to get there.
-                return None
+                return None, None
             smooth = getattr(problem.objective.loss, "has_curvature", True)
-            return doubt(self.status_, self.message_, run, smooth)
+            return doubt(self.status_, self.message_, run, smooth), None
 
     def _store(self, run: Run, data: dict[str, Any]) -> None:
         self._history: Any = data.pop("history")
@@ -666,6 +687,19 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = self.model is None
         tags.regressor_tags.poor_score = self.model is not None
         return tags
+
+
+def _draw(bar: ProgressBar, run: Run) -> None:
+    bar.update(run.step, lambda: _shown(run))
+
+
+def _shown(run: Run) -> dict[str, float]:
+    """Return the numbers that a bar shows."""
+    found = {"loss": float(run.reading.value)}
+    feed = run.task.feed
+    if feed is not None and feed.validates:
+        found["best val_loss"] = run.reading.best_score
+    return found
 
 
 def _bound_flags(state: Any, spec: Any) -> Any:

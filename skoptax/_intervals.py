@@ -15,10 +15,10 @@ import pandas as pd
 from sklearn.utils import check_random_state
 
 from ._refit import Refit, entry_position, usable_processors
-from ._reporting import progress_reporter
+from ._reporting import ProgressBar
 from ._typing import ArrayLike
 from ._uncertainty import UncertaintyMixin, check_level
-from ._validation import check_choice, check_integer
+from ._validation import check_choice, check_integer, check_verbose
 from .exceptions import ConvergenceWarning, InvalidParameterError
 from .inference._bootstrap import INTERVALS, RESAMPLES, Resamples, bootstrapped
 from .inference._profile import (
@@ -157,7 +157,7 @@ class IntervalsMixin(UncertaintyMixin):
         random_state : int, RandomState instance or None, default=None
             Draws the resamples. An int gives the same ones in each call.
         verbose : int, default=0
-            1 says once a second how far it is.
+            1 draws a bar.
 
         Returns
         -------
@@ -337,7 +337,7 @@ class IntervalsMixin(UncertaintyMixin):
     ) -> Resamples:
         count = check_integer("n_resamples", "bootstrap", n_resamples, 1)
         check_choice("resample", "bootstrap", resample, RESAMPLES)
-        speak = check_integer("verbose", "bootstrap", verbose, 0)
+        speaks = check_verbose(verbose, "bootstrap") > 0
         self._need_rows("A bootstrap", X, y)
         covariance, record = self._covariance(), self._record
         if sample_weight is None:
@@ -352,10 +352,17 @@ class IntervalsMixin(UncertaintyMixin):
                 "resample='residuals'."
             )
         rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
-        report = progress_reporter("resamples", count, bool(speak))
+        bar = ProgressBar("resamples", count) if speaks else None
+
+        def report(done: int) -> None:
+            if bar is not None:
+                bar.update(done, dict)
+
         with ThreadPoolExecutor(usable_processors()) as pool:
             resampler = refit.resampler(record, covariance, pool)
             found = bootstrapped(resampler, resample, count, refit.group, rng, report)
+        if bar is not None:
+            bar.close(count, {})
         if found.failed:
             warnings.warn(
                 f"{found.failed} of {count} fits to resamples have not converged and "

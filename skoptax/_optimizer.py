@@ -182,9 +182,10 @@ class OptaxOptimizer:
                 self.loss, optimizer, state, mode=mode, has_aux=bool(self.has_aux)
             )
             run = Run(task)
-            final_state, fitting_data = finish(
-                run, *drive(run, max_steps, callback, chunk_size), on_host=on_host
-            )
+            found = drive(run, max_steps, callback, chunk_size)
+            if run.interruption is not None:
+                raise run.interruption
+            final_state, fitting_data = finish(run, *found, on_host=on_host)
             fitting_data["history"] = history_frame(fitting_data["history"])
         return final_state, fitting_data
 
@@ -221,11 +222,33 @@ def drive(
         What the callback put there.
     message : str or None
         Why a callback ended the run; ``None`` if none did.
+
+    Notes
+    -----
+    A keyboard interrupt after the first block of steps ends the run, and is kept as
+    `Run.interruption`: what to do about it is for the caller to say.
     """
     fitting_data: dict[str, Any] = {}
+    message = None
+    try:
+        message = _drive(run, max_steps, callback, chunk_size, fitting_data)
+    except KeyboardInterrupt as error:
+        if run.carry is None:
+            raise
+        run.interrupt(error)
+    return fitting_data, message
+
+
+def _drive(
+    run: Run,
+    max_steps: int,
+    callback: StepCallback | None,
+    chunk_size: int | None,
+    fitting_data: dict[str, Any],
+) -> str | None:
     if callback is None:
         run.advance_to(max_steps)
-        return fitting_data, None
+        return None
     try:
         _call_hook(callback, "on_run_start", fitting_data)
         while run.step < max_steps:
@@ -236,13 +259,13 @@ def drive(
                 run.advance_to(run.step)
                 message = getattr(callback, "message", None)
                 default = f"A callback stopped the run after {run.step} steps."
-                return fitting_data, message or default
+                return message or default
             if run.status and not replaced:
                 break
         run.advance_to(run.step)
     finally:
         _call_hook(callback, "on_run_end", fitting_data)
-    return fitting_data, None
+    return None
 
 
 def _next_call(

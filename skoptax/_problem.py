@@ -27,7 +27,14 @@ from ._rows import MAX_PADDED, pad_rows, padded_length
 from ._spec import fill_spec, implied_spec, read_spec
 from ._structure import treedef_content
 from ._typing import StepCallback
-from ._validation import check_choice, check_integer, check_real, invalid, shorten
+from ._validation import (
+    check_choice,
+    check_integer,
+    check_real,
+    check_verbose,
+    invalid,
+    shorten,
+)
 from .callbacks._base import resolve_callbacks
 from .exceptions import (
     ConvergenceWarning,
@@ -73,6 +80,7 @@ class Settings:
     n_starts: int
     chunk_size: int | None
     tol: float
+    verbose: int
     stalled_after: int
 
 
@@ -207,6 +215,7 @@ def read_settings(
             None if chunk is None else check_integer("chunk_size", OWNER, chunk, 1)
         ),
         tol=tol,
+        verbose=check_verbose(estimator.verbose, OWNER),
         stalled_after=STALLED_AFTER if has_default and tol > 0 else 0,
     )
 

@@ -102,6 +102,13 @@ def check_integer(name: str, owner: str, value: Any, minimum: int) -> int:
     return int(value)
 
 
+def check_verbose(value: Any, owner: str) -> int:
+    """Return ``value`` as an ``int`` of at least 0 if it is one or a bool."""
+    if isinstance(value, (bool, np.bool_)):
+        return int(value)
+    return check_integer("verbose", owner, value, 0)
+
+
 def check_real(
     name: str,
     owner: str,
