@@ -16,6 +16,9 @@ from skoptax import OptaxEstimator, Parameter
 from skoptax.exceptions import ConvergenceWarning
 from tests.test_nist import MODELS, NIST
 
+# Long, and the same with all versions.
+pytestmark = pytest.mark.slow
+
 BOXES = 10
 # A decay, a ratio of polynomials whose parameters differ by a factor of 100,000, and
 # one whose parameters are nearly confounded.

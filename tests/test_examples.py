@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+# Long, and the same with all versions.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Long, and the same with all versions.
+pytestmark = pytest.mark.slow
+
 # A process of its own: the signal goes to the main thread.
 SCRIPT = """
 import json, os, signal, sys, threading, time

@@ -24,6 +24,9 @@ from skoptax.exceptions import (
     NonFiniteError,
 )
 
+# Long, and the same with all versions.
+pytestmark = pytest.mark.slow
+
 INF = np.inf
 T = np.linspace(0.0, 3.0, 20)
 X = T[:, None]

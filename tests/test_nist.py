@@ -122,6 +122,7 @@ def test_most_have_ten_digits():
     assert np.median(found) >= 10.0
 
 
+@pytest.mark.slow
 def test_certified_values_with_lbfgs():
     for name, start in itertools.product(sorted(NIST), ("start1", "start2")):
         with warnings.catch_warnings(record=True) as caught:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# Long, and the same with all versions.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 NIST = json.loads(
     (ROOT / "tests" / "reference" / "nist_strd.json").read_text(encoding="utf-8")

@@ -123,6 +123,7 @@ def estimator(model, **arguments):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [squares, centred], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("name", [*COUPLED, *INDEPENDENT])
 def test_padding_makes_no_difference(name, loss):
@@ -149,6 +150,7 @@ def compilations(action):
     return skoptax.cache_info().compilations - before
 
 
+@pytest.mark.slow
 def test_lengths_share_a_program_where_rows_do_not_interact():
     X, y = data()
 

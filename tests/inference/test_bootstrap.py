@@ -17,6 +17,9 @@ from skoptax import OptaxEstimator, Parameter, cache_info, clear_cache
 from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
 from skoptax.inference._bootstrap import Cases
 
+# Long, and the same with all versions.
+pytestmark = pytest.mark.slow
+
 N = 120
 
 

@@ -251,6 +251,7 @@ def test_every_loss_with_curvature_reaches_its_optimum(name):
 # Bounds.
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_bounds_are_met_exactly_and_never_crossed(seed):
@@ -341,6 +342,7 @@ def test_a_fit_without_residuals_keeps_all_digits():
     assert_allclose(params, [2.5, 1.3], rtol=1e-14)
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(exponents=st.lists(st.integers(-30, 30), min_size=3, max_size=3))
 def test_the_units_of_the_parameters_make_no_difference(exponents):
@@ -476,6 +478,7 @@ SPECS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", SPECS)
 def test_in_the_estimator_it_finds_what_lbfgs_finds(name, weighted):
