@@ -190,6 +190,7 @@ def assert_by_hand(found, case, variant):
         assert_allclose(floats(found[key]), numbers, rtol=1e-10, err_msg=key)
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", CASES)
 def test_look_alikes_do_not_share(name, fresh, tmp_path):
     case = CASES[name]
@@ -229,6 +230,7 @@ IN_MAIN = (
 )
 
 
+@pytest.mark.processes
 def test_look_alikes_in_a_script(fresh, tmp_path, compiled):
     # In the process, every function and class of `key_cases` is one of __main__.
     script = FreshProcess(tmp_path, compiled)

@@ -253,6 +253,7 @@ def plain_loop(name, n_steps, y, a, r):
         return pair(params), losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @settings(max_examples=20)
 @given(problem=problems)

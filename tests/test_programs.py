@@ -282,6 +282,7 @@ IN_A_LOOP = {
 TWICE = ("scan", "while_loop", "fori_loop", "jit in scan")
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("name", IN_A_LOOP)
 def test_a_changed_global_is_seen(name, monkeypatch):
     function = IN_A_LOOP[name]
@@ -374,6 +375,7 @@ def in_place(place, function):
     return OptaxEstimator(**{"model": model, "params": spec, **settings})
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("wrapper", ["jit", "scan", "checkpoint"])
 @pytest.mark.parametrize(
     "place",
@@ -540,6 +542,7 @@ def test_what_the_cache_says_it_has_done():
     assert skoptax.cache_info()[:4] == (0, 2, 2, 2)
 
 
+@pytest.mark.processes
 def test_the_count_of_compilations_is_that_of_jax():
     # And there is no stray eager operation that compiles a program of its own.
     script = """
