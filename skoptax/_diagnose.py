@@ -15,6 +15,8 @@ import jax.numpy as jnp
 from .exceptions import DifferentiationError, ModelError, SkoptaxError
 
 _REVERSE_MODE = "Reverse-mode differentiation does not work"
+# What older versions of JAX come to instead, where such a loop has a second derivative.
+_REVERSE_MODE_ONCE = "for +: 'NoneType' and 'tuple'"
 _FORWARD_MODE = "(jvp) to a custom_vjp"
 _NUMPY_FUNCTION = "__array_ufunc__=None"
 # What math.exp and its like say to an array, traced or not.
@@ -66,7 +68,7 @@ def explained(role: str) -> Iterator[None]:
         ) from error
     except (ValueError, TypeError) as error:
         text = str(error)
-        if _REVERSE_MODE in text:
+        if _REVERSE_MODE in text or _REVERSE_MODE_ONCE in text:
             raise DifferentiationError(
                 f"{role} holds a loop of unknown length (jax.lax.while_loop, or "
                 "fori_loop with traced ends), which reverse-mode differentiation "
