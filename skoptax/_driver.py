@@ -54,11 +54,11 @@ class Run:
     legacy : Legacy, optional
         What an earlier run has left. Not used if the optimiser is another one, or the
         parameters have other shapes.
-    watch : callable, optional
-        Called with the run after each block of steps, which takes about 0.2 s.
 
     Attributes
     ----------
+    watch : callable or None
+        Called with the run after each block of steps, which takes about 0.2 s.
     carry : Carry
         What the last block of steps has left.
     step : int
@@ -77,9 +77,8 @@ class Run:
         patience: int = 0,
         stalled_after: int = 0,
         legacy: Legacy | None = None,
-        watch: Callable[[Run], None] | None = None,
     ) -> None:
-        self._watch = watch
+        self.watch: Callable[[Run], None] | None = None
         self.interruption: KeyboardInterrupt | None = None
         self.task = task
         self.tol = tol
@@ -145,8 +144,8 @@ class Run:
             if self.step >= last_row:
                 history.collect(self.carry, self.step)
                 history.first_row = self.step + 1
-            if self._watch is not None:
-                self._watch(self)
+            if self.watch is not None:
+                self.watch(self)
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """End where the last block of steps has ended."""

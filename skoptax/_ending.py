@@ -15,6 +15,7 @@ from ._assessment import CONVERGED, NO_IMPROVEMENT, NON_FINITE, STALLED
 from ._curvature import local_model
 from ._driver import Run
 from ._entries import entry_names
+from .exceptions import ConvergenceWarning, NonFiniteWarning
 
 STATUS_NAMES = {
     CONVERGED: "converged",
@@ -33,6 +34,25 @@ _FAR, _FLAT = 1e3, 1e-4
 _EXACT = 1e4
 # In a null direction, the parameters with so large a part are named.
 _PART = 0.1
+
+# If the loss, relative to itself, still changes so much with a parameter, relative
+# to itself, then it is no optimum; unless the loss is next to nothing.
+STALLED_FAR = 1e-4
+# What to try after endings that are no optimum, or not one only.
+ADVICE = {
+    "plateau": (
+        "Move the start to where every parameter matters, or give bounds that keep "
+        "them there."
+    ),
+    "diverging": (
+        "Give bounds or priors, fix a parameter, or use a simpler model: the data may "
+        "lie on a line where the model expects a bend."
+    ),
+    "singular": (
+        "Fix one of them, tie them, give them priors or a penalty, or use a simpler "
+        "model."
+    ),
+}
 
 
 class Ending(NamedTuple):
@@ -261,3 +281,52 @@ def _sentence(status: str, run: Run) -> str:
         f"Converged after {step} steps: the loss has vanished, from "
         f"{now.start.value:.2g} to {float(now.value):.2g}."
     )
+
+
+def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
+    """Return the warning that a fit's ending calls for, if any.
+
+    Parameters
+    ----------
+    status, message : str
+        How the run ended.
+    run : Run
+        The run, at its end.
+    smooth : bool
+        Whether the loss has a second derivative. The gradient of one that has none
+        need not vanish at the optimum.
+
+    Returns
+    -------
+    Warning or None
+        For a non-finite ending, or one that may be far from an optimum although
+        the optimiser has a tolerance by default.
+    """
+    if status == "non_finite":
+        return NonFiniteWarning(message)
+    if status in ADVICE:
+        return ConvergenceWarning(f"{message} {ADVICE[status]}")
+    now = run.reading
+    if now.looks:
+        lost = status == "stalled" and now.optimality > STALLED_FAR
+        if run.tol > 0 and (status == "max_steps" or lost):
+            return ConvergenceWarning(
+                f"{message} The tolerance was not met: raise max_steps, move the "
+                "start, or give parameters bounds."
+            )
+        return None
+    if run.stalled_after == 0 or status not in ("max_steps", "stalled"):
+        return None
+    if now.start.optimality <= run.tol:
+        return ConvergenceWarning(
+            f"{message} It was below the tolerance already at the start, so that it "
+            "cannot tell an optimum from a parameter that is far too small. Give such "
+            "a parameter a scale, or a start of the right size."
+        )
+    far = smooth and STALLED_FAR < now.now.sensitivity < 1 / run.tol
+    if status == "max_steps" or far:
+        return ConvergenceWarning(
+            f"{message} The tolerance was not met: raise max_steps, give parameters of "
+            "very different size a scale, or move the start."
+        )
+    return None

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,51 +11,18 @@ import jax
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
-from ._curvature import linearised
-from ._driver import Run
-from ._entries import start_box
-from ._fingerprint import Walk
+from ._fitting import Fitted, fit_rows, read_given
 from ._intervals import IntervalsMixin
-from ._multistart import draw_starts, run_from_starts
 from ._nested import get_nested, set_nested
-from ._optimizer import drive, finish, history_frame, precision
+from ._optimizer import history_frame, precision
 from ._parameter import Parameter
 from ._prediction import predict_rows
-from ._problem import (
-    check_row_independent,
-    continued,
-    doubt,
-    draw_seed,
-    make_problem,
-    read_dtype,
-    read_settings,
-)
-from ._reporting import ProgressBar
-from ._task import Task
-from ._training import (
-    Rows,
-    hold_out,
-    make_feed,
-    read_held_out,
-    read_plan,
-    refuse_without_score,
-)
+from ._problem import check_row_independent
 from ._typing import ArrayLike, Mode, StepCallback
-from ._uncertainty import check_covariance
-from ._validation import (
-    cast_response,
-    check_data,
-    check_inputs,
-    check_weights,
-    columns_by_name,
-    invalid,
-    refuse_strings,
-)
-from ._whole import objective_of_all
+from ._validation import check_new_inputs, invalid
 from .exceptions import InvalidParameterError
-from .inference._record import record_fit
 
 # The constructor's arguments of each class.
 _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
@@ -460,9 +425,14 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
     ) -> OptaxEstimator:
         """Fit, or leave everything as it was."""
         before = self.__dict__.copy()
+        # That of a fit that failed is of use, too.
+        legacy = getattr(self, "_legacy", None) if goes_on else None
+        goes_on = goes_on and self.__sklearn_is_fitted__()
         try:
-            warning, interruption = self._fit(
-                X, y, sample_weight, held_out, goes_on, epochs
+            columns = self.n_features_in_ if goes_on else None
+            given = read_given(self, X, y, sample_weight, held_out, columns)
+            fitted = fit_rows(
+                self, given, goes_on=goes_on, legacy=legacy, epochs=epochs
             )
         except BaseException:
             # An earlier fit stays whole: scikit-learn's validation has overwritten
@@ -470,156 +440,32 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        if warning is not None:
-            warnings.warn(warning, stacklevel=3)
-        if interruption is not None:
+        self._store(fitted, given.rows.X.dtype)
+        if fitted.doubt is not None:
+            warnings.warn(fitted.doubt, stacklevel=3)
+        if fitted.interruption is not None:
             # The fit is there as far as it got; but a search must not go on.
-            raise interruption
+            raise fitted.interruption
         return self
 
-    def _fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        held_out: tuple[Any, Any, Any],
-        goes_on: bool,
-        epochs: int | None,
-    ) -> tuple[Warning | None, KeyboardInterrupt | None]:
-        """Fit, and return what is to be warned about, and what has ended it."""
-        legacy = getattr(self, "_legacy", None) if goes_on else None
-        goes_on = goes_on and self.__sklearn_is_fitted__()
-        columns = self.n_features_in_ if goes_on else None
-        refuse_strings(X, "X")
-        refuse_strings(y, "y")
-        inputs, responses = check_data(self, X, y, read_dtype(self.dtype))
-        if columns not in (None, inputs.shape[1]):
-            raise ValueError(
-                f"X has {inputs.shape[1]} features, but {type(self).__name__} is "
-                f"expecting {columns} features as input."
-            )
-        if self.model is not None and responses.ndim == 2 and responses.shape[1] == 1:
-            responses = column_or_1d(responses, warn=True)
-        responses = cast_response(responses, inputs.dtype)
-        rows = Rows(inputs, responses, check_weights(sample_weight, inputs))
-        X_val, y_val, weights_val = held_out
-        if X_val is not None:
-            if not hasattr(self, "feature_names_in_"):
-                X_val = columns_by_name(X_val, self.inputs)
-            X_val = check_inputs(self, X_val, inputs.dtype)
-        given = read_held_out(self, X_val, y_val, weights_val, rows)
-        cov_type, absolute_sigma = check_covariance(self)
-        seed = draw_seed(self)
-        training, validation = hold_out(self, rows, given, seed)
-        is_split = validation is not None and given is None
-        plan = read_plan(self, len(training.X), validation is not None, is_split)
-        if epochs is not None:
-            plan = replace(plan, max_steps=epochs * plan.per_epoch)
-        with precision(inputs.dtype == np.float64):
-            walk = Walk()
-            problem = make_problem(
-                continued(self) if goes_on else self,
-                training.X,
-                training.y,
-                training.weights,
-                walk,
-                seed,
-            )
-            first_epoch = 0 if legacy is None else legacy.epochs
-            feed, fed = make_feed(
-                plan, problem, training, validation, seed, first_epoch
-            )
-            settings = read_settings(
-                self,
-                problem,
-                inputs.dtype,
-                plan.batch_size is not None,
-                feed is not None,
-            )
-            task = Task(
-                problem.objective,
-                settings.optimizer,
-                problem.spec,
-                problem.data,
-                mode=self.mode,
-                has_aux=bool(self.has_aux),
-                owner=type(self).__name__,
-                role="The model or the loss",
-                content=problem.content,
-                walk=walk,
-                feed=feed,
-                fed=fed,
-            )
-            bar = None
-            if settings.verbose:
-                bar = ProgressBar("steps", plan.max_steps)
-            run = Run(
-                task,
-                tol=settings.tol,
-                patience=plan.patience * plan.per_epoch,
-                stalled_after=settings.stalled_after,
-                legacy=legacy,
-                watch=None if bar is None else partial(_draw, bar),
-            )
-            data: dict[str, Any] = {}
-            message = None
-            self._starts = None
-            if settings.n_starts > 1:
-                box = start_box(task.structure, task.numbers)
-                starts = draw_starts(box, settings.n_starts, problem.rng())
-                self._starts = run_from_starts(run, starts, plan.max_steps)
-            else:
-                data, message = drive(
-                    run, plan.max_steps, settings.callback, settings.chunk_size
-                )
-            if bar is not None and run.carry is not None:
-                bar.close(run.step, _shown(run))
-            refuse_without_score(run)
-            state, data = finish(run, data, message, on_host=True)
-            self._call = problem.objective.call
-            self._dtype = inputs.dtype
-            self.params_ = _plain_values(state, problem.spec)
-            self.at_bound_ = _bound_flags(state, problem.spec)
-            self._linearised = linearised(run)
-            self.loss_ = float(run.reading.selected_value)
-            if plan.batch_size is not None:
-                self.loss_ = objective_of_all(run, plan.batch_size)
-            self._record = record_fit(
-                run,
-                problem,
-                self.params_,
-                self.at_bound_,
-                training.y,
-                training.weights,
-                cov_type,
-                absolute_sigma,
-                self.loss_,
-            )
-            if plan.batch_size is not None:
-                passed = {"epoch": np.arange(run.step + 1) // plan.per_epoch}
-                data["history"] = passed | data["history"]
-            self._store(run, data)
-            self._split = (seed, len(inputs)) if is_split else None
-            self._legacy = None
-            if self.warm_start or epochs is not None:
-                self._legacy = run.leave(plan.per_epoch)
-            if run.interruption is not None:
-                return None, run.interruption
-            if epochs is not None and self.status_ == "max_steps":
-                # One epoch is not meant to get there.
-                return None, None
-            smooth = getattr(problem.objective.loss, "has_curvature", True)
-            return doubt(self.status_, self.message_, run, smooth), None
-
-    def _store(self, run: Run, data: dict[str, Any]) -> None:
-        self._history: Any = data.pop("history")
-        self.n_iter_ = data.pop("n_steps")
-        self.status_ = data.pop("status")
-        self.message_ = data.pop("message")
-        self.converged_ = self.status_ == "converged"
-        self.selected_step_ = run.reading.selected_step
-        data.pop("aux", None)
-        self.fitting_data_ = data
+    def _store(self, fitted: Fitted, dtype: np.dtype) -> None:
+        self.params_ = fitted.params
+        self.at_bound_ = fitted.at_bound
+        self.loss_ = fitted.loss
+        self.n_iter_ = fitted.n_steps
+        self.status_ = fitted.status
+        self.message_ = fitted.message
+        self.converged_ = fitted.status == "converged"
+        self.selected_step_ = fitted.selected_step
+        self.fitting_data_ = fitted.collected
+        self._history: Any = fitted.history
+        self._starts = fitted.starts
+        self._record = fitted.record
+        self._linearised = fitted.linearised
+        self._call = fitted.call
+        self._dtype = dtype
+        self._split = fitted.split
+        self._legacy = fitted.legacy
 
     @property
     def history_(self) -> pd.DataFrame:
@@ -662,18 +508,12 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         if return_std:
             spread = self._spread(X)
             return spread.mean, np.hypot(spread.stderr, spread.noise)
-        inputs = self._checked_inputs(X)
+        inputs = check_new_inputs(self, X)
         values = jax.tree.map(lambda v: np.asarray(v, dtype=self._dtype), self.params_)
         with precision(self._dtype == np.float64):
             return predict_rows(
                 self._call, values, inputs, check_row_independent(self.row_independent)
             )
-
-    def _checked_inputs(self, X: Any) -> np.ndarray:
-        check_is_fitted(self)
-        if not hasattr(self, "feature_names_in_"):
-            X = columns_by_name(X, self.inputs)
-        return check_inputs(self, X, self._dtype)
 
     def __sklearn_is_fitted__(self) -> bool:
         # Not by any attribute with a trailing underscore: a fit that failed may have
@@ -687,38 +527,3 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         tags.target_tags.multi_output = self.model is None
         tags.regressor_tags.poor_score = self.model is not None
         return tags
-
-
-def _draw(bar: ProgressBar, run: Run) -> None:
-    bar.update(run.step, lambda: _shown(run))
-
-
-def _shown(run: Run) -> dict[str, float]:
-    """Return the numbers that a bar shows."""
-    found = {"loss": float(run.reading.value)}
-    feed = run.task.feed
-    if feed is not None and feed.validates:
-        found["best val_loss"] = run.reading.best_score
-    return found
-
-
-def _bound_flags(state: Any, spec: Any) -> Any:
-    """Tell for each free entry whether it is on a bound, in the order of the spec."""
-    if isinstance(spec, Mapping):
-        return {name: _bound_flags(state[name], spec[name]) for name in spec}
-    value = np.asarray(state.value)
-    on = np.zeros(value.shape, bool)
-    for bound in (state.lower, state.upper):
-        if bound is not None:
-            on |= value == np.asarray(bound, value.dtype)
-    if state.free is not True:
-        on &= np.asarray(state.free, bool)
-    return bool(on) if on.ndim == 0 else on
-
-
-def _plain_values(state: Any, spec: Any) -> Any:
-    """Return a state's values as floats and arrays, in the order of the spec."""
-    if isinstance(spec, Mapping):
-        return {name: _plain_values(state[name], spec[name]) for name in spec}
-    value = np.asarray(state.value)
-    return float(value) if value.ndim == 0 else value

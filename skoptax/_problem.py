@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._auto import choose_optimizer
 from ._component import Component, split_numbers
+from ._epochs import Fed, Feed
 from ._fingerprint import NotWalkable, Walk
 from ._model import bind_model, linear_model, model_signature
 from ._objective import Objective, abstract_values
@@ -26,62 +26,19 @@ from ._programs import described_shapes
 from ._rows import MAX_PADDED, pad_rows, padded_length
 from ._spec import fill_spec, implied_spec, read_spec
 from ._structure import treedef_content
-from ._typing import StepCallback
+from ._task import Task
 from ._validation import (
-    check_choice,
-    check_integer,
-    check_real,
-    check_verbose,
     invalid,
     shorten,
 )
-from .callbacks._base import resolve_callbacks
 from .exceptions import (
-    ConvergenceWarning,
     InvalidParameterError,
     ModelError,
-    NonFiniteWarning,
 )
 from .losses import resolve_loss
-from .optimizers._spec import resolve_optimizer
 from .penalties import resolve_penalty
 
 OWNER = "OptaxEstimator"
-# If they get no further in so many steps in a row, rounding error is all that is left.
-STALLED_AFTER = 20
-# If the loss, relative to itself, still changes so much with a parameter, relative
-# to itself, then it is no optimum; unless the loss is next to nothing.
-STALLED_FAR = 1e-4
-
-
-# What to try after endings that are no optimum, or not one only.
-ADVICE = {
-    "plateau": (
-        "Move the start to where every parameter matters, or give bounds that keep "
-        "them there."
-    ),
-    "diverging": (
-        "Give bounds or priors, fix a parameter, or use a simpler model: the data may "
-        "lie on a line where the model expects a bend."
-    ),
-    "singular": (
-        "Fix one of them, tie them, give them priors or a penalty, or use a simpler "
-        "model."
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to run: everything about a fit that is not the problem itself."""
-
-    optimizer: Any
-    callback: StepCallback | None
-    n_starts: int
-    chunk_size: int | None
-    tol: float
-    verbose: int
-    stalled_after: int
 
 
 @dataclass(frozen=True)
@@ -128,98 +85,6 @@ def read_dtype(dtype: Any) -> Any:
     return found
 
 
-def read_settings(
-    estimator: Any, problem: Problem, dtype: np.dtype, has_batches: bool, has_feed: bool
-) -> Settings:
-    """Check the arguments that say how to run.
-
-    Parameters
-    ----------
-    estimator : OptaxEstimator
-        Its arguments are read.
-    problem : Problem
-        What "auto" looks at.
-    dtype : numpy.dtype
-        The precision of the fit.
-    has_batches : bool
-        Whether a step takes a part of the rows.
-    has_feed : bool
-        Whether it does, or rows are held out.
-
-    Returns
-    -------
-    Settings
-        Checked; the callbacks are copies.
-
-    Raises
-    ------
-    InvalidParameterError
-        If an argument is not usable.
-    """
-    check_choice("mode", OWNER, estimator.mode, ("rev", "fwd"))
-    if not isinstance(estimator.has_aux, (bool, np.bool_)):
-        raise invalid("has_aux", OWNER, "a bool", estimator.has_aux)
-    name = estimator.optimizer
-    is_auto = isinstance(name, str) and name == "auto"
-    if is_auto and has_batches:
-        name = "adam"
-    elif is_auto:
-        name = choose_optimizer(
-            problem.objective, problem.spec, np.size(problem.data[1])
-        )
-    optimizer = resolve_optimizer(
-        name,
-        estimator.learning_rate,
-        estimator.optimizer_kwargs,
-        OWNER,
-    )
-    # It goes to the limits of the arithmetic, so it has a tolerance by default.
-    has_default = optimizer.descends or optimizer.looks
-    if estimator.tol is not None:
-        tol = check_real("tol", OWNER, estimator.tol, 0.0)
-    else:
-        exponent = 3 / 4 if optimizer.looks else 2 / 3
-        tol = float(np.finfo(dtype).eps ** exponent) if has_default else 0.0
-
-    if has_batches and has_default:
-        raise InvalidParameterError(
-            f"The 'optimizer' parameter of {OWNER} must be one that takes steps of "
-            "noisy gradients where batch_size is given: a line search, and "
-            "Levenberg-Marquardt, compare losses of the same rows. Got "
-            f"{estimator.optimizer!r}: use 'adam' or 'sgd', or batch_size=None."
-        )
-    if has_batches and tol > 0:
-        raise InvalidParameterError(
-            f"The 'tol' parameter of {OWNER} must be None or 0 where batch_size is "
-            "given: the gradient of a batch does not vanish at the optimum. Got "
-            f"{estimator.tol!r}: use n_iter_no_change, or early_stopping=True."
-        )
-    callback = resolve_callbacks(_copied(estimator.callbacks), OWNER, "callbacks")
-    n_starts = check_integer("n_starts", OWNER, estimator.n_starts, 1)
-    if n_starts > 1 and (callback is not None or has_feed):
-        what = (
-            "callbacks, which follow one run"
-            if callback is not None
-            else "batches or validation"
-        )
-        raise InvalidParameterError(
-            f"The 'n_starts' parameter of {OWNER} must be 1 with {what}. Got "
-            f"{n_starts} instead."
-        )
-    chunk = estimator.chunk_size
-    return Settings(
-        optimizer=optimizer,
-        callback=callback,
-        n_starts=n_starts,
-        chunk_size=(
-            None if chunk is None else check_integer("chunk_size", OWNER, chunk, 1)
-        ),
-        tol=tol,
-        verbose=check_verbose(estimator.verbose, OWNER),
-        stalled_after=STALLED_AFTER if has_default and tol > 0 else 0,
-    )
-
-
 def check_row_independent(value: Any) -> Any:
     """Return the argument if it is "auto" or a bool, else raise."""
     if isinstance(value, (bool, np.bool_)):
@@ -227,19 +92,6 @@ def check_row_independent(value: Any) -> Any:
     if isinstance(value, str) and value == "auto":
         return value
     raise invalid("row_independent", OWNER, "'auto', True or False", value)
-
-
-def _copied(callbacks: Any) -> Any:
-    try:
-        return copy.deepcopy(callbacks)
-    except Exception as error:
-        raise invalid(
-            "callbacks",
-            OWNER,
-            "copyable, because a fit works on copies",
-            callbacks,
-            f"The copy fails with: {error} Make such things in on_run_start.",
-        ) from error
 
 
 def make_problem(
@@ -323,6 +175,47 @@ def make_problem(
     )
     data = (*rows, loss_numbers, penalty_numbers)
     return Problem(objective, content, spec, data, rng, couples_rows, independent, walk)
+
+
+def make_task(
+    estimator: Any,
+    problem: Problem,
+    optimizer: Any,
+    feed: Feed | None = None,
+    fed: Fed | None = None,
+) -> Task:
+    """Return the task of minimising a problem's objective.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Its arguments are read.
+    problem : Problem
+        What is minimised.
+    optimizer : OptimizerSpec or FinishedOptimizer
+        What makes the steps.
+    feed, fed : Feed and Fed, optional
+        How the loop takes the data, and these.
+
+    Returns
+    -------
+    Task
+        Packed.
+    """
+    return Task(
+        problem.objective,
+        optimizer,
+        problem.spec,
+        problem.data,
+        mode=estimator.mode,
+        has_aux=bool(estimator.has_aux),
+        owner=type(estimator).__name__,
+        role="The model or the loss",
+        content=problem.content,
+        walk=problem.walk,
+        feed=feed,
+        fed=fed,
+    )
 
 
 def with_values(spec: Any, params: Any) -> Any:
@@ -452,55 +345,6 @@ def _without_absent(array: np.ndarray, is_present: np.ndarray) -> np.ndarray:
     replaced = array.copy()
     replaced[~is_present] = array[np.argmax(is_present)]
     return replaced
-
-
-def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
-    """Return the warning that a fit's ending calls for, if any.
-
-    Parameters
-    ----------
-    status, message : str
-        How the run ended.
-    run : Run
-        The run, at its end.
-    smooth : bool
-        Whether the loss has a second derivative. The gradient of one that has none
-        need not vanish at the optimum.
-
-    Returns
-    -------
-    Warning or None
-        For a non-finite ending, or one that may be far from an optimum although
-        the optimiser has a tolerance by default.
-    """
-    if status == "non_finite":
-        return NonFiniteWarning(message)
-    if status in ADVICE:
-        return ConvergenceWarning(f"{message} {ADVICE[status]}")
-    now = run.reading
-    if now.looks:
-        lost = status == "stalled" and now.optimality > STALLED_FAR
-        if run.tol > 0 and (status == "max_steps" or lost):
-            return ConvergenceWarning(
-                f"{message} The tolerance was not met: raise max_steps, move the "
-                "start, or give parameters bounds."
-            )
-        return None
-    if run.stalled_after == 0 or status not in ("max_steps", "stalled"):
-        return None
-    if now.start.optimality <= run.tol:
-        return ConvergenceWarning(
-            f"{message} It was below the tolerance already at the start, so that it "
-            "cannot tell an optimum from a parameter that is far too small. Give such "
-            "a parameter a scale, or a start of the right size."
-        )
-    far = smooth and STALLED_FAR < now.now.sensitivity < 1 / run.tol
-    if status == "max_steps" or far:
-        return ConvergenceWarning(
-            f"{message} The tolerance was not met: raise max_steps, give parameters of "
-            "very different size a scale, or move the start."
-        )
-    return None
 
 
 def _split(component: Any) -> tuple[dict[str, Any], Any]:

@@ -17,11 +17,9 @@ from ._entries import count_entries
 from ._fingerprint import Walk
 from ._information import Derivatives, make_derivatives
 from ._optimizer import precision
-from ._problem import OWNER, make_problem, with_values
+from ._problem import OWNER, make_problem, make_task, with_values
 from ._resampled import Lanes, make_resampled, make_resampled_by_lm
-from ._task import Task
-from ._training import split
-from ._validation import cast_response, check_data, check_weights, refuse_strings
+from ._training import read_rows, split
 from .exceptions import InvalidParameterError
 from .inference._bootstrap import Resampler
 from .inference._covariance import Covariance
@@ -62,41 +60,23 @@ class Refit:
     def __init__(
         self, estimator: Any, record: FitRecord, X: Any, y: Any, sample_weight: Any
     ) -> None:
-        refuse_strings(X, "X")
-        refuse_strings(y, "y")
         # scikit-learn's validation writes to the estimator it checks for.
         there = copy.copy(estimator)
-        inputs, responses = check_data(there, X, y, [estimator._dtype])
-        if there.model is not None and responses.ndim == 2 and responses.shape[1] == 1:
-            responses = responses[:, 0]
-        responses = cast_response(responses, inputs.dtype)
-        weights = check_weights(sample_weight, inputs)
+        rows = read_rows(there, X, y, sample_weight, [estimator._dtype])
         drawn = getattr(estimator, "_split", None)
-        if drawn is not None and drawn[1] == len(inputs):
+        if drawn is not None and drawn[1] == len(rows.X):
             # All rows, of which the fit has held out some.
             fraction = float(estimator.validation_fraction)
-            kept, _ = split(len(inputs), fraction, drawn[0])
-            inputs, responses = inputs[kept], responses[kept]
-            weights = None if weights is None else weights[kept]
+            kept, _ = split(len(rows.X), fraction, drawn[0])
+            rows = rows.take(kept)
         there.params = with_values(record.spec, record.params)
-        self._rows = responses, weights
-        self._double = inputs.dtype == np.float64
-        self._tol = float(np.finfo(inputs.dtype).eps ** (3 / 4))
+        self._rows = rows.y, rows.weights
+        self._double = rows.X.dtype == np.float64
+        self._tol = float(np.finfo(rows.X.dtype).eps ** (3 / 4))
         with precision(self._double):
-            walk = Walk()
-            problem = make_problem(there, inputs, responses, weights, walk)
-            self._task = Task(
-                problem.objective,
-                resolve_optimizer("lm", None, None, OWNER),
-                problem.spec,
-                problem.data,
-                mode=estimator.mode,
-                has_aux=bool(estimator.has_aux),
-                owner=OWNER,
-                role="The model or the loss",
-                content=problem.content,
-                walk=walk,
-            )
+            problem = make_problem(there, rows.X, rows.y, rows.weights, Walk())
+            optimizer = resolve_optimizer("lm", None, None, OWNER)
+            self._task = make_task(there, problem, optimizer)
         #: Whether a row's loss may depend on other rows.
         self.couples_rows = problem.couples_rows
         with precision(self._double):

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 from sklearn.utils import check_array
+from sklearn.utils.validation import column_or_1d
 
 from ._driver import Run
 from ._epochs import Fed, Feed, Pace
 from ._problem import OWNER, Problem, arrange_held_out
 from ._validation import (
     cast_response,
+    check_data,
     check_integer,
     check_real,
     check_weights,
@@ -79,6 +81,38 @@ class Plan:
     max_steps: int
     patience: int
     is_split: bool
+
+
+def read_rows(estimator: Any, X: Any, y: Any, sample_weight: Any, dtypes: Any) -> Rows:
+    """Check the rows of a fit.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Gets the number of columns, and their names.
+    X, y, sample_weight : array-like
+        What the user gave.
+    dtypes : dtype or list of dtype
+        What X may have.
+
+    Returns
+    -------
+    Rows
+        Checked.
+
+    Raises
+    ------
+    ValueError
+        If they are not numbers, or do not fit together.
+    """
+    refuse_strings(X, "X")
+    refuse_strings(y, "y")
+    inputs, responses = check_data(estimator, X, y, dtypes)
+    is_column = responses.ndim == 2 and responses.shape[1] == 1
+    if estimator.model is not None and is_column:
+        responses = column_or_1d(responses, warn=True)
+    responses = cast_response(responses, inputs.dtype)
+    return Rows(inputs, responses, check_weights(sample_weight, inputs))
 
 
 def hold_out(

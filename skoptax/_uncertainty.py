@@ -17,7 +17,13 @@ from ._information import COV_TYPES
 from ._optimizer import precision
 from ._problem import OWNER, check_row_independent
 from ._typing import ArrayLike
-from ._validation import check_choice, check_real, check_weights, invalid
+from ._validation import (
+    check_choice,
+    check_new_inputs,
+    check_real,
+    check_weights,
+    invalid,
+)
 from .exceptions import InvalidParameterError, UndeterminedWarning
 from .inference._covariance import Covariance, covariance_of
 from .inference._identifiability import Identifiability, identifiability_of
@@ -267,11 +273,8 @@ class UncertaintyMixin:
         index = X.index if isinstance(X, pd.DataFrame) else None
         return pd.DataFrame(columns, index=index)
 
-    def _checked_inputs(self, X: Any) -> np.ndarray:
-        raise NotImplementedError
-
     def _spread(self, X: Any, sample_weight: Any = None) -> Spread:
-        inputs = self._checked_inputs(X)
+        inputs = check_new_inputs(self, X)
         weights = check_weights(sample_weight, inputs)
         if weights is not None:
             loss = self._record.loss

@@ -12,7 +12,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_is_fitted,
+    validate_data,
+)
 
 from .exceptions import InvalidParameterError, ModelError
 
@@ -237,6 +241,34 @@ def check_inputs(estimator: Any, X: Any, dtype: np.dtype) -> np.ndarray:
     if fits and not hasattr(estimator, "feature_names_in_"):
         return X
     return validate_data(estimator, X, reset=False, dtype=dtype)
+
+
+def check_named_inputs(estimator: Any, X: Any, dtype: np.dtype) -> np.ndarray:
+    """Check inputs whose columns may be in another order than those of the fit.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Its ``inputs`` name the columns, if it has been given an array.
+    X : array-like of shape (n, d)
+        What the user gave.
+    dtype : numpy.dtype
+        That of the fit.
+
+    Returns
+    -------
+    ndarray of shape (n, d)
+        Of this type.
+    """
+    if not hasattr(estimator, "feature_names_in_"):
+        X = columns_by_name(X, estimator.inputs)
+    return check_inputs(estimator, X, dtype)
+
+
+def check_new_inputs(estimator: Any, X: Any) -> np.ndarray:
+    """Check the inputs of a prediction by a fitted estimator, and that it is fitted."""
+    check_is_fitted(estimator)
+    return check_named_inputs(estimator, X, estimator._dtype)
 
 
 def _is_ready(array: Any, ndim: int, dtypes: Any) -> bool:

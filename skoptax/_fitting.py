@@ -1,0 +1,314 @@
+"""One fit of an estimator: from its arguments and data to all that it keeps.
+
+Nothing is written to the estimator here, except by scikit-learn's validation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ._curvature import linearised
+from ._driver import Legacy, Run
+from ._ending import doubt
+from ._entries import start_box
+from ._fingerprint import Walk
+from ._multistart import draw_starts, run_from_starts
+from ._optimizer import drive, finish, precision
+from ._problem import (
+    Problem,
+    continued,
+    draw_seed,
+    make_problem,
+    make_task,
+    read_dtype,
+)
+from ._reporting import ProgressBar
+from ._settings import Settings, read_settings
+from ._training import (
+    Plan,
+    Rows,
+    hold_out,
+    make_feed,
+    read_held_out,
+    read_plan,
+    read_rows,
+    refuse_without_score,
+)
+from ._uncertainty import check_covariance
+from ._validation import check_named_inputs
+from ._whole import objective_of_all
+from .inference._record import FitRecord, record_fit
+
+
+@dataclass(frozen=True)
+class Given:
+    """The checked rows of a fit.
+
+    Parameters
+    ----------
+    rows : Rows
+        All that are fitted, or held out of the fit by a split.
+    held_out : Rows or None
+        Those that came to validate with.
+    """
+
+    rows: Rows
+    held_out: Rows | None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """All that a fit has found. The attributes of an estimator are made of it."""
+
+    params: dict[str, Any]
+    at_bound: dict[str, Any]
+    loss: float
+    record: FitRecord
+    linearised: Any
+    history: dict[str, Any]  # columns
+    collected: dict[str, Any]  # by callbacks
+    n_steps: int
+    selected_step: int
+    status: str
+    message: str
+    starts: Any  # None, if there was one
+    call: Any  # the bound model
+    split: tuple[int, int] | None  # the seed, and how many rows were split
+    legacy: Legacy | None
+    doubt: Warning | None
+    interruption: KeyboardInterrupt | None
+
+
+def read_given(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    held_out: tuple[Any, Any, Any],
+    columns: int | None,
+) -> Given:
+    """Check the data of a fit.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Gets the number of columns, and their names.
+    X, y, sample_weight : array-like
+        What the user gave.
+    held_out : tuple
+        The same three to validate with.
+    columns : int or None
+        How many an earlier fit had, if this one goes on from it.
+
+    Returns
+    -------
+    Given
+        Checked.
+
+    Raises
+    ------
+    ValueError
+        If something does not fit together.
+    """
+    rows = read_rows(estimator, X, y, sample_weight, read_dtype(estimator.dtype))
+    if columns not in (None, rows.X.shape[1]):
+        raise ValueError(
+            f"X has {rows.X.shape[1]} features, but {type(estimator).__name__} is "
+            f"expecting {columns} features as input."
+        )
+    X_val, y_val, weights_val = held_out
+    if X_val is not None:
+        X_val = check_named_inputs(estimator, X_val, rows.X.dtype)
+    return Given(rows, read_held_out(estimator, X_val, y_val, weights_val, rows))
+
+
+def fit_rows(
+    estimator: Any,
+    given: Given,
+    *,
+    goes_on: bool,
+    legacy: Legacy | None,
+    epochs: int | None,
+) -> Fitted:
+    """Fit an estimator's model.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Its arguments are read.
+    given : Given
+        The rows.
+    goes_on : bool
+        Whether to start from its fitted values.
+    legacy : Legacy or None
+        What its last fit has left.
+    epochs : int or None
+        For how many to go on; ``None`` is what its arguments say.
+
+    Returns
+    -------
+    Fitted
+        All there is to keep.
+
+    Raises
+    ------
+    InvalidParameterError
+        If an argument is not usable.
+    ModelError
+        If model, spec and data do not fit together.
+    NonFiniteError
+        If the objective is not finite at the start values.
+    """
+    cov_type, absolute_sigma = check_covariance(estimator)
+    seed = draw_seed(estimator)
+    rows = given.rows
+    training, held_out = hold_out(estimator, rows, given.held_out, seed)
+    is_split = held_out is not None and given.held_out is None
+    plan = read_plan(estimator, len(training.X), held_out is not None, is_split)
+    if epochs is not None:
+        plan = replace(plan, max_steps=epochs * plan.per_epoch)
+    with precision(rows.X.dtype == np.float64):
+        problem = make_problem(
+            continued(estimator) if goes_on else estimator,
+            training.X,
+            training.y,
+            training.weights,
+            Walk(),
+            seed,
+        )
+        run, settings = _make_run(
+            estimator, plan, problem, training, held_out, seed, legacy
+        )
+        starts, collected, message = _run_to_end(run, plan, settings, problem)
+        refuse_without_score(run)
+        state, found = finish(run, collected, message, on_host=True)
+        found.pop("aux", None)
+        params = _plain_values(state, problem.spec)
+        at_bound = _bound_flags(state, problem.spec)
+        history, status = found.pop("history"), found.pop("status")
+        message, n_steps = found.pop("message"), found.pop("n_steps")
+        value = float(run.reading.selected_value)
+        if plan.batch_size is not None:
+            value = objective_of_all(run, plan.batch_size)
+            history = {"epoch": np.arange(run.step + 1) // plan.per_epoch} | history
+        smooth = getattr(problem.objective.loss, "has_curvature", True)
+        # One epoch of partial_fit is not meant to get there.
+        is_meant = run.interruption is not None or (
+            epochs is not None and status == "max_steps"
+        )
+        keeps = estimator.warm_start or epochs is not None
+        return Fitted(
+            params=params,
+            at_bound=at_bound,
+            loss=value,
+            record=record_fit(
+                run,
+                problem,
+                params,
+                at_bound,
+                training.y,
+                training.weights,
+                cov_type,
+                absolute_sigma,
+                value,
+            ),
+            linearised=linearised(run),
+            history=history,
+            collected=found,
+            n_steps=n_steps,
+            selected_step=run.reading.selected_step,
+            status=status,
+            message=message,
+            starts=starts,
+            call=problem.objective.call,
+            split=(seed, len(rows.X)) if is_split else None,
+            legacy=run.leave(plan.per_epoch) if keeps else None,
+            doubt=None if is_meant else doubt(status, message, run, smooth),
+            interruption=run.interruption,
+        )
+
+
+def _make_run(
+    estimator: Any,
+    plan: Plan,
+    problem: Problem,
+    training: Rows,
+    held_out: Rows | None,
+    seed: int,
+    legacy: Legacy | None,
+) -> tuple[Run, Settings]:
+    first_epoch = 0 if legacy is None else legacy.epochs
+    feed, fed = make_feed(plan, problem, training, held_out, seed, first_epoch)
+    settings = read_settings(
+        estimator,
+        problem,
+        training.X.dtype,
+        plan.batch_size is not None,
+        feed is not None,
+    )
+    task = make_task(estimator, problem, settings.optimizer, feed, fed)
+    run = Run(
+        task,
+        tol=settings.tol,
+        patience=plan.patience * plan.per_epoch,
+        stalled_after=settings.stalled_after,
+        legacy=legacy,
+    )
+    return run, settings
+
+
+def _run_to_end(
+    run: Run, plan: Plan, settings: Settings, problem: Problem
+) -> tuple[Any, dict[str, Any], str | None]:
+    """Return what became of several starts, what callbacks collected and said."""
+    if settings.n_starts > 1:
+        box = start_box(run.task.structure, run.task.numbers)
+        drawn = draw_starts(box, settings.n_starts, problem.rng())
+        return run_from_starts(run, drawn, plan.max_steps), {}, None
+    bar = ProgressBar("steps", plan.max_steps) if settings.verbose else None
+    if bar is not None:
+        run.watch = partial(_draw, bar)
+    found = drive(run, plan.max_steps, settings.callback, settings.chunk_size)
+    if bar is not None:
+        bar.close(run.step, _shown(run))
+    return None, *found
+
+
+def _draw(bar: ProgressBar, run: Run) -> None:
+    bar.update(run.step, lambda: _shown(run))
+
+
+def _shown(run: Run) -> dict[str, float]:
+    """Return the numbers that a bar shows."""
+    found = {"loss": float(run.reading.value)}
+    feed = run.task.feed
+    if feed is not None and feed.validates:
+        found["best val_loss"] = run.reading.best_score
+    return found
+
+
+def _bound_flags(state: Any, spec: Any) -> Any:
+    """Tell for each free entry whether it is on a bound, in the order of the spec."""
+    if isinstance(spec, Mapping):
+        return {name: _bound_flags(state[name], spec[name]) for name in spec}
+    value = np.asarray(state.value)
+    on = np.zeros(value.shape, bool)
+    for bound in (state.lower, state.upper):
+        if bound is not None:
+            on |= value == np.asarray(bound, value.dtype)
+    if state.free is not True:
+        on &= np.asarray(state.free, bool)
+    return bool(on) if on.ndim == 0 else on
+
+
+def _plain_values(state: Any, spec: Any) -> Any:
+    """Return a state's values as floats and arrays, in the order of the spec."""
+    if isinstance(spec, Mapping):
+        return {name: _plain_values(state[name], spec[name]) for name in spec}
+    value = np.asarray(state.value)
+    return float(value) if value.ndim == 0 else value
