@@ -7,6 +7,7 @@ from ._optimizer import OptaxOptimizer
 from ._parameter import Parameter
 from ._programs import CacheInfo, cache_info, clear_cache
 from ._state import combine_state, named_parameters, partition_state
+from ._version import __version__
 
 __all__ = [
     "CacheInfo",
@@ -27,5 +28,3 @@ __all__ = [
     "penalties",
     "priors",
 ]
-
-__version__ = "0.1.0"

@@ -65,6 +65,10 @@ class Run:
         How many steps have been made.
     status : int
         Why the loop has ended; `RUNNING` if it has not.
+    legacy : Legacy or None
+        What the run goes on with, if anything.
+    seed : int or None
+        What has drawn what is random in the task; for those who go on.
     interruption : KeyboardInterrupt or None
         What has ended it from outside.
     """
@@ -80,6 +84,7 @@ class Run:
     ) -> None:
         self.watch: Callable[[Run], None] | None = None
         self.interruption: KeyboardInterrupt | None = None
+        self.seed: int | None = None
         self.task = task
         self.tol = tol
         self.patience = patience
@@ -92,10 +97,11 @@ class Run:
         # JAX sorts a dict's keys; the history has the user's order.
         self._order = reading_order(task.state)
         self._find_loop()
-        blank = self._program.about[0].opt_state
-        if legacy is not None and _shapes(legacy.opt_state) != _shapes(blank):
+        if legacy is not None and (
+            _shapes(legacy.opt_state) != _shapes(self.blank.opt_state)
+        ):
             legacy = None
-        self._legacy = legacy
+        self.legacy = legacy
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
@@ -129,7 +135,7 @@ class Run:
             last_row = history.first_row + self._rows_of_block - 1
             limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
             is_start = self.carry is None
-            is_new = is_start and self._legacy is None
+            is_new = is_start and self.legacy is None
             control = self.control(is_new, self._replaced, limit, history.first_row)
             carry = self._first_carry() if is_start else self.carry
             began, before = time.perf_counter(), self.step
@@ -154,17 +160,17 @@ class Run:
         self._check_start()
 
     def _first_carry(self) -> Carry:
-        blank: Carry = self._program.about[0]
-        if self._legacy is None:
+        blank = self.blank
+        if self.legacy is None:
             return blank
-        start = self._legacy.start.astype(blank.start.dtype)
-        return blank._replace(opt_state=self._legacy.opt_state, start=start)
+        start = self.legacy.start.astype(blank.start.dtype)
+        return blank._replace(opt_state=self.legacy.opt_state, start=start)
 
     def leave(self, steps_per_epoch: int) -> Legacy:
         """Return what a later run goes on with."""
         steps, epochs = 0, 0
-        if self._legacy is not None:
-            steps, epochs = self._legacy.steps, self._legacy.epochs
+        if self.legacy is not None:
+            steps, epochs = self.legacy.steps, self.legacy.epochs
         return Legacy(
             jax.tree.map(np.asarray, self.carry.opt_state),
             np.asarray(self.carry.start),
@@ -183,7 +189,7 @@ class Run:
             first_row=first_row,
             patience=min(self.patience or OFF, OFF),
             stalled_after=min(self.stalled_after or OFF, OFF),
-            steps_before=0 if self._legacy is None else self._legacy.steps,
+            steps_before=0 if self.legacy is None else self.legacy.steps,
             tol=self.tol,
         )
 
@@ -207,6 +213,35 @@ class Run:
                 self._history.collect(carry, self.step)
         self._check_start()
 
+    def resume(
+        self, carry: Carry, rows: dict[str, np.ndarray], legacy: Legacy | None
+    ) -> None:
+        """Go on where another run of the same task was.
+
+        Parameters
+        ----------
+        carry : Carry
+            What its loop had left, with the empty history of `blank`.
+        rows : dict of str to ndarray
+            Its `rows_so_far`.
+        legacy : Legacy or None
+            What it went on with.
+        """
+        self.carry, self.legacy = carry, legacy
+        self._replaced = False
+        self._count()
+        self._history.resume(rows, self.step)
+
+    def rows_so_far(self) -> dict[str, np.ndarray]:
+        """Return the rows of the history, for each data type, without ending it."""
+        return self._history.rows_so_far(self.carry, self.step)
+
+    @property
+    def blank(self) -> Carry:
+        """A carry to start from."""
+        blank: Carry = self._program.about[0]
+        return blank
+
     def replace(self, state: PyTree) -> None:
         """Put other values into the run; they are evaluated before the next step.
 
@@ -223,7 +258,7 @@ class Run:
         self.task.put(state)
         self._find_loop()
         # Its shape may follow that of the data; it is evaluated before it is used.
-        self.carry = self.carry._replace(aux=self._program.about[0].aux)
+        self.carry = self.carry._replace(aux=self.blank.aux)
         self._replaced = True
         self._history.first_row = min(self._history.first_row, self.step)
 
@@ -240,7 +275,7 @@ class Run:
 
     def _check_start(self) -> None:
         task = self.task
-        start = self.reading.start if self._legacy is None else self.reading.now
+        start = self.reading.start if self.legacy is None else self.reading.now
         loss, norm = start.value, start.norm
         if self.status == NON_FINITE and self.step == 0:
             what = "loss" if not np.isfinite(loss) else "gradient of the loss"

@@ -20,6 +20,7 @@ from ._fingerprint import Walk
 from ._multistart import draw_starts, run_from_starts
 from ._optimizer import drive, finish, precision
 from ._problem import (
+    OWNER,
     Problem,
     continued,
     draw_seed,
@@ -29,6 +30,7 @@ from ._problem import (
 )
 from ._reporting import ProgressBar
 from ._settings import Settings, read_settings
+from ._snapshot import seed_of
 from ._training import (
     Plan,
     Rows,
@@ -42,6 +44,7 @@ from ._training import (
 from ._uncertainty import check_covariance
 from ._validation import check_named_inputs
 from ._whole import objective_of_all
+from .callbacks._base import resolve_callbacks
 from .inference._record import FitRecord, record_fit
 
 
@@ -165,7 +168,7 @@ def fit_rows(
         If the objective is not finite at the start values.
     """
     cov_type, absolute_sigma = check_covariance(estimator)
-    seed = draw_seed(estimator)
+    seed = _read_seed(estimator)
     rows = given.rows
     training, held_out = hold_out(estimator, rows, given.held_out, seed)
     is_split = held_out is not None and given.held_out is None
@@ -233,6 +236,16 @@ def fit_rows(
         )
 
 
+def _read_seed(estimator: Any) -> int:
+    """Return what seeds a fit: where it goes on from a checkpoint, the same."""
+    drawn = draw_seed(estimator)
+    if isinstance(estimator.random_state, (int, np.integer)):
+        return drawn
+    callback = resolve_callbacks(estimator.callbacks, OWNER, "callbacks")
+    found = seed_of(callback)
+    return drawn if found is None else found
+
+
 def _make_run(
     estimator: Any,
     plan: Plan,
@@ -259,6 +272,7 @@ def _make_run(
         stalled_after=settings.stalled_after,
         legacy=legacy,
     )
+    run.seed = seed
     return run, settings
 
 

@@ -39,14 +39,29 @@ class History:
         step : int
             The last step that it has a row for.
         """
-        count = step - self.first_row + 1
-        if count > 0:
-            # A copy: a view would keep the whole block alive.
-            rows = {
-                dtype: np.asarray(block)[:count].copy()
-                for dtype, block in carry.history.items()
-            }
-            self._blocks.append((self.first_row, rows))
+        self._blocks += self._current(carry, step)
+
+    def resume(self, rows: dict[str, np.ndarray], step: int) -> None:
+        """Begin with the rows of another history, up to a step."""
+        self._blocks = [(0, rows)]
+        self.first_row = step + 1
+
+    def rows_so_far(self, carry: Carry, step: int) -> dict[str, np.ndarray]:
+        """Return all rows up to a step, those of the current block included.
+
+        Parameters
+        ----------
+        carry : Carry
+            What the block has left.
+        step : int
+            The last step that it has a row for.
+
+        Returns
+        -------
+        dict of str to ndarray
+            As of `take_rows`.
+        """
+        return _joined([*self._blocks, *self._current(carry, step)])
 
     def take_rows(self) -> dict[str, np.ndarray]:
         """Return all rows that were kept, from the start on, and forget them.
@@ -58,17 +73,37 @@ class History:
             several rows the last one counts: a state was replaced there.
         """
         blocks, self._blocks = self._blocks, []
-        last_first, last = blocks[-1]
-        if len(blocks) == 1 and last_first == 0:
-            return last
+        return _joined(blocks)
+
+    def _current(
+        self, carry: Carry, step: int
+    ) -> list[tuple[int, dict[str, np.ndarray]]]:
+        count = step - self.first_row + 1
+        if count <= 0:
+            return []
+        # A copy: a view would keep the whole block alive.
         rows = {
-            dtype: np.empty((last_first + len(array), array.shape[1]), array.dtype)
-            for dtype, array in last.items()
+            dtype: np.asarray(block)[:count].copy()
+            for dtype, block in carry.history.items()
         }
-        for first, block in blocks:
-            for dtype, array in block.items():
-                rows[dtype][first : first + len(array)] = array
-        return rows
+        return [(self.first_row, rows)]
+
+
+def _joined(
+    blocks: list[tuple[int, dict[str, np.ndarray]]],
+) -> dict[str, np.ndarray]:
+    """Return the rows of blocks, in which a later row of a step counts."""
+    last_first, last = blocks[-1]
+    if len(blocks) == 1 and last_first == 0:
+        return last
+    rows = {
+        dtype: np.empty((last_first + len(array), array.shape[1]), array.dtype)
+        for dtype, array in last.items()
+    }
+    for first, block in blocks:
+        for dtype, array in block.items():
+            rows[dtype][first : first + len(array)] = array
+    return rows
 
 
 def named_columns(

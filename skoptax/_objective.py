@@ -51,6 +51,16 @@ class Objective:
     loss: Any
     penalty: Any
 
+    #: What comes after the state.
+    data_names = (
+        "X",
+        "y",
+        "sample_weight",
+        "number of rows",
+        "numbers of the loss",
+        "numbers of the penalty",
+    )
+
     @property
     def has_curvature(self) -> bool:
         """Whether the loss' second derivative says something about it."""

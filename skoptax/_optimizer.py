@@ -15,6 +15,7 @@ from ._ending import conclude
 from ._packing import wants_float64
 from ._parameter import is_parameter
 from ._results import auxiliary, gradient_of, selected_state, split_state
+from ._snapshot import describe, keep_snapshot, resume, uses_snapshots
 from ._state import combine_state
 from ._task import Task
 from ._typing import Mode, PyTree, StepCallback
@@ -230,12 +231,15 @@ def drive(
     """
     fitting_data: dict[str, Any] = {}
     message = None
+    about_fit = describe(run.task) if uses_snapshots(callback) else None
     try:
-        message = _drive(run, max_steps, callback, chunk_size, fitting_data)
+        message = _drive(run, max_steps, callback, chunk_size, fitting_data, about_fit)
     except KeyboardInterrupt as error:
         if run.carry is None:
             raise
         run.interrupt(error)
+    if about_fit is not None:
+        keep_snapshot(run, callback, about_fit, at_end=True)
     return fitting_data, message
 
 
@@ -245,15 +249,20 @@ def _drive(
     callback: StepCallback | None,
     chunk_size: int | None,
     fitting_data: dict[str, Any],
+    about_fit: dict[str, str] | None,
 ) -> str | None:
     if callback is None:
         run.advance_to(max_steps)
         return None
     try:
         _call_hook(callback, "on_run_start", fitting_data)
+        if about_fit is not None:
+            resume(run, callback, about_fit)
         while run.step < max_steps:
             run.advance_to(_next_call(run.step, max_steps, callback, chunk_size))
             stop, replaced = _call(callback, run, fitting_data)
+            if about_fit is not None:
+                keep_snapshot(run, callback, about_fit, at_end=False)
             if stop:
                 # Evaluates the state if it was replaced.
                 run.advance_to(run.step)
@@ -274,11 +283,15 @@ def _next_call(
     """Return the number of steps after which the callback is due again.
 
     Chunks end after ``chunk_size``, 2 ``chunk_size``, ... steps; an ``every`` of k
-    names the steps numbered 0, k, 2 k, ..., so the ends of 1, k + 1, ... steps.
+    names the steps numbered 0, k, 2 k, ..., so the ends of 1, k + 1, ... steps. If all
+    callbacks name steps, the others need no call.
     """
-    chunk = chunk_size or 1
-    ends = [max_steps, (step // chunk + 1) * chunk]
-    ends += [-(-step // every) * every + 1 for every in named_steps(callback) if every]
+    named = named_steps(callback)
+    ends = [max_steps]
+    if chunk_size is not None or not all(named):
+        chunk = chunk_size or 1
+        ends.append((step // chunk + 1) * chunk)
+    ends += [-(-step // every) * every + 1 for every in named if every]
     return min(ends)
 
 

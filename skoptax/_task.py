@@ -89,7 +89,8 @@ class Task:
         feed: Feed | None = None,
         fed: Fed | None = None,
     ) -> None:
-        self._content = loss if content is None else content
+        #: What the loss is keyed by.
+        self.content = loss if content is None else content
         self._walk = walk
         self._warns = True
         self._loss = loss
@@ -101,7 +102,7 @@ class Task:
             others = jax.tree.map(_to_device, fed._replace(training=()))
             fed = others._replace(training=self._data)
         self._fed = fed
-        self._mode = mode
+        self.mode = mode
         self.has_aux = has_aux
         self._owner = owner
         self.role = role
@@ -137,6 +138,32 @@ class Task:
         data = self._data if self._fed is None else self._fed
         return self.numbers, data, self.optimizer.numbers
 
+    def named_data(self) -> dict[str, Any]:
+        """Return what the loss gets besides the state, by names for messages."""
+        names = getattr(self._loss, "data_names", ())
+        found = {
+            names[i] if i < len(names) else f"argument {i + 1} after the state": part
+            for i, part in enumerate(self._data)
+        }
+        if self._fed is not None and self._fed.held_out is not None:
+            found["held-out rows"] = self._fed.held_out
+        return found
+
+    def adopt(self, numbers: Numbers) -> None:
+        """Put the numbers of another task of the same structure in place of these.
+
+        Parameters
+        ----------
+        numbers : dict
+            As NumPy arrays. What a callback has put in place of fixed values and arrays
+            is among them.
+        """
+        for i, value in numbers["static"].items():
+            leaf = self.leaves[i]
+            fixed = is_parameter(leaf)
+            self.leaves[i] = leaf.with_fields(value=value) if fixed else value
+        self.numbers = jax.tree.map(_to_device, numbers)
+
     @property
     def pace(self) -> Pace | None:
         """The numbers of the feed, if there is one."""
@@ -160,10 +187,10 @@ class Task:
             Its ``about`` is what the block's ``blank`` returns.
         """
         content = (
-            self._content,
+            self.content,
             self.structure.content(),
             self.optimizer.content(),
-            self._mode,
+            self.mode,
             self.has_aux,
             *more,
         )
@@ -173,7 +200,7 @@ class Task:
             checked_loss(self._loss, self.has_aux, self.role),
             self.structure,
             self.optimizer,
-            self._mode,
+            self.mode,
             self.has_aux,
             self._loss if hasattr(self._loss, "losses_at") else None,
         )

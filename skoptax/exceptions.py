@@ -10,6 +10,7 @@ from __future__ import annotations
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 __all__ = [
+    "CheckpointError",
     "ConvergenceWarning",
     "DifferentiationError",
     "InvalidParameterError",
@@ -45,6 +46,10 @@ class NonFiniteError(SkoptaxError, ValueError):
 
 class DifferentiationError(SkoptaxError, ValueError):
     """The loss cannot be differentiated in the requested mode."""
+
+
+class CheckpointError(SkoptaxError, ValueError):
+    """A checkpoint is damaged, or of another fit than the one that is to go on."""
 
 
 class NonFiniteWarning(ConvergenceWarning):

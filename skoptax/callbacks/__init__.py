@@ -9,6 +9,7 @@ things. What they collect is in the ``fitting_data`` that the run returns.
 from __future__ import annotations
 
 from ._base import Callback, CallbackList
+from ._checkpoint import Checkpoint, Resume
 from ._print import PrintGradientNorms, PrintGradients, PrintLoss, PrintParameters
 from ._save import BestSeen, Save, SaveLoss, SaveParameters, Timing
 from ._stop import StopAfterTime, StopAtLoss, StopOnNoImprovement, StopOnNonFinite
@@ -17,10 +18,12 @@ __all__ = [
     "BestSeen",
     "Callback",
     "CallbackList",
+    "Checkpoint",
     "PrintGradientNorms",
     "PrintGradients",
     "PrintLoss",
     "PrintParameters",
+    "Resume",
     "Save",
     "SaveLoss",
     "SaveParameters",

@@ -279,15 +279,23 @@ def named_steps(callback: Any) -> list[int | None]:
     Returns
     -------
     list of int or None
-        One entry per callback that has an ``every``: ``k`` means that it must be
-        called at the steps 0, k, 2k, ..., None that any call will do. A list with an
-        ``every`` of its own counts as one callback: its members act at no other step.
+        One entry per callback that acts at steps: ``k`` means that it must be called at
+        the steps 0, k, 2k, ... and needs no other call, None that it acts at every
+        call. A list with an ``every`` of its own counts as one callback: its members
+        act at no other step.
     """
     own = getattr(callback, "every", None)
     check_every(own, name_of(callback))
     if isinstance(callback, CallbackList) and own is None:
         return [k for member in _members(callback) for k in named_steps(member)]
-    return [own] if hasattr(callback, "every") else []
+    return [] if callback is None or hasattr(callback, "find_snapshot") else [own]
+
+
+def flat_members(callback: Any) -> list[Any]:
+    """Return a callback, or the members of a list and of the lists in it."""
+    if isinstance(callback, CallbackList):
+        return [x for member in _members(callback) for x in flat_members(member)]
+    return [] if callback is None else [callback]
 
 
 def resolve_callbacks(

@@ -49,7 +49,7 @@ DESCENDING = frozenset({optax.lbfgs})
 LOOKING = frozenset({levenberg_marquardt})
 # Of the entrywise optimisers' hyperparameters, those that must be known at trace time;
 # tested for each.
-UNTRACEABLE = frozenset({"memory_size"})
+UNTRACEABLE = frozenset({"key", "memory_size", "seed"})
 
 
 @dataclass(frozen=True, eq=False)

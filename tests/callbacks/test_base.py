@@ -42,11 +42,13 @@ def plain(step, diff_state, static_state, fitting_data, aux_data, loss, grads):
 
 
 PUBLIC = {name: getattr(skoptax.callbacks, name) for name in skoptax.callbacks.__all__}
+del PUBLIC["Resume"]  # which acts at the start, and so has no `every`
 ARGUMENTS = {
     "callbacks": [SaveLoss()],
     "function": plain,
     "key": "k",
     "n_iter_no_change": 3,
+    "path": "checkpoints",
     "seconds": 5.0,
     "threshold": 0.5,
 }
@@ -73,7 +75,8 @@ class TestEveryCallback:
         last = list(inspect.signature(cls).parameters.values())[-1]
         assert last.name == "every"
         assert last.kind is last.KEYWORD_ONLY
-        assert last.default is None
+        # One after each step would take longer than the steps.
+        assert last.default == (1000 if cls.__name__ == "Checkpoint" else None)
 
     @pytest.mark.parametrize(
         "duplicate",
@@ -303,11 +306,12 @@ class TestNamedSteps:
     def test_of_what_there_is(self):
         inner = CallbackList([Recorder(every=7), plain, Recorder()])
         assert named_steps(None) == []
-        assert named_steps(plain) == []
+        assert named_steps(plain) == [None]
         assert named_steps(Recorder()) == [None]
         assert named_steps(Recorder(every=3)) == [3]
         assert named_steps(CallbackList([])) == []
-        assert named_steps(CallbackList([Recorder(every=2), inner])) == [2, 7, None]
+        both = CallbackList([Recorder(every=2), inner])
+        assert named_steps(both) == [2, 7, None, None]
         assert named_steps(CallbackList([Recorder(every=2), inner], every=5)) == [5]
 
     def test_of_a_foreign_callable(self):

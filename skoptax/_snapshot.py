@@ -1,0 +1,285 @@
+"""Snapshots of a run, and runs that go on from one.
+
+A snapshot says in words which fit it is of, so that another one can be told from it by
+what differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ._archive import Snapshot
+from ._driver import Legacy, Run
+from ._fingerprint import NotWalkable, Walk
+from ._loop import Carry
+from ._task import Task
+from ._typing import PyTree
+from ._validation import shorten
+from ._version import __version__
+from .callbacks._base import flat_members
+from .exceptions import CheckpointError
+
+# Changes with what a snapshot holds.
+_FORMAT = 1
+_CARRY, _NUMBERS, _HISTORY = "carry", "numbers", "history/"
+
+
+def take_snapshot(run: Run, about_fit: dict[str, str]) -> Snapshot:
+    """Return all that a run needs to go on.
+
+    Parameters
+    ----------
+    run : Run
+        Between two steps.
+    about_fit : dict of str to str
+        As `describe` returns it.
+
+    Returns
+    -------
+    Snapshot
+        A copy.
+    """
+    # The rows of the history are kept without the empty ones of the block.
+    carry = run.carry._replace(history={})
+    arrays = _named(_CARRY, carry) | _named(_NUMBERS, run.task.numbers)
+    rows = run.rows_so_far()
+    arrays |= {f"{_HISTORY}{dtype}": array for dtype, array in rows.items()}
+    legacy = run.legacy
+    about = {
+        "fit": about_fit,
+        "legacy": None if legacy is None else [legacy.steps, legacy.epochs],
+        "seed": run.seed,
+    }
+    return Snapshot(run.step, about, arrays)
+
+
+def go_on(run: Run, snapshot: Snapshot) -> None:
+    """Put a run where another one was.
+
+    Parameters
+    ----------
+    run : Run
+        Of the same fit, at its start.
+    snapshot : Snapshot
+        Of the other run.
+    """
+    arrays = snapshot.arrays
+    blank: Carry = run.blank
+    carry = _filled(_CARRY, blank._replace(history={}), arrays)
+    numbers = _filled(_NUMBERS, run.task.numbers, arrays)
+    rows = {
+        name.removeprefix(_HISTORY): array
+        for name, array in arrays.items()
+        if name.startswith(_HISTORY)
+    }
+    legacy = None
+    if snapshot.about["legacy"] is not None:
+        steps, epochs = snapshot.about["legacy"]
+        legacy = Legacy(carry.opt_state, carry.start, steps, epochs)
+    run.task.adopt(numbers)
+    run.resume(carry._replace(history=blank.history), rows, legacy)
+
+
+def resume(run: Run, callback: Any, about_fit: dict[str, str]) -> None:
+    """Let a run go on from the snapshot that one of its callbacks finds, if any does.
+
+    Parameters
+    ----------
+    run : Run
+        At its start.
+    callback : callable or None
+        Its callbacks.
+    about_fit : dict of str to str
+        As `describe` returns it.
+
+    Raises
+    ------
+    CheckpointError
+        If the snapshot is of another fit.
+    """
+    for member in _with_method(callback, "find_snapshot"):
+        found = member.find_snapshot()
+        if found is None:
+            continue
+        path, snapshot = found
+        differences = _differences(snapshot.about["fit"], about_fit)
+        if differences:
+            raise CheckpointError(
+                f"{path} is a checkpoint of another fit. What differs:\n"
+                + "\n".join(differences)
+                + "\nMake the fit what it was, or give it a folder of its own."
+            )
+        go_on(run, snapshot)
+        return
+
+
+def keep_snapshot(
+    run: Run, callback: Any, about_fit: dict[str, str], at_end: bool
+) -> None:
+    """Hand a snapshot to those callbacks that want one.
+
+    Parameters
+    ----------
+    run : Run
+        Between two steps.
+    callback : callable or None
+        Its callbacks.
+    about_fit : dict of str to str
+        As `describe` returns it.
+    at_end : bool
+        Whether all of them want one.
+    """
+    members = _with_method(callback, "keep_snapshot")
+    wanting = [m for m in members if at_end or m.wants_snapshot]
+    if wanting:
+        # A state that a callback has replaced is evaluated first.
+        run.advance_to(run.step)
+        snapshot = take_snapshot(run, about_fit)
+        for member in wanting:
+            member.keep_snapshot(snapshot)
+
+
+def seed_of(callback: Any) -> int | None:
+    """Return the seed of the fit that a callback lets go on, if any does."""
+    for member in _with_method(callback, "find_about"):
+        about = member.find_about()
+        if about is not None:
+            seed: int | None = about["seed"]
+            return seed
+    return None
+
+
+def uses_snapshots(callback: Any) -> bool:
+    """Tell whether any of the callbacks keeps snapshots, or finds one."""
+    return any(_with_method(callback, name) for name in ("keep_snapshot", "find_about"))
+
+
+def describe(task: Task) -> dict[str, str]:
+    """Say in words what a task is: equal for tasks whose runs are.
+
+    Parameters
+    ----------
+    task : Task
+        At its start.
+
+    Returns
+    -------
+    dict of str to str
+        What it says of what.
+    """
+    walk = Walk()
+
+    def digest(*objects: Any) -> str:
+        try:
+            return walk.fingerprint(*objects).hex()[:12]
+        except NotWalkable:
+            return "unknown"
+
+    found = {"skoptax": __version__, "format of checkpoints": str(_FORMAT)}
+    found["model and loss"] = f"content {digest(task.content)}"
+    optimizer = task.optimizer
+    name = getattr(getattr(optimizer, "factory", None), "__name__", "a finished one")
+    hyper = ", ".join(f"{name}={value}" for name, value in optimizer.numbers.items())
+    found["optimizer"] = f"{name}({hyper}), content {digest(optimizer.content())}"
+    found["differentiation"] = f"mode={task.mode!r}, has_aux={task.has_aux}"
+    structure, numbers = task.structure, task.numbers
+    found["parameters"] = ", ".join(leaf.name for leaf in structure.leaves)
+    values = numbers["static"] | structure.split(task.start)
+    for i, leaf in enumerate(structure.leaves):
+        parts: list[str] = [leaf.kind]
+        if i in values:
+            parts.append(_text(values[i], digest))
+        for field in ("free", "lower", "upper", "scale"):
+            given = getattr(task.leaves[i], field, None)
+            if given is not None:
+                parts.append(f"{field} {_text(given, digest)}")
+        more = (leaf.transform, leaf.tie, leaf.prior, leaf.constant)
+        hyper = jax.tree.leaves(numbers["priors"].get(i, ()))
+        parts.append(f"content {digest(more, hyper)}")
+        found[f"parameter {leaf.name!r}"] = ", ".join(parts)
+    for name, part in task.named_data().items():
+        found[name] = _text(part, digest)
+    if task.feed is not None:
+        found["batches"] = repr(task.feed)
+    if task.pace is not None:
+        seed, epoch = int(task.pace.seed), int(task.pace.first_epoch)
+        found["order of the rows"] = f"seed {seed}, from epoch {epoch}"
+    return found
+
+
+def _text(part: Any, digest: Any) -> str:
+    """Return what is said of a number, an array or a pytree of them."""
+    leaves = jax.tree.leaves(part)
+    if len(leaves) == 1 and isinstance(leaves[0], (np.ndarray, np.generic, jax.Array)):
+        array = np.asarray(leaves[0])
+        if array.size <= 8:
+            return f"{shorten(array.tolist())} ({array.dtype})"
+        shape = " x ".join(map(str, array.shape))
+        return f"{shape} ({array.dtype}), content {digest(array)}"
+    if len(leaves) == 1:
+        return shorten(leaves[0])
+    return f"content {digest([np.asarray(leaf) for leaf in leaves])}"
+
+
+def _differences(there: dict[str, str], here: dict[str, str]) -> list[str]:
+    found = []
+    for name in [*there, *(name for name in here if name not in there)]:
+        old, new = there.get(name, "none"), here.get(name, "none")
+        if old != new:
+            found.append(f"  {name}: {old} in the checkpoint, {new} here")
+    return found
+
+
+def _with_method(callback: Any, name: str) -> list[Any]:
+    return [member for member in flat_members(callback) if hasattr(member, name)]
+
+
+def _named(prefix: str, tree: PyTree) -> dict[str, np.ndarray]:
+    """Return the leaves of a pytree as NumPy arrays, by their paths."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {_name(prefix, path): _plain(leaf) for path, leaf in leaves}
+
+
+def _filled(prefix: str, like: PyTree, arrays: dict[str, np.ndarray]) -> PyTree:
+    """Return a pytree with the leaves that are named by their paths."""
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
+    return jax.tree.unflatten(
+        treedef, [_as(leaf, arrays, _name(prefix, path)) for path, leaf in leaves]
+    )
+
+
+def _name(prefix: str, path: Sequence[Any]) -> str:
+    return prefix + jax.tree_util.keystr(tuple(path))
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    if _is_key(leaf):
+        leaf = jax.random.key_data(leaf)
+    return np.array(leaf)
+
+
+def _as(like: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
+    """Return the array of a name, as the leaf it takes the place of."""
+    found = arrays.get(name)
+    shape, dtype = np.shape(_plain(like)), _plain(like).dtype
+    if found is None or found.shape != shape or found.dtype != dtype:
+        got = "none" if found is None else f"{found.dtype} of shape {found.shape}"
+        raise CheckpointError(
+            f"The checkpoint is of a fit with other arrays: for {name} {dtype} of "
+            f"shape {shape} is needed, and it has {got}. Was Optax another version?"
+        )
+    if _is_key(like):
+        data: Any = found
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))
+    # Numbers that a program takes as Python's are not of the same type as an array.
+    return type(like)(found) if isinstance(like, (bool, int, float)) else found
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(
+        leaf.dtype, jax.dtypes.prng_key
+    )

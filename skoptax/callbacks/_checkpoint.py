@@ -1,0 +1,196 @@
+"""Callbacks that let a fit outlive its process."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from .._archive import (
+    Snapshot,
+    latest_snapshot,
+    read_about,
+    read_snapshot,
+    write_snapshot,
+)
+from .._validation import check_integer, invalid
+from ..exceptions import CheckpointError
+from ._base import Callback
+
+
+class Checkpoint(Callback):
+    """Write to a folder all that a run needs to go on.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The folder: of one fit alone. It is made if it is not there.
+    keep : int, default=2
+        How many of the newest checkpoints to keep, at least 1.
+    every : int or None, default=1000
+        Write after the steps 0, ``every``, 2 * ``every``, ..., or with None at every
+        call; and in any case at the end of the run, also if Ctrl-C ends it.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder has checkpoints of another fit.
+
+    See Also
+    --------
+    Resume : Goes on from what is there.
+
+    Notes
+    -----
+    A checkpoint is a file of the format `safetensors`
+    (``pip install 'skoptax[checkpoints]'``): the state of the optimiser, the history so
+    far, what seeds random numbers, and a description of the fit. It holds digests of
+    model and data, not these themselves, and nothing in it is ever executed. A file
+    gets its name once it is complete and on the disk, so that a process that is killed
+    leaves none that cannot be read.
+
+    What other callbacks have collected, or count, is not in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import optax
+    >>> from skoptax import OptaxOptimizer, Parameter
+    >>> from skoptax.callbacks import Checkpoint, Resume
+    >>> def loss(state):
+    ...     return (state["x"] - 3.0) ** 2
+    >>> folder = tempfile.mkdtemp()
+    >>> callbacks = [Checkpoint(folder, every=10), Resume(folder)]
+    >>> optimizer = OptaxOptimizer(loss, optax.adam(0.1), callback=callbacks)
+    >>> start = {"x": Parameter(value=1.0)}
+    >>> state, data = optimizer.run(start, max_steps=25)  # and after it was killed:
+    >>> state, data = optimizer.run(start, max_steps=100)
+    >>> len(data["history"])
+    101
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, keep: int = 2, every: int | None = 1000
+    ) -> None:
+        super().__init__(every=every)
+        self.path = path
+        self.keep = keep
+
+    #: Whether the run is to hand over a snapshot.
+    wants_snapshot = False
+    _written: int | None = None
+
+    def on_run_start(self, fitting_data: dict[str, Any]) -> None:
+        super().on_run_start(fitting_data)
+        _folder(self)
+        check_integer("keep", type(self).__name__, self.keep, 1)
+        self.wants_snapshot = False
+        self._written = None
+
+    def on_step(
+        self,
+        step: int,
+        diff_state: Any,
+        static_state: Any,
+        fitting_data: dict[str, Any],
+        aux_data: Any,
+        loss_value: Any,
+        grads: Any,
+    ) -> None:
+        del step, diff_state, static_state, fitting_data, aux_data, loss_value, grads
+        self.wants_snapshot = True
+
+    def keep_snapshot(self, snapshot: Snapshot) -> None:
+        """Write a snapshot, unless it is written already.
+
+        Parameters
+        ----------
+        snapshot : Snapshot
+            Of the run.
+
+        Raises
+        ------
+        CheckpointError
+            If the folder has checkpoints of another fit.
+        """
+        self.wants_snapshot = False
+        if snapshot.step == self._written:
+            return
+        folder = _folder(self)
+        if self._written is None:
+            latest = latest_snapshot(folder)
+            if latest and read_about(latest)["about"]["fit"] != snapshot.about["fit"]:
+                raise CheckpointError(
+                    f"{folder} has checkpoints of another fit. Give each fit a folder "
+                    "of its own, or empty this one."
+                )
+        write_snapshot(folder, snapshot, self.keep)
+        self._written = snapshot.step
+
+
+class Resume(Callback):
+    """Go on from the newest checkpoint in a folder, if there is one.
+
+    Parameters
+    ----------
+    path : str or path-like
+        The folder that :class:`Checkpoint` writes to.
+
+    Raises
+    ------
+    CheckpointError
+        If the checkpoint is of another fit: another model, spec, optimiser, other data,
+        or another version of skoptax. The error says what differs. ``max_steps``,
+        ``tol`` and ``n_iter_no_change`` may be others.
+
+    See Also
+    --------
+    Checkpoint : Writes them.
+
+    Notes
+    -----
+    The steps that follow are those that the run would have made, and so are the
+    parameters and the history, from step 0 on, to the last bit on the same machine with
+    the same versions of JAX and Optax. A fit that draws random numbers without an
+    integer as its ``random_state`` goes on with the seed of the checkpoint.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__()
+        self.path = path
+
+    def on_run_start(self, fitting_data: dict[str, Any]) -> None:
+        super().on_run_start(fitting_data)
+        _folder(self)
+
+    def find_about(self) -> dict[str, Any] | None:
+        """Return what the newest checkpoint says of its run.
+
+        Returns
+        -------
+        dict or None
+            ``None`` if there is no checkpoint.
+        """
+        path = latest_snapshot(_folder(self))
+        return None if path is None else read_about(path)["about"]
+
+    def find_snapshot(self) -> tuple[Path, Snapshot] | None:
+        """Return the newest checkpoint.
+
+        Returns
+        -------
+        tuple of (Path, Snapshot) or None
+            ``None`` if there is none.
+        """
+        path = latest_snapshot(_folder(self))
+        return None if path is None else (path, read_snapshot(path))
+
+
+def _folder(callback: Checkpoint | Resume) -> Path:
+    path = callback.path
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise invalid("path", type(callback).__name__, "the path of a folder", path)
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise invalid("path", type(callback).__name__, "a folder, not a file", path)
+    return folder

@@ -1,0 +1,396 @@
+"""Checkpoints: a fit that goes on is the fit that was never interrupted."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+from numpy.testing import assert_array_equal
+
+import skoptax
+from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
+from skoptax._archive import Snapshot, latest_snapshot, read_snapshot, write_snapshot
+from skoptax.callbacks import Callback, Checkpoint, Resume
+from skoptax.exceptions import (
+    CheckpointError,
+    InvalidParameterError,
+)
+
+RNG = np.random.default_rng(7)
+T = np.linspace(0.0, 3.0, 120)[:, None]
+Y = 2.5 * np.exp(-1.3 * T[:, 0]) + 0.05 * RNG.normal(size=120)
+
+
+def decay(t, amplitude, rate):
+    return amplitude * jnp.exp(-rate * t)
+
+
+def line(t, amplitude, rate):
+    return amplitude - rate * t
+
+
+def noisy(learning_rate):
+    return optax.chain(optax.add_noise(0.01, 0.55, 5), optax.sgd(learning_rate))
+
+
+START = {"amplitude": 1.0, "rate": Parameter(value=0.5, lower=0.0)}
+
+
+def estimator(folder=None, **arguments):
+    if folder is not None:
+        found = [Checkpoint(folder, every=7), Resume(folder)]
+        arguments.setdefault("callbacks", found)
+    given = {"optimizer": "adam", "learning_rate": 0.01, "random_state": 3}
+    return OptaxEstimator(decay, START, **(given | arguments))
+
+
+def assert_same(one, other):
+    assert one.history_.equals(other.history_)
+    assert one.params_ == other.params_
+    assert one.loss_ == other.loss_
+    assert one.n_iter_ == other.n_iter_
+    assert one.status_ == other.status_
+
+
+FITS = {
+    "all rows": {"max_steps": 30},
+    "batches": {"batch_size": 32, "max_epochs": 8},
+    "held-out rows": {"batch_size": 32, "max_epochs": 9, "early_stopping": True},
+    "line search": {"optimizer": "lbfgs", "max_steps": 17},
+    "linearised": {"optimizer": "lm", "learning_rate": None, "max_steps": 17},
+    "single precision": {"dtype": "float32", "max_steps": 30},
+    "half a precision": {"optimizer_kwargs": {"mu_dtype": "bfloat16"}, "max_steps": 30},
+    "noise": {"optimizer": noisy, "max_steps": 30},
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", FITS)
+def test_a_fit_that_goes_on_is_the_one_that_was_not_interrupted(name, tmp_path):
+    whole = estimator(**FITS[name]).fit(T, Y)
+    part = {k: v for k, v in FITS[name].items() if k != "max_epochs"} | {"max_steps": 9}
+    first = estimator(tmp_path, **part).fit(T, Y)
+    assert latest_snapshot(tmp_path).name == f"step-{first.n_iter_:012d}.safetensors"
+    second = estimator(tmp_path, **FITS[name]).fit(T, Y)
+    assert_same(second, whole)
+    # What has ended is there again, without a step.
+    assert_same(estimator(tmp_path, **FITS[name]).fit(T, Y), whole)
+
+
+def quadratic(state):
+    return (state["x"] - 3.0) ** 2 + 0.1 * jnp.sum(state["w"].value * state["shift"])
+
+
+def test_of_any_state_and_over_many_blocks(tmp_path):
+    start = {
+        "x": Parameter(value=1.0, upper=2.5),
+        "w": Parameter(value=np.ones(3), free=[True, False, True], lower=-1.0),
+        "shift": np.arange(3.0),
+        "what": "a string",
+    }
+    optimizer = optax.adam(1e-3)
+    state, data = OptaxOptimizer(quadratic, optimizer).run(start, 9000)
+    steps = []
+
+    def count(step, diff, static, *rest):
+        steps.append(step)
+        return False, diff, static
+
+    for end in (1, 5000, 9000):
+        callback = [Checkpoint(tmp_path, every=2000), Resume(tmp_path), count]
+        found, again = OptaxOptimizer(quadratic, optimizer, callback=callback).run(
+            start, end, chunk_size=500
+        )
+    assert again["history"].equals(data["history"])
+    for name in ("x", "w"):
+        assert_array_equal(found[name].value, state[name].value)
+    # Each step is made once.
+    assert sorted(set(steps)) == steps
+    assert steps[-1] == 8999
+
+
+class Shake(Callback):
+    """Put another state in place of that of step 10."""
+
+    def on_step(self, step, diff_state, static_state, *rest):
+        if step != 10:
+            return None
+        x = diff_state["x"]
+        static_state = static_state | {"shift": np.array([5.0, 1.0, -2.0])}
+        diff_state = diff_state | {"x": x.with_fields(value=x.value + 0.5)}
+        return False, diff_state, static_state
+
+
+def test_what_a_callback_has_replaced_stays(tmp_path):
+    start = {
+        "x": Parameter(value=1.0),
+        "w": Parameter(value=np.ones(3)),
+        "shift": np.arange(3.0),
+    }
+    optimizer = optax.adam(1e-2)
+    state, data = OptaxOptimizer(quadratic, optimizer, callback=Shake()).run(start, 40)
+    for end in (11, 40):
+        callback = [Shake(), Checkpoint(tmp_path, every=5), Resume(tmp_path)]
+        found, again = OptaxOptimizer(quadratic, optimizer, callback=callback).run(
+            start, end
+        )
+    assert again["history"].equals(data["history"])
+    assert_array_equal(found["w"].value, state["w"].value)
+    assert_array_equal(found["shift"], state["shift"])
+
+
+def test_no_other_step_needs_a_call(tmp_path, monkeypatch):
+    calls = []
+    on_step = Checkpoint.on_step
+
+    def counted(self, step, *rest):
+        calls.append(step)
+        return on_step(self, step, *rest)
+
+    monkeypatch.setattr(Checkpoint, "__call__", counted)
+    with pytest.raises(Exception, match="must return"):
+        # (It returns nothing, which is what on_step may and a function may not.)
+        estimator(tmp_path, max_steps=30).fit(T, Y)
+    assert calls == [0]
+
+
+def test_without_a_seed_it_goes_on_with_that_of_the_checkpoint(tmp_path):
+    free = {"batch_size": 32, "max_epochs": 8, "random_state": None}
+    first = estimator(tmp_path, **free).set_params(max_epochs=4).fit(T, Y)
+    second = estimator(tmp_path, **free).fit(T, Y)
+    n = first.n_iter_
+    assert second.history_.iloc[: n + 1].equals(first.history_)
+    assert second.n_iter_ == 2 * n
+
+
+def test_a_fit_that_is_interrupted_leaves_a_checkpoint(tmp_path):
+    def interrupt(step, diff, static, *rest):
+        if step == 9:
+            raise KeyboardInterrupt
+        return False, diff, static
+
+    callbacks = [Checkpoint(tmp_path, every=100), interrupt]
+    with pytest.raises(KeyboardInterrupt):
+        estimator(callbacks=callbacks, max_steps=30).fit(T, Y)
+    assert latest_snapshot(tmp_path).name == "step-000000000010.safetensors"
+    again = estimator(tmp_path, max_steps=30).fit(T, Y)
+    assert_same(again, estimator(max_steps=30).fit(T, Y))
+
+
+def test_a_fit_that_goes_on_from_another_one(tmp_path):
+    def twice(folder, steps):
+        found = estimator(warm_start=True, max_steps=20).fit(T, Y)
+        if folder is not None:
+            callbacks = [Checkpoint(folder, every=7), Resume(folder)]
+            found.set_params(callbacks=callbacks)
+        return found.set_params(max_steps=steps).fit(T, Y)
+
+    whole = twice(None, 30)
+    twice(tmp_path, 11)
+    again = twice(tmp_path, 30)
+    assert_same(again, whole)
+    more = [found.set_params(callbacks=None).fit(T, Y) for found in (again, whole)]
+    assert_same(*more)
+
+
+DIFFERENCES = {
+    "optimizer": {"optimizer": "sgd"},
+    "optimizer: adam.*learning_rate=0.02": {"learning_rate": 0.02},
+    "model and loss": {"loss": "absolute_error"},
+    "model and loss: ": {"model": line},
+    "parameters: amplitude, rate in": {"params": {"amplitude": 1.0, "r": 0.5}},
+    "'rate': .*lower 0.0.* in the.*lower -1.0": {"params__rate__lower": -1.0},
+    "'amplitude': free, 1.0.* in the.* free, 2.0": {"params__amplitude": 2.0},
+    "batches": {"batch_size": 40},
+    "order of the rows: seed": {"batch_size": 32, "random_state": 4},
+    "differentiation": {"mode": "fwd"},
+}
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """Return the folder of a fit."""
+    folder = tmp_path_factory.mktemp("there")
+    estimator(folder, batch_size=32, max_steps=8).fit(T, Y)
+    return folder
+
+
+@pytest.mark.parametrize("match", DIFFERENCES)
+def test_another_fit_is_refused_by_what_differs(match, there):
+    other = estimator(there, batch_size=32)
+    if "parameters" in match:
+        other.set_params(model=lambda t, amplitude, r: amplitude * jnp.exp(-r * t))
+    with pytest.raises(CheckpointError, match=match):
+        other.set_params(**DIFFERENCES[match]).fit(T, Y)
+
+
+def test_other_data_are_refused(there):
+    other = estimator(there, batch_size=32)
+    with pytest.raises(CheckpointError, match=r"\n  y: .*\nMake"):
+        other.fit(T, Y + 1.0)
+    with pytest.raises(CheckpointError, match=r"\n  sample_weight: "):
+        other.fit(T, Y, np.ones(120))
+    with pytest.raises(CheckpointError, match="held-out rows: none in"):
+        other.fit(T, Y, X_val=T[:9], y_val=Y[:9])
+
+
+def test_another_version_is_refused(there, monkeypatch):
+    monkeypatch.setattr(skoptax._snapshot, "__version__", "9.9")
+    with pytest.raises(CheckpointError, match=r"skoptax: .* in the checkpoint, 9\.9"):
+        estimator(there, batch_size=32).fit(T, Y)
+
+
+def test_the_checkpoints_of_another_fit_are_not_mixed_with_its_own(there):
+    before = sorted(p.name for p in there.iterdir())
+    alone = Checkpoint(there, every=1)
+    with pytest.raises(CheckpointError, match="a folder of its own"):
+        estimator(callbacks=alone, max_steps=40).fit(T, Y)
+    assert sorted(p.name for p in there.iterdir()) == before
+
+
+def test_the_newest_are_kept(tmp_path):
+    callbacks = Checkpoint(tmp_path, every=5, keep=3)
+    estimator(callbacks=callbacks, max_steps=23).fit(T, Y)
+    steps = [int(p.stem.removeprefix("step-")) for p in sorted(tmp_path.iterdir())]
+    assert steps == [16, 21, 23]
+
+
+def test_damaged_files_are_named(tmp_path):
+    estimator(tmp_path, max_steps=9).fit(T, Y)
+    path = latest_snapshot(tmp_path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=f"{path.name} is not a checkpoint"):
+        estimator(tmp_path, max_steps=9).fit(T, Y)
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged"):
+        estimator(tmp_path, max_steps=9).fit(T, Y)
+
+
+@pytest.mark.parametrize("cls", [Checkpoint, Resume])
+def test_bad_arguments(cls, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    for path in (3, None, "", file):
+        with pytest.raises(InvalidParameterError, match="'path' parameter of"):
+            estimator(callbacks=cls(path), max_steps=2).fit(T, Y)
+
+
+def test_bad_numbers(tmp_path):
+    for arguments in ({"keep": 0}, {"every": 0}, {"keep": 1.5}):
+        with pytest.raises(InvalidParameterError, match="parameter of Checkpoint"):
+            callbacks = Checkpoint(tmp_path, **arguments)
+            estimator(callbacks=callbacks, max_steps=2).fit(T, Y)
+
+
+class TestArchive:
+    KINDS = st.sampled_from(["f2", "f4", "f8", "i1", "i4", "u8", "c16", "?"])
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        array=KINDS.flatmap(
+            lambda kind: arrays(kind, array_shapes(min_dims=0, min_side=0, max_dims=3))
+        ),
+        number=st.floats(allow_nan=False),
+        step=st.integers(0, 10**9),
+    )
+    def test_round_trip(self, array, number, step, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("round")
+        given = {"a": array, "b['x'].0": array.T, "half": jnp.ones(3, "bfloat16")}
+        given = {name: np.asarray(value) for name, value in given.items()}
+        path = write_snapshot(folder, Snapshot(step, {"n": number}, given), 1)
+        found = read_snapshot(path)
+        assert (found.step, found.about) == (step, {"n": number})
+        assert set(found.arrays) == set(given)
+        for name, value in given.items():
+            assert found.arrays[name].dtype == value.dtype
+            assert_array_equal(found.arrays[name], value)
+
+    def test_what_fails_leaves_the_last_one(self, tmp_path, monkeypatch):
+        path = write_snapshot(tmp_path, Snapshot(1, {}, {"a": np.ones(3)}), 1)
+
+        def full(descriptor):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            write_snapshot(tmp_path, Snapshot(2, {}, {"a": np.ones(3)}), 1)
+        assert list(tmp_path.iterdir()) == [path]
+        assert_array_equal(read_snapshot(path).arrays["a"], np.ones(3))
+
+
+CHILD = """
+import hashlib, json, sys
+import jax.numpy as jnp
+import numpy as np
+from skoptax import OptaxEstimator
+from skoptax.callbacks import Checkpoint, Resume
+
+def model(t, amplitude, rate):
+    return amplitude * jnp.exp(-rate * t)
+
+def tell(step, diff, static, *rest):
+    print(step, flush=True)
+    return False, diff, static
+
+folder = sys.argv[1]
+t = np.linspace(0.0, 3.0, 64)
+y = 2.5 * np.exp(-1.3 * t) + 0.1 * np.sin(40 * t)
+callbacks = []
+if folder != "none":
+    callbacks = [tell, Checkpoint(folder, every=500), Resume(folder)]
+fit = OptaxEstimator(
+    model, {"amplitude": 1.0, "rate": 0.5}, optimizer="adam", learning_rate=1e-4,
+    batch_size=16, max_steps=40_000, callbacks=callbacks, chunk_size=50,
+    random_state=0,
+).fit(t[:, None], y)
+history = fit.history_.to_numpy()
+print(json.dumps([fit.params_, fit.n_iter_,
+                  hashlib.sha256(history.tobytes()).hexdigest()]))
+"""
+
+
+def run_child(folder, kill_after=None):
+    """Return what a fit prints; with a number, until it is killed in the middle."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    lines = [child.stdout.readline()]
+    if kill_after is not None:
+        time.sleep(kill_after)
+        child.send_signal(signal.SIGKILL)
+    lines += child.stdout.readlines()
+    child.wait()
+    child.stdout.close()
+    return [text.strip() for text in lines if text.endswith("\n")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="There is no SIGKILL.")
+def test_killed_at_any_moment(tmp_path):
+    whole = json.loads(run_child("none")[-1])
+    rng = np.random.default_rng(5)
+    began, kills = [], 0
+    for _ in range(20):
+        path = latest_snapshot(tmp_path)
+        saved = int(Path(path).stem.removeprefix("step-")) if path else 0
+        lines = run_child(tmp_path, rng.uniform(0.0, 0.12))
+        # Its first step follows the last checkpoint: less than a chunk is missing.
+        assert saved <= int(lines[0]) <= saved + 50
+        began.append(saved)
+        for path in tmp_path.glob("step-*.safetensors"):
+            read_snapshot(path)
+        if lines[-1].startswith("["):
+            break
+        kills += 1
+    assert kills == 20
+    assert began[-1] > began[1] > 0
+    assert json.loads(run_child(tmp_path)[-1]) == whole
