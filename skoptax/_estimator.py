@@ -158,7 +158,7 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         step takes); with held-out rows ``val_loss``, their weighted mean loss, NaN but
         at the end of an epoch; ``grad_norm`` (that of the gradient with what points
         out of an active bound left out); ``learning_rate`` where there is one (of the
-        update that led to the row); and a column for each scalar parameter.
+        last update that led to the row); and a column for each scalar parameter.
     loss_ : float
         The objective at the fitted values, of all rows that are fitted.
     n_iter_ : int

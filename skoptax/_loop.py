@@ -56,6 +56,7 @@ from ._unpacking import (
 )
 from .optimizers._levenberg_marquardt import find_state
 from .optimizers._linearisation import Linearisation, blank_linearisation
+from .optimizers._spec import with_extra_args
 
 # A block of steps ends when its history is full. Optimisers that look at each
 # prediction take few steps, and an array costs time by its size.
@@ -247,7 +248,7 @@ def make_block(
         control = Control.unpacked(*decisions)
         box = Box(*internal_bounds(structure, numbers))
         sees = looks(carry.opt_state)
-        transformation = optax.with_extra_args_support(optimizer.build(hyper))
+        transformation = with_extra_args(optimizer.build(hyper))
 
         def loss_unit(carry: Carry) -> Any:
             """Return what the losses that a line search sees are multiplied by.

@@ -22,6 +22,7 @@ from .._validation import did_you_mean, invalid, is_number, shorten
 from ..exceptions import InvalidParameterError
 from ._entrywise import entrywise_factories, is_entrywise
 from ._levenberg_marquardt import is_levenberg_marquardt, levenberg_marquardt
+from ._rates import rate_in_state, rate_of_schedule, scale_on_plateau
 
 # Their updates ask for arguments that line searches refuse.
 NEEDS_MORE = frozenset({"sophia"})
@@ -138,16 +139,19 @@ class OptimizerSpec:
         -------
         scalar or None
             What a line search or `optax.inject_hyperparams` left in the state,
-            else the given number or schedule.
+            else the given number or schedule; times the scale of
+            `optax.contrib.reduce_on_plateau`.
         """
-        rate = _rate_in_state(state)
+        rate = rate_in_state(state)
         if rate is None:
             rate = numbers.get("learning_rate", self.constants.get("learning_rate"))
             if callable(rate):
-                rate = rate(jnp.maximum(count, 0))
+                rate = rate_of_schedule(rate, state, count)
         if rate is None:
             return None
-        return jnp.asarray(rate, dtype=jnp.result_type(float))
+        scale = scale_on_plateau(state)
+        rate = jnp.asarray(rate, dtype=jnp.result_type(float))
+        return rate if scale is None else (rate * scale).astype(rate.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,14 +185,31 @@ class FinishedOptimizer:
     def learning_rate(self, numbers: dict[str, Any], state: Any, count: Any) -> Any:
         """Return the learning rate that the state holds, or None."""
         del numbers, count
-        return _rate_in_state(state)
+        rate, scale = rate_in_state(state), scale_on_plateau(state)
+        if rate is None or scale is None:
+            return rate
+        return (rate * scale).astype(rate.dtype)
 
 
-def _rate_in_state(state: Any) -> Any:
-    found = optax.tree_utils.tree_get_all_with_path(state, "learning_rate")
-    # The state of a schedule goes by the same name; it is no array.
-    scalars = [value for _, value in found if getattr(value, "ndim", None) == 0]
-    return scalars[0] if len(scalars) == 1 else None
+def with_extra_args(transformation: Any) -> optax.GradientTransformationExtraArgs:
+    """Return a transformation that may be given the loss and more, and uses it.
+
+    Parameters
+    ----------
+    transformation : optax.GradientTransformation or optax.MultiSteps
+        `optax.with_extra_args_support` goes by the class alone, and so keeps from
+        `optax.MultiSteps` what it would hand on.
+
+    Returns
+    -------
+    optax.GradientTransformationExtraArgs
+        The same transformation.
+    """
+    update: Any = transformation.update
+    arguments = inspect.signature(update).parameters.values()
+    if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
+        return optax.GradientTransformationExtraArgs(transformation.init, update)
+    return optax.with_extra_args_support(transformation)
 
 
 @functools.cache
@@ -496,7 +517,7 @@ def _traceable(
         def value_fn(x: Any) -> Any:
             return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(x))
 
-        transformation = optax.with_extra_args_support(factory(**constants, **numbers))
+        transformation = with_extra_args(factory(**constants, **numbers))
         state = transformation.init(x)
         value, gradient = jax.value_and_grad(value_fn)(x)
         return transformation.update(
