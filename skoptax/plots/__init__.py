@@ -8,8 +8,9 @@ Where a Display has several panels, ``ax_`` is an array of axes with one for eac
 ``ax`` takes as many.
 
 They need Matplotlib, which is imported when one draws:
-``pip install 'skoptax[plots]'``. Colours are those that readers who see few of them can tell apart; lines, markers and
-hatches differ too, so that all can be read in black and white.
+``pip install 'skoptax[plots]'``. Colours are those that readers who see few of them can
+tell apart; lines, markers and hatches differ too, so that all can be read in black and
+white.
 """
 
 from ._correlation import CorrelationDisplay

@@ -15,7 +15,7 @@ from .._validation import check_choice, invalid
 from ..inference._statistics import quantile
 from ._axes import AxesArgument, need_matplotlib, panels
 from ._source import check_rows, entries_of, read_source
-from ._style import BLACK, BLUE, GREY, VERMILION, color, dashes, merged
+from ._style import BLACK, BLUE, GREY, VERMILION, dashes, merged
 
 # One parameter, or two.
 Name: TypeAlias = str | tuple[str, str]
@@ -191,7 +191,7 @@ class ProfileDisplay:
         if kind == "rise":
             panel.set_ylim(bottom=0)
         panel.set(xlabel=name, ylabel=r"$\tau^2$" if kind == "rise" else r"$\tau$")
-        panel.legend()
+        panel.legend(fontsize="small")
         self.contours_.append(None)
 
     def _draw_pair(
@@ -205,17 +205,21 @@ class ProfileDisplay:
         a, b = pair
         first, second, grid = on_grid(table, a, b)
         levels = sorted(self.levels)
+        # The largest is drawn through, smaller ones are broken, unlike the ellipse.
+        broken = ["-", "-.", ":"]
         style: dict[str, Any] = {
             "levels": levels,
-            "colors": [color(0)] * len(levels),
-            # The largest is drawn through, smaller ones are broken.
-            "linestyles": [("-", "--", ":", "-.")[i % 4] for i in range(len(levels))][
-                ::-1
-            ],
+            "colors": [BLUE] * len(levels),
+            "linestyles": [broken[min(i, 2)] for i in range(len(levels))][::-1],
             "linewidths": 1.6,
         }
-        drawn = panel.contour(first, second, grid.T, **style | contour_kwargs)
-        panel.clabel(drawn, fmt=lambda level: f"{100 * level:g} %", fontsize="small")
+        style |= contour_kwargs
+        drawn = panel.contour(first, second, grid.T, **style)
+        lines = np.broadcast_to(style["linestyles"], len(levels))
+        shades = np.resize(drawn.get_edgecolor(), (len(levels), 4))
+        # In the legend: labels on contours would cut them.
+        for level, shade, dash in zip(levels, shades, lines, strict=False):
+            panel.plot([], [], color=shade, linestyle=dash, label=f"{100 * level:g} %")
         self.contours_.append(drawn)
         x, y = self.estimates[a], self.estimates[b]
         panel.plot(x, y, "+", color=BLACK, markersize=9, label="estimate")
@@ -226,7 +230,8 @@ class ProfileDisplay:
             label = {"label": f"{100 * levels[-1]:g} % by standard errors"}
             (self.wald_lines_[-1],) = panel.plot(*path.T, **label | wald)
         panel.set(xlabel=a, ylabel=b)
-        panel.legend()
+        # The contours are in the middle, where the "best" place would be.
+        panel.legend(fontsize="small", loc="upper left")
         self.lines_.append(None)
         self.level_lines_.append([])
 
