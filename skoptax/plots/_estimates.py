@@ -157,7 +157,7 @@ class ParameterEstimatesDisplay:
             style = merged(Line2D, style, point_kwargs)
             self.points_ += ax.plot(self.estimates[i] / unit, at, **style)
         for row in rows[1:]:
-            ax.axhline(row - 0.5, color=GREY, linewidth=0.5, alpha=0.5, zorder=0)
+            ax.axhline(row - 0.5, color=GREY, linewidth=0.6, alpha=0.8, zorder=0)
         ax.set_yticks(rows, labels=list(self.names))
         ax.set_ylim(width - 0.5, -0.5)
         label = "estimate" if scale == "value" else "estimate, relative to the first"

@@ -230,8 +230,9 @@ class ProfileDisplay:
             label = {"label": f"{100 * levels[-1]:g} % by standard errors"}
             (self.wald_lines_[-1],) = panel.plot(*path.T, **label | wald)
         panel.set(xlabel=a, ylabel=b)
-        # The contours are in the middle, where the "best" place would be.
-        panel.legend(fontsize="small", loc="upper left")
+        # Where contours along the diagonal leave room.
+        corner = "upper right" if block[0, 1] < 0 else "upper left"
+        panel.legend(fontsize="small", loc=corner)
         self.lines_.append(None)
         self.level_lines_.append([])
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._history import RESERVED_COLUMNS
@@ -67,6 +66,9 @@ def read_source(given: Any, owner: str) -> Source:
     NotFittedError
         If it is not fitted.
     """
+    # Not above: it imports rich, which skoptax leaves to those who want it.
+    from sklearn.pipeline import Pipeline
+
     found, transforms = given, []
     while True:
         if hasattr(found, "best_estimator_"):

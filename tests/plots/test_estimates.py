@@ -103,7 +103,7 @@ class TestEstimates:
         np.testing.assert_array_equal(heads[">"], [[second[1], 1]])
 
     def test_missing_covariance(self, fits):
-        with pytest.raises(InvalidParameterError, match="no intervals of .*'none'"):
+        with pytest.raises(InvalidParameterError, match=r"no intervals of .*'none'"):
             ParameterEstimatesDisplay.from_estimator(fits.no_covariance)
         display = ParameterEstimatesDisplay.from_estimator(
             fits.no_covariance, method="none"
@@ -170,7 +170,7 @@ class TestCorrelation:
         assert display.text_[0, 0].get_fontsize() == 5
 
     def test_missing_covariance(self, fits):
-        with pytest.raises(InvalidParameterError, match="no correlations: .*cov_type"):
+        with pytest.raises(InvalidParameterError, match=r"no correlations: .*cov_type"):
             CorrelationDisplay.from_estimator(fits.no_covariance)
         X, y = fits.line_X, fits.line_y
         absolute = OptaxEstimator(loss="absolute_error", max_steps=0)

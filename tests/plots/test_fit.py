@@ -11,7 +11,6 @@ from sklearn.preprocessing import StandardScaler
 from skoptax import OptaxEstimator
 from skoptax.exceptions import InvalidParameterError
 from skoptax.plots import FitDisplay
-
 from tests.plots.artists import band, curve, points, segments
 
 
@@ -75,7 +74,7 @@ def test_chosen_bands(fits, bands):
 def test_no_covariance(fits):
     display = FitDisplay.from_estimator(fits.no_covariance, fits.X, fits.y)
     assert display.confidence_ is display.prediction_ is None
-    with pytest.raises(InvalidParameterError, match="no bands: .*Use bands='none'"):
+    with pytest.raises(InvalidParameterError, match=r"no bands: .*Use bands='none'"):
         FitDisplay.from_estimator(fits.no_covariance, fits.X, fits.y, bands="both")
 
 

@@ -54,7 +54,7 @@ class TestLoss:
 
     def test_unknown_scale(self, fits):
         with pytest.raises(
-            InvalidParameterError, match="'scale' .* Did you mean 'log'"
+            InvalidParameterError, match=r"'scale' .* Did you mean 'log'"
         ):
             LossCurveDisplay.from_estimator(fits.decay, scale="logg")
 

@@ -3,8 +3,8 @@
 Versions of Matplotlib and FreeType draw text, ticks and edges a little differently, so
 that pictures cannot be the same to the pixel. What is compared is the mean greyness of
 cells of 5 x 5 pixels, without any text and ticks, of pictures of plain made-up data:
-an artist that is missing or displaced shows, as is tested, and the version does not: 3.9
-and 3.11 differ by nothing that is left after rounding to 256 greys (up to 1.5).
+an artist that is missing or displaced shows, as is tested, and the version does not:
+3.9 and 3.11 differ by nothing beyond the rounding to 256 greys (up to 1.5).
 
 After a change that is wanted: ``python -m tests.plots.test_images`` stores new ones.
 """
