@@ -14,6 +14,9 @@ from .._validation import invalid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# From so many points on, Matplotlib warns that it takes long to avoid them.
+_MOST_AVOIDED = 20_000
+
 # One for each panel, or the axes itself where there is one panel.
 AxesArgument: TypeAlias = Union["Axes", Sequence["Axes"], np.ndarray, None]
 
@@ -132,6 +135,21 @@ def _given(ax: Any, names: Sequence[str], owner: str) -> np.ndarray:
     found = np.empty(len(listed), dtype=object)
     found[:] = listed
     return found
+
+
+def place_legend(ax: Any, n_points: int, **options: Any) -> None:
+    """Draw a legend: at the best place, unless that takes long to find.
+
+    Parameters
+    ----------
+    ax : Axes
+        With labelled artists.
+    n_points : int
+        How many points are drawn there.
+    **options : dict
+        Arguments of `Axes.legend`.
+    """
+    ax.legend(loc="best" if n_points <= _MOST_AVOIDED else "upper right", **options)
 
 
 def log_if_positive(axis_scale: Any, values: np.ndarray, scale: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -71,7 +71,7 @@ class CorrelationDisplay:
         colorbar: bool = True,
         im_kwargs: dict[str, Any] | None = None,
         text_kwargs: dict[str, Any] | None = None,
-    ) -> CorrelationDisplay:
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -144,7 +144,7 @@ class CorrelationDisplay:
         ax: AxesArgument = None,
         im_kwargs: dict[str, Any] | None = None,
         text_kwargs: dict[str, Any] | None = None,
-    ) -> CorrelationDisplay:
+    ) -> Self:
         """Draw the correlations of a fit's free parameters.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -97,7 +97,7 @@ class ParameterEstimatesDisplay:
         scale: str = "value",
         point_kwargs: dict[str, Any] | None = None,
         interval_kwargs: dict[str, Any] | None = None,
-    ) -> ParameterEstimatesDisplay:
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -208,7 +208,7 @@ class ParameterEstimatesDisplay:
         ax: AxesArgument = None,
         point_kwargs: dict[str, Any] | None = None,
         interval_kwargs: dict[str, Any] | None = None,
-    ) -> ParameterEstimatesDisplay:
+    ) -> Self:
         """Draw the estimates of a fit.
 
         Parameters
@@ -279,7 +279,7 @@ class ParameterEstimatesDisplay:
         ax: AxesArgument = None,
         point_kwargs: dict[str, Any] | None = None,
         interval_kwargs: dict[str, Any] | None = None,
-    ) -> ParameterEstimatesDisplay:
+    ) -> Self:
         """Draw the estimates of several fits side by side.
 
         Parameters

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from .._typing import ArrayLike
 from .._uncertainty import check_level
 from .._validation import check_choice, check_integer, check_weights, invalid
-from ._axes import AxesArgument, need_matplotlib, panels
+from ._axes import AxesArgument, need_matplotlib, panels, place_legend
 from ._source import (
     Source,
     as_given,
@@ -139,7 +139,7 @@ class FitDisplay:
         line_kwargs: dict[str, Any] | None = None,
         confidence_kwargs: dict[str, Any] | None = None,
         prediction_kwargs: dict[str, Any] | None = None,
-    ) -> FitDisplay:
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -185,7 +185,7 @@ class FitDisplay:
         if self.held:
             at = ", ".join(f"{name} = {_shown(v)}" for name, v in self.held.items())
             axes[0].set_title(f"at {at}", fontsize="medium")
-        axes[0].legend()
+        place_legend(axes[0], len(self.x))
         self.ax_ = axes
         self.figure_ = axes[0].figure
         return self
@@ -233,7 +233,7 @@ class FitDisplay:
                 "zorder": 1,
                 "label": f"{percent} of new responses",
             }
-            style = merged(PolyCollection, style, prediction_kwargs)
+            style = merged(PolyCollection, style, prediction_kwargs, "edgecolor")
             self.prediction_ = above.fill_between(
                 self.grid, *np.transpose(self.prediction), **style
             )
@@ -245,7 +245,7 @@ class FitDisplay:
                 "zorder": 2,
                 "label": f"{percent} confidence",
             }
-            style = merged(PolyCollection, style, confidence_kwargs)
+            style = merged(PolyCollection, style, confidence_kwargs, "facecolor")
             self.confidence_ = above.fill_between(
                 self.grid, *np.transpose(self.confidence), **style
             )
@@ -270,7 +270,7 @@ class FitDisplay:
         line_kwargs: dict[str, Any] | None = None,
         confidence_kwargs: dict[str, Any] | None = None,
         prediction_kwargs: dict[str, Any] | None = None,
-    ) -> FitDisplay:
+    ) -> Self:
         """Draw a fitted estimator and data, those of the fit or others.
 
         Parameters
@@ -323,7 +323,8 @@ default=None
 
         Notes
         -----
-        The band of new responses is for those of weight 1.
+        The band of new responses is for those of weight 1. A model in which rows
+        influence each other sees the rows of the grid alone.
         """
         owner = f"{cls.__name__}.from_estimator"
         need_matplotlib(owner)

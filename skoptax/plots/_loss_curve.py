@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from .._typing import ArrayLike
 from .._validation import check_choice
-from ._axes import SCALES, AxesArgument, log_if_positive, need_matplotlib, one_axes
+from ._axes import (
+    SCALES,
+    AxesArgument,
+    log_if_positive,
+    need_matplotlib,
+    one_axes,
+    place_legend,
+)
 from ._source import read_source
 from ._style import BLACK, BLUE, VERMILION, merged
 
@@ -82,7 +89,7 @@ class LossCurveDisplay:
         line_kwargs: dict[str, Any] | None = None,
         val_line_kwargs: dict[str, Any] | None = None,
         selected_kwargs: dict[str, Any] | None = None,
-    ) -> LossCurveDisplay:
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -131,7 +138,7 @@ class LossCurveDisplay:
             self.selected_line_ = ax.axvline(self.selected_step, **style)
         log_if_positive(ax.set_yscale, np.concatenate(drawn), scale)
         ax.set(xlabel="step", ylabel="loss")
-        ax.legend()
+        place_legend(ax, len(self.step))
         self.ax_ = ax
         self.figure_ = ax.figure
         return self
@@ -148,7 +155,7 @@ class LossCurveDisplay:
         line_kwargs: dict[str, Any] | None = None,
         val_line_kwargs: dict[str, Any] | None = None,
         selected_kwargs: dict[str, Any] | None = None,
-    ) -> LossCurveDisplay:
+    ) -> Self:
         """Draw the losses of a fit.
 
         Parameters

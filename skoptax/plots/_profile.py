@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from scipy import stats
 
 from .._typing import ArrayLike
 from .._uncertainty import check_level
-from .._validation import check_choice, invalid
+from .._validation import check_choice, check_integer, invalid
 from ..inference._statistics import quantile
 from ._axes import AxesArgument, need_matplotlib, panels
 from ._source import check_rows, entries_of, read_source
@@ -111,7 +111,7 @@ class ProfileDisplay:
         line_kwargs: dict[str, Any] | None = None,
         wald_kwargs: dict[str, Any] | None = None,
         contour_kwargs: dict[str, Any] | None = None,
-    ) -> ProfileDisplay:
+    ) -> Self:
         r"""Draw.
 
         Parameters
@@ -132,10 +132,7 @@ class ProfileDisplay:
         """
         owner = type(self).__name__
         check_choice("kind", owner, kind, _KINDS)
-        titles = [
-            name if isinstance(name, str) else ", ".join(name) for name in self.names
-        ]
-        axes = panels(ax, titles, owner)
+        axes = panels(ax, _titles(self.names), owner)
         from matplotlib.lines import Line2D
 
         line = merged(Line2D, {"color": BLUE, "linewidth": 1.8}, line_kwargs)
@@ -252,7 +249,7 @@ class ProfileDisplay:
         line_kwargs: dict[str, Any] | None = None,
         wald_kwargs: dict[str, Any] | None = None,
         contour_kwargs: dict[str, Any] | None = None,
-    ) -> ProfileDisplay:
+    ) -> Self:
         """Compute profiles of a fit and draw them.
 
         Parameters
@@ -319,12 +316,15 @@ class ProfileDisplay:
         chosen = [
             name if isinstance(name, str) else (name[0], name[1]) for name in chosen
         ]
+        count = check_integer("n_points", owner, n_points, 5)
+        if ax is not None:
+            panels(ax, _titles(chosen), cls.__name__)  # before the work is done
         # Somewhat farther than the largest level, so that it is cut, and its contour
         # closed, where the objective rises slowly.
         far = 1 - 0.2 * (1 - max(chosen_levels))
         rows, profiles = source.rows(X), []
         for name in chosen:
-            options: Any = {"level": far, "n_points": n_points}
+            options: Any = {"level": far, "n_points": count}
             if isinstance(name, str):
                 one = found.profile(rows, y, name, sample_weight, **options)
             else:
@@ -419,6 +419,10 @@ def ellipse(
     root = vectors * np.sqrt(np.maximum(values, 0))
     angles = np.linspace(0, 2 * np.pi, n_points)
     return size * np.column_stack([np.cos(angles), np.sin(angles)]) @ root.T
+
+
+def _titles(names: Sequence[Name]) -> list[str]:
+    return [name if isinstance(name, str) else ", ".join(name) for name in names]
 
 
 def _part(covariance: Any, table: Any, names: list[str]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.special import ndtri
@@ -98,7 +98,7 @@ class ResidualsDisplay:
         max_lag: int | None = None,
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
-    ) -> ResidualsDisplay:
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -208,7 +208,7 @@ default=("predicted", "quantiles", "autocorrelation")
         ax: AxesArgument = None,
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
-    ) -> ResidualsDisplay:
+    ) -> Self:
         """Draw the residuals of a fitted estimator, for the rows of the fit or others.
 
         Parameters
@@ -273,7 +273,7 @@ default=("predicted", "quantiles", "autocorrelation")
         ax: AxesArgument = None,
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
-    ) -> ResidualsDisplay:
+    ) -> Self:
         """Draw the residuals of predictions, whatever made them.
 
         Parameters

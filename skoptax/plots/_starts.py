@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class StartsDisplay:
         scale: str = "auto",
         line_kwargs: dict[str, Any] | None = None,
         scatter_kwargs: dict[str, Any] | None = None,
-    ) -> StartsDisplay:
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -176,7 +176,7 @@ class StartsDisplay:
         ax: AxesArgument = None,
         line_kwargs: dict[str, Any] | None = None,
         scatter_kwargs: dict[str, Any] | None = None,
-    ) -> StartsDisplay:
+    ) -> Self:
         """Draw what has become of a fit's starts.
 
         Parameters

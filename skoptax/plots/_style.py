@@ -49,7 +49,10 @@ def dashes(i: int) -> Any:
 
 
 def merged(
-    artist: type, defaults: Mapping[str, Any], given: Mapping[str, Any] | None
+    artist: type,
+    defaults: Mapping[str, Any],
+    given: Mapping[str, Any] | None,
+    color_is: str = "color",
 ) -> dict[str, Any]:
     """Return an artist's keywords: the defaults, and over these what the user gave.
 
@@ -59,6 +62,8 @@ def merged(
         The Matplotlib class that they are for: it knows that ``c`` is ``color``.
     defaults, given : dict
         Keywords; ``None`` is none.
+    color_is : str, default="color"
+        What the user's ``color`` stands for: of areas, their face or their edge.
 
     Returns
     -------
@@ -68,4 +73,9 @@ def merged(
     from matplotlib.cbook import normalize_kwargs
 
     plain = normalize_kwargs(dict(defaults), artist)
-    return plain | normalize_kwargs(dict(given or {}), artist)
+    wanted = normalize_kwargs(dict(given or {}), artist)
+    if "color" in wanted:
+        wanted = {color_is: wanted.pop("color")} | wanted
+    if "c" in wanted:  # that of a scatter, a value for each point
+        plain.pop("color", None)
+    return plain | wanted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -80,7 +80,7 @@ class ParameterTraceDisplay:
         *,
         line_kwargs: dict[str, Any] | None = None,
         selected_kwargs: dict[str, Any] | None = None,
-    ) -> ParameterTraceDisplay:
+    ) -> Self:
         """Draw.
 
         Parameters
@@ -122,7 +122,7 @@ class ParameterTraceDisplay:
         ax: AxesArgument = None,
         line_kwargs: dict[str, Any] | None = None,
         selected_kwargs: dict[str, Any] | None = None,
-    ) -> ParameterTraceDisplay:
+    ) -> Self:
         """Draw the path that the parameters of a fit have taken.
 
         Parameters

@@ -1,14 +1,16 @@
 """Data, curve, bands and residuals, held against NumPy."""
 
+import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_hex
 from scipy import stats
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skoptax import OptaxEstimator
+from skoptax import OptaxEstimator, curve_fit
 from skoptax.exceptions import InvalidParameterError
 from skoptax.plots import FitDisplay
 from tests.plots.artists import band, curve, points, segments
@@ -190,6 +192,41 @@ def test_known_errors_are_bars(fits):
         fits.line, fits.line_X, fits.line_y, sample_weight=weight
     )
     assert display.errorbar_ is None
+
+
+def test_colours_of_the_user(fits):
+    display = FitDisplay.from_estimator(
+        fits.decay,
+        fits.X,
+        fits.y,
+        scatter_kwargs={"c": fits.y},
+        confidence_kwargs={"color": "red"},
+        prediction_kwargs={"color": "green"},
+    )
+    np.testing.assert_array_equal(display.scatter_.get_array(), fits.y)
+    assert to_hex(display.confidence_.get_facecolor()[0]) == "#ff0000"
+    assert to_hex(display.prediction_.get_edgecolor()[0]) == to_hex("green")
+    assert not len(display.prediction_.get_facecolor())
+
+
+def test_many_rows_are_drawn_in_time():
+    x = np.linspace(0.0, 1.0, 30_000)
+    display = FitDisplay(x=x, y=x, residuals=x, grid=x[:2], curve=x[:2]).plot()
+    display.figure_.canvas.draw()
+    # On the data, as no place without them was looked for.
+    box = display.ax_[0].get_legend().get_window_extent()
+    assert box.x0 > display.ax_[0].bbox.x0 + display.ax_[0].bbox.width / 2
+    assert box.y0 > display.ax_[0].bbox.y0 + display.ax_[0].bbox.height / 2
+
+
+def test_result_of_curve_fit():
+    x = np.linspace(0.0, 2.0, 20)
+    y = 2.0 * np.exp(-x) + 0.01 * np.cos(9 * x)
+    fit = curve_fit(lambda x, a, k: a * jnp.exp(-k * x), x, y, p0=[1.0, 0.5])
+    display = FitDisplay.from_estimator(fit, x[:, None], y)
+    expected = fit.popt[0] * np.exp(-fit.popt[1] * display.grid)
+    np.testing.assert_allclose(display.curve, expected)
+    assert display.x_name == "x"
 
 
 def test_artists_get_the_users_keywords(fits):

@@ -92,6 +92,7 @@ def test_one_name(fits):
         ({"names": []}, "one name or more"),
         ({"levels": ()}, "one probability or more"),
         ({"levels": (0.5, 1.5)}, "level"),
+        ({"n_points": 4}, "at least 5"),
         ({"kind": "ris"}, "Did you mean 'rise'"),
     ],
 )
