@@ -1,4 +1,4 @@
-"""Optional libraries: imported when they are needed, with a hint if one is missing."""
+"""Optional libraries: imported when needed, with a hint if they are missing."""
 
 from __future__ import annotations
 
