@@ -10,10 +10,17 @@ import pandas as pd
 
 from .._typing import ArrayLike
 from .._uncertainty import check_level
-from .._validation import check_choice, check_integer, check_weights, invalid
+from .._validation import check_choice
 from ._axes import AxesArgument, need_matplotlib, panels, place_legend
+from ._section import (
+    grid_of,
+    held_values,
+    known_band,
+    known_sigma,
+    numbers_of,
+    wanted_bands,
+)
 from ._source import (
-    Source,
     as_given,
     check_rows,
     check_table,
@@ -22,7 +29,6 @@ from ._source import (
     input_names,
     one_output,
     read_source,
-    refuse_without_covariance,
     response_name,
 )
 from ._style import BLACK, BLUE, GREY, SKY, VERMILION, merged
@@ -336,10 +342,10 @@ default=None
         names = input_names(source, X)
         column = find_column(feature, names, owner)
         frame = input_frame(X, names)
-        fixed = _held_values(frame, column, held, owner)
-        x = _numbers(frame.iloc[:, column], names[column], owner)
-        points = _grid(grid, x, owner)
-        wanted = _wanted(source, bands)
+        fixed = held_values(frame, column, held, owner)
+        x = numbers_of(frame.iloc[:, column], names[column], owner)
+        points = grid_of(grid, x, owner)
+        wanted = wanted_bands(source, bands)
 
         def inputs(at: np.ndarray) -> Any:
             values = {name: fixed.get(name) for name in names}
@@ -358,7 +364,7 @@ default=None
         for kind in wanted:
             ends = source.estimator.predict_interval(rows, level=level, kind=kind)
             pair = [one_output(ends[..., side], output, owner) for side in (0, 1)]
-            found[kind] = _known(np.stack(pair, axis=-1), kind, bands)
+            found[kind] = known_band(np.stack(pair, axis=-1), kind, bands)
         display = cls(
             x=x,
             y=shown,
@@ -367,7 +373,7 @@ default=None
             curve=curve,
             confidence=found.get("confidence"),
             prediction=found.get("prediction"),
-            sigma=_sigma(source, x, sample_weight),
+            sigma=known_sigma(source, x, sample_weight),
             level=level,
             x_name=names[column],
             y_name=response_name(y, output),
@@ -385,84 +391,3 @@ default=None
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
-
-
-def _numbers(column: pd.Series, name: str, owner: str) -> np.ndarray:
-    """Return a column as numbers, or raise: a curve needs an axis."""
-    if not pd.api.types.is_numeric_dtype(column) and column.dtype != object:
-        raise invalid("feature", owner, "a column of numbers", name)
-    try:
-        return column.to_numpy(dtype=float)
-    except (TypeError, ValueError):
-        raise invalid("feature", owner, "a column of numbers", name) from None
-
-
-def _held_values(
-    frame: pd.DataFrame, column: int, held: Mapping[str, Any] | None, owner: str
-) -> dict[str, Any]:
-    """Return the value of each column but one: what the user said, or the median."""
-    others = [name for i, name in enumerate(frame.columns) if i != column]
-    given = dict(held or {})
-    for name in given:
-        if name not in others:
-            listed = ", ".join(map(repr, others)) or "none"
-            raise invalid(
-                "held", owner, f"a dict of values for other columns: {listed}", name
-            )
-    for name in others:
-        if name not in given:
-            try:
-                given[name] = float(np.median(frame[name].to_numpy(dtype=float)))
-            except (TypeError, ValueError):
-                raise invalid(
-                    "held",
-                    owner,
-                    f"a dict with a value for {name!r}, which is no column of numbers",
-                    held,
-                ) from None
-    return {name: given[name] for name in others}
-
-
-def _grid(grid: Any, x: np.ndarray, owner: str) -> np.ndarray:
-    if np.ndim(grid) == 0:
-        count = check_integer("grid", owner, grid, 2)
-        return np.linspace(x.min(), x.max(), count)
-    points = np.asarray(grid, dtype=float)
-    if points.ndim != 1 or len(points) < 2 or not np.isfinite(points).all():
-        raise invalid("grid", owner, "a number, or two or more finite points", grid)
-    return np.sort(points)
-
-
-def _wanted(source: Source, bands: str) -> tuple[str, ...]:
-    """Return the kinds of bands to compute, or raise where there can be none."""
-    if bands == "none":
-        return ()
-    if bands == "auto":
-        known = source.estimator.fit_record().found is not None
-        return ("confidence", "prediction") if known else ()
-    refuse_without_covariance(source, "bands", "Use bands='none' for the curve alone.")
-    return ("confidence", "prediction") if bands == "both" else (bands,)
-
-
-def _known(band: np.ndarray, kind: str, bands: str) -> np.ndarray | None:
-    """Return a band if it is anywhere known; raise if it was asked for and is not."""
-    if np.isfinite(band).any():
-        return band
-    if bands == "auto":
-        return None
-    raise invalid(
-        "bands",
-        "FitDisplay",
-        "'none' or 'auto' where the data do not determine the parameters, as "
-        "identifiability() shows",
-        kind,
-    )
-
-
-def _sigma(source: Source, x: np.ndarray, sample_weight: Any) -> np.ndarray | None:
-    """Return known standard deviations; NaN of rows that do not count."""
-    weights = check_weights(sample_weight, x[:, None])
-    if weights is None or not source.estimator.absolute_sigma:
-        return None
-    with np.errstate(divide="ignore"):
-        return np.where(weights > 0, 1 / np.sqrt(weights), np.nan)

@@ -9,7 +9,7 @@ from scipy import stats
 
 from skoptax.exceptions import InvalidParameterError
 from skoptax.plots import ProfileDisplay
-from skoptax.plots._profile import ellipse, on_grid
+from skoptax.plots._contours import ellipse, on_grid
 from tests.plots.artists import curve
 
 
