@@ -1,6 +1,6 @@
 """Parametric models as scikit-learn estimators, on JAX and Optax."""
 
-from . import callbacks, exceptions, losses, optimizers, penalties, priors
+from . import callbacks, exceptions, losses, optimizers, penalties, plots, priors
 from ._curve_fit import curve_fit
 from ._estimator import OptaxEstimator
 from ._optimizer import OptaxOptimizer
@@ -26,5 +26,6 @@ __all__ = [
     "optimizers",
     "partition_state",
     "penalties",
+    "plots",
     "priors",
 ]

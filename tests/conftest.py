@@ -3,6 +3,8 @@ import os
 # scikit-learn's check of array API inputs runs only with this, and SciPy reads it
 # once, when it is imported: so it comes before every other import.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
+# Pictures are drawn into memory: no test opens a window, and no user's file is changed.
+os.environ.setdefault("MPLBACKEND", "agg")
 
 import hypothesis
 

@@ -1,0 +1,201 @@
+"""`LossCurveDisplay`: the loss at each step."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+
+from .._typing import ArrayLike
+from .._validation import check_choice
+from ._axes import (
+    SCALES,
+    AxesArgument,
+    log_if_positive,
+    need_matplotlib,
+    one_axes,
+    place_legend,
+)
+from ._source import read_source
+from ._style import BLACK, BLUE, VERMILION, merged
+
+
+class LossCurveDisplay:
+    """The loss at each step, that of held-out rows, and the step that was selected.
+
+    Make it by :meth:`from_estimator`. The arguments are what it draws, and are
+    attributes too.
+
+    Parameters
+    ----------
+    step : ndarray of shape (n,)
+        The steps, from 0, the start, on.
+    loss : ndarray of shape (n,)
+        The objective; with batches, that of the batch that the next step takes.
+    val_loss : ndarray of shape (n,), default=None
+        The loss of held-out rows; NaN where it was not taken.
+    selected_step : int, default=None
+        The step that the fitted values are from.
+
+    Attributes
+    ----------
+    ax_ : Axes
+        Where it is drawn.
+    figure_ : matplotlib Figure
+        Its figure.
+    line_ : Line2D
+        The loss.
+    val_line_ : Line2D or None
+        The loss of held-out rows.
+    selected_line_ : Line2D or None
+        The selected step.
+
+    See Also
+    --------
+    ParameterTraceDisplay : The parameters at each step.
+
+    Examples
+    --------
+    >>> import matplotlib.pyplot as plt
+    >>> import numpy as np
+    >>> from skoptax import OptaxEstimator
+    >>> from skoptax.plots import LossCurveDisplay
+    >>> X = np.arange(10.0)[:, None]
+    >>> estimator = OptaxEstimator().fit(X, np.sin(X[:, 0]))
+    >>> display = LossCurveDisplay.from_estimator(estimator)
+    >>> display.ax_.get_yscale()
+    'log'
+    >>> plt.close(display.figure_)
+    """
+
+    def __init__(
+        self,
+        *,
+        step: np.ndarray,
+        loss: np.ndarray,
+        val_loss: np.ndarray | None = None,
+        selected_step: int | None = None,
+    ) -> None:
+        self.step = step
+        self.loss = loss
+        self.val_loss = val_loss
+        self.selected_step = selected_step
+
+    def plot(
+        self,
+        ax: AxesArgument = None,
+        *,
+        scale: str = "auto",
+        line_kwargs: dict[str, Any] | None = None,
+        val_line_kwargs: dict[str, Any] | None = None,
+        selected_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw.
+
+        Parameters
+        ----------
+        ax : Axes, default=None
+            Where. ``None`` makes a figure.
+        scale : {"auto", "log", "linear", "symlog"}, default="auto"
+            Of the losses. ``"auto"`` is logarithmic if all of them are positive.
+        line_kwargs, val_line_kwargs, selected_kwargs : dict, default=None
+            For `Axes.plot`: the two losses, and the selected step.
+
+        Returns
+        -------
+        LossCurveDisplay
+            This display.
+        """
+        owner = type(self).__name__
+        check_choice("scale", owner, scale, SCALES)
+        ax = one_axes(ax, owner)
+        from matplotlib.lines import Line2D
+
+        style = merged(Line2D, {"color": BLUE, "label": "loss"}, line_kwargs)
+        (self.line_,) = ax.plot(self.step, self.loss, **style)
+        drawn = [self.loss]
+        self.val_line_ = self.selected_line_ = None
+        if self.val_loss is not None:
+            taken = np.isfinite(self.val_loss)
+            style = {
+                "color": VERMILION,
+                "linestyle": "--",
+                "marker": "s",
+                "markersize": 4,
+                "markevery": max(int(taken.sum()) // 15, 1),
+                "label": "held-out rows",
+            }
+            style = merged(Line2D, style, val_line_kwargs)
+            (self.val_line_,) = ax.plot(self.step[taken], self.val_loss[taken], **style)
+            drawn.append(self.val_loss)
+        if self.selected_step is not None:
+            style = {
+                "color": BLACK,
+                "linestyle": ":",
+                "label": f"step {self.selected_step}, selected",
+            }
+            style = merged(Line2D, style, selected_kwargs)
+            self.selected_line_ = ax.axvline(self.selected_step, **style)
+        log_if_positive(ax.set_yscale, np.concatenate(drawn), scale)
+        ax.set(xlabel="step", ylabel="loss")
+        place_legend(ax, len(self.step))
+        self.ax_ = ax
+        self.figure_ = ax.figure
+        return self
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        *,
+        scale: str = "auto",
+        ax: AxesArgument = None,
+        line_kwargs: dict[str, Any] | None = None,
+        val_line_kwargs: dict[str, Any] | None = None,
+        selected_kwargs: dict[str, Any] | None = None,
+    ) -> Self:
+        """Draw the losses of a fit.
+
+        Parameters
+        ----------
+        estimator : OptaxEstimator
+            Fitted; or a pipeline that ends in one, or a search over either.
+        X, y : array-like, default=None
+            Not used: all Displays can be called alike.
+        scale : {"auto", "log", "linear", "symlog"}, default="auto"
+            As for :meth:`plot`.
+        ax : Axes, default=None
+            Where. ``None`` makes a figure.
+        line_kwargs, val_line_kwargs, selected_kwargs : dict, default=None
+            As for :meth:`plot`.
+
+        Returns
+        -------
+        LossCurveDisplay
+            Drawn.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        """
+        owner = f"{cls.__name__}.from_estimator"
+        need_matplotlib(owner)
+        source = read_source(estimator, owner)
+        history = source.estimator.history_
+        has_held_out = "val_loss" in history
+        display = cls(
+            step=history.index.to_numpy(),
+            loss=history["loss"].to_numpy(dtype=float),
+            val_loss=history["val_loss"].to_numpy(float) if has_held_out else None,
+            selected_step=int(source.estimator.selected_step_),
+        )
+        return display.plot(
+            ax,
+            scale=scale,
+            line_kwargs=line_kwargs,
+            val_line_kwargs=val_line_kwargs,
+            selected_kwargs=selected_kwargs,
+        )
