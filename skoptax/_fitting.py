@@ -6,6 +6,7 @@ Nothing is written to the estimator here, except by scikit-learn's validation.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -282,34 +283,45 @@ def _run_to_end(
         drawn = draw_starts(box, settings.n_starts, problem.rng())
         return run_from_starts(run, drawn, plan.max_steps), {}, None
     bar = ProgressBar("steps", plan.max_steps) if settings.verbose else None
-
-    def watch(run: Run) -> str | None:
-        if bar is not None:
-            bar.update(run.step, lambda: _shown(run))
-        goes_on = run.status == RUNNING and run.step < plan.max_steps
-        if task is not None and task.advance(run.step, goes_on, lambda: _now(run)):
-            return f"A callback of scikit-learn stopped the fit after {run.step} steps."
-        return None
-
-    def _now(run: Run) -> dict[str, Any]:
-        state = selected_state(run, on_host=True)
-        return {
-            "params_": plain_values(state, problem.spec),
-            "at_bound_": bound_flags(state, problem.spec),
-            "n_iter_": run.step,
-            "selected_step_": run.reading.selected_step,
-            "_call": problem.objective.call,
-            "_dtype": problem.data[0].dtype,
-        }
-
     if bar is not None or task is not None:
-        run.watch = watch
+        run.watch = partial(_tell, bar, task, plan.max_steps, problem)
     if task is not None:
         run.watch_every = size
     found = drive(run, plan.max_steps, settings.callback, settings.chunk_size)
     if bar is not None:
         bar.close(run.step, _shown(run))
     return None, *found
+
+
+def _tell(
+    bar: ProgressBar | None,
+    task: FitTask | None,
+    max_steps: int,
+    problem: Problem,
+    run: Run,
+) -> str | None:
+    """Tell those who follow a run how far it is; return why to stop, if it has to."""
+    if bar is not None:
+        bar.update(run.step, lambda: _shown(run))
+    if task is None:
+        return None
+    goes_on = run.status == RUNNING and run.step < max_steps
+    if not task.advance(run.step, goes_on, lambda: _fitted_so_far(run, problem)):
+        return None
+    return f"A callback of scikit-learn stopped the fit after {run.step} steps."
+
+
+def _fitted_so_far(run: Run, problem: Problem) -> dict[str, Any]:
+    """Return what an estimator needs to predict as if the fit had ended here."""
+    state = selected_state(run, on_host=True)
+    return {
+        "params_": plain_values(state, problem.spec),
+        "at_bound_": bound_flags(state, problem.spec),
+        "n_iter_": run.step,
+        "selected_step_": run.reading.selected_step,
+        "_call": problem.objective.call,
+        "_dtype": problem.data[0].dtype,
+    }
 
 
 def _subtask_steps(plan: Plan, settings: Settings) -> int:
