@@ -124,7 +124,8 @@ class OptaxEstimator(IntervalsMixin, CallbackSupport, RegressorMixin, BaseEstima
         the residuals. For squared errors.
     callbacks : callable, Callback or list of these, default=None
         Called after each step; see :mod:`skoptax.callbacks`. The fit works on
-        copies.
+        copies. scikit-learn's own callbacks, such as its `ProgressBar`, are others:
+        with scikit-learn 1.9 or later ``set_callbacks`` sets them.
     chunk_size : int, default=None
         Steps between calls of the callbacks; ``None`` is 1.
     row_independent : {"auto", True, False}, default="auto"
