@@ -46,8 +46,9 @@ from ._validation import check_named_inputs
 from ._whole import objective_of_all
 from .inference._record import FitRecord, record_fit
 
-# The largest number of subtasks that scikit-learn's callbacks are told of. Each takes
-# about 0.1 ms, and more in a bar. Of the optimisers that take few steps, the steps.
+# The largest number of subtasks that scikit-learn's callbacks are told of, and that
+# with optimisers that take few steps. Each costs about 0.4 ms, and in a bar more, the
+# more there are.
 _SOME, _MANY = 100, 1000
 
 
