@@ -58,7 +58,12 @@ class Run:
     Attributes
     ----------
     watch : callable or None
-        Called with the run after each block of steps, which takes about 0.2 s.
+        Called with the run after each block of steps, which takes about 0.2 s. What
+        it returns, if anything, ends the run, and is the message of its ending.
+    watch_every : int
+        Blocks end at multiples of this many steps, too; 0 is off.
+    stopped_by : str or None
+        What `watch` has said.
     carry : Carry
         What the last block of steps has left.
     step : int
@@ -82,7 +87,9 @@ class Run:
         stalled_after: int = 0,
         legacy: Legacy | None = None,
     ) -> None:
-        self.watch: Callable[[Run], None] | None = None
+        self.watch: Callable[[Run], str | None] | None = None
+        self.watch_every = 0
+        self.stopped_by: str | None = None
         self.interruption: KeyboardInterrupt | None = None
         self.seed: int | None = None
         self.task = task
@@ -116,7 +123,7 @@ class Run:
         return Reading(self.carry)
 
     def advance_to(self, stop_at: int) -> None:
-        """Run until step ``stop_at``, or until the loop ends by itself.
+        """Run until step ``stop_at``, or until the loop ends or `watch` ends it.
 
         Parameters
         ----------
@@ -131,9 +138,11 @@ class Run:
             If no parameter has any influence on the loss.
         """
         history = self._history
-        while self._replaced or (self.status == RUNNING and self.step < stop_at):
+        while self._replaced or (self._is_running and self.step < stop_at):
             last_row = history.first_row + self._rows_of_block - 1
             limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
+            if self.watch_every:
+                limit = min(limit, _after(self.step, self.watch_every))
             is_start = self.carry is None
             is_new = is_start and self.legacy is None
             control = self.control(is_new, self._replaced, limit, history.first_row)
@@ -151,7 +160,11 @@ class Run:
                 history.collect(self.carry, self.step)
                 history.first_row = self.step + 1
             if self.watch is not None:
-                self.watch(self)
+                self.stopped_by = self.watch(self) or self.stopped_by
+
+    @property
+    def _is_running(self) -> bool:
+        return self.status == RUNNING and self.stopped_by is None
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """End where the last block of steps has ended."""
@@ -296,6 +309,11 @@ class Run:
                 f"({', '.join(map(repr, names))}): it does not use them, or only "
                 "through integers, comparisons, rounding or jax.lax.stop_gradient."
             )
+
+
+def _after(step: int, every: int) -> int:
+    """Return the first multiple of ``every`` above ``step``."""
+    return (step // every + 1) * every
 
 
 def _shapes(state: PyTree) -> Any:

@@ -157,7 +157,7 @@ def conclude(run: Run, stopped_by: str | None) -> Ending:
     run : Run
         At its end.
     stopped_by : str or None
-        What a callback says that has ended it.
+        What a callback says that has ended it; else what `run` says of that.
 
     Returns
     -------
@@ -165,6 +165,7 @@ def conclude(run: Run, stopped_by: str | None) -> Ending:
         Status and message, with numbers.
     """
     status = STATUS_NAMES.get(run.status, "max_steps")
+    stopped_by = stopped_by or run.stopped_by
     if run.interruption is not None:
         selected = run.reading.selected_step
         return Ending(

@@ -20,6 +20,7 @@ from ._optimizer import history_frame, precision
 from ._parameter import Parameter
 from ._prediction import predict_rows
 from ._problem import check_row_independent
+from ._sklearn_callbacks import CallbackSupport, follow, with_callbacks
 from ._typing import ArrayLike, Mode, StepCallback
 from ._validation import check_new_inputs, invalid
 from .exceptions import InvalidParameterError
@@ -28,7 +29,7 @@ from .exceptions import InvalidParameterError
 _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
 
 
-class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
+class OptaxEstimator(IntervalsMixin, CallbackSupport, RegressorMixin, BaseEstimator):
     r"""Fit a parametric model, a JAX function, by an Optax optimiser.
 
     The minimised objective is
@@ -123,7 +124,8 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
         the residuals. For squared errors.
     callbacks : callable, Callback or list of these, default=None
         Called after each step; see :mod:`skoptax.callbacks`. The fit works on
-        copies.
+        copies. scikit-learn's own callbacks, such as its `ProgressBar`, are others:
+        with scikit-learn 1.9 or later ``set_callbacks`` sets them.
     chunk_size : int, default=None
         Steps between calls of the callbacks; ``None`` is 1.
     row_independent : {"auto", True, False}, default="auto"
@@ -425,28 +427,44 @@ class OptaxEstimator(IntervalsMixin, RegressorMixin, BaseEstimator):
     ) -> OptaxEstimator:
         """Fit, or leave everything as it was."""
         before = self.__dict__.copy()
-        # That of a fit that failed is of use, too.
-        legacy = getattr(self, "_legacy", None) if goes_on else None
-        goes_on = goes_on and self.__sklearn_is_fitted__()
         try:
-            columns = self.n_features_in_ if goes_on else None
-            given = read_given(self, X, y, sample_weight, held_out, columns)
-            fitted = fit_rows(
-                self, given, goes_on=goes_on, legacy=legacy, epochs=epochs
-            )
+            fitted = self._fit_as_task(X, y, sample_weight, held_out, goes_on, epochs)
         except BaseException:
             # An earlier fit stays whole: scikit-learn's validation has overwritten
             # the names of its columns.
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        self._store(fitted, given.rows.X.dtype)
         if fitted.doubt is not None:
             warnings.warn(fitted.doubt, stacklevel=3)
         if fitted.interruption is not None:
             # The fit is there as far as it got; but a search must not go on.
             raise fitted.interruption
         return self
+
+    @with_callbacks
+    def _fit_as_task(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        held_out: tuple[Any, Any, Any],
+        goes_on: bool,
+        epochs: int | None,
+    ) -> Fitted:
+        # That of a fit that failed is of use, too.
+        legacy = getattr(self, "_legacy", None) if goes_on else None
+        goes_on = goes_on and self.__sklearn_is_fitted__()
+        columns = self.n_features_in_ if goes_on else None
+        given = read_given(self, X, y, sample_weight, held_out, columns)
+        task = follow(self, X, y, sample_weight)
+        fitted = fit_rows(
+            self, given, goes_on=goes_on, legacy=legacy, epochs=epochs, task=task
+        )
+        self._store(fitted, given.rows.X.dtype)
+        if task is not None:
+            task.end()
+        return fitted
 
     def _store(self, fitted: Fitted, dtype: np.dtype) -> None:
         self.params_ = fitted.params

@@ -269,7 +269,7 @@ def _drive(
                 message = getattr(callback, "message", None)
                 default = f"A callback stopped the run after {run.step} steps."
                 return message or default
-            if run.status and not replaced:
+            if run.stopped_by or (run.status and not replaced):
                 break
         run.advance_to(run.step)
     finally:

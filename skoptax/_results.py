@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -62,6 +63,52 @@ def selected_state(run: Run, on_host: bool = False) -> PyTree:
     values = _by_position(task.structure, selected)
     leaves = dict(enumerate(task.leaves))
     return task.structure.tree(leaves | _replaced_leaves(task, values, "free", "tied"))
+
+
+def plain_values(state: Any, spec: Any) -> Any:
+    """Return a state's values as floats and arrays.
+
+    Parameters
+    ----------
+    state : pytree
+        With its values on the host.
+    spec : dict
+        Gives the order, at each level.
+
+    Returns
+    -------
+    dict
+        Of the same structure.
+    """
+    if isinstance(spec, Mapping):
+        return {name: plain_values(state[name], spec[name]) for name in spec}
+    value = np.asarray(state.value)
+    return float(value) if value.ndim == 0 else value
+
+
+def bound_flags(state: Any, spec: Any) -> Any:
+    """Tell for each entry whether it is free and on a bound.
+
+    Parameters
+    ----------
+    state, spec : pytree and dict
+        As for `plain_values`.
+
+    Returns
+    -------
+    dict
+        Of the same structure.
+    """
+    if isinstance(spec, Mapping):
+        return {name: bound_flags(state[name], spec[name]) for name in spec}
+    value = np.asarray(state.value)
+    on = np.zeros(value.shape, bool)
+    for bound in (state.lower, state.upper):
+        if bound is not None:
+            on |= value == np.asarray(bound, value.dtype)
+    if state.free is not True:
+        on &= np.asarray(state.free, bool)
+    return bool(on) if on.ndim == 0 else on
 
 
 def _by_position(structure: Structure, values: Values) -> dict[int, Any]:
