@@ -12,17 +12,22 @@ from typing import Any
 import jax
 import numpy as np
 
+from ._evaluation import Evaluator
 from ._loop import FEW_HISTORY_ROWS, Carry, Column, make_block
 from ._typing import Block
 
 
-def make_batch(*arguments: Any) -> Block[Carry, tuple[Carry, list[Column]]]:
+def make_batch(
+    at_state: Evaluator, optimizer: Any
+) -> Block[Carry, tuple[Carry, list[Column]]]:
     """Build the loop from many starts.
 
     Parameters
     ----------
-    *arguments : object
-        Those of `make_block`.
+    at_state : Evaluator
+        The objective.
+    optimizer : OptimizerSpec or FinishedOptimizer
+        As for `make_block`.
 
     Returns
     -------
@@ -31,7 +36,7 @@ def make_batch(*arguments: Any) -> Block[Carry, tuple[Carry, list[Column]]]:
         ``numbers["values"]``, and of all that the carry holds. Everything else is the
         same for all starts.
     """
-    block = make_block(*arguments, history_rows=FEW_HISTORY_ROWS)
+    block = make_block(at_state, optimizer, history_rows=FEW_HISTORY_ROWS)
 
     def run(
         numbers: Any, data: Any, hyper: Any, decisions: tuple[Any, Any], carry: Carry

@@ -50,30 +50,23 @@ class _State(NamedTuple):
 
 
 def make_value(
-    loss: Callable[..., Any],
-    structure: Structure,
-    optimizer: Any,
-    mode: str,
-    has_aux: bool,
-    parts: Any,
+    at_state: Evaluator,
 ) -> Block[Array, None]:
     """Build the function that evaluates an objective at the start.
 
     Parameters
     ----------
-    loss, structure, optimizer, mode, has_aux, parts : object
-        As for `make_block`.
+    at_state : Evaluator
+        The objective.
 
     Returns
     -------
     Block
-        ``run(numbers, data, hyper)``, to be compiled.
+        ``run(numbers, data)``, to be compiled.
     """
-    del optimizer
-    at_state = Evaluator(loss, structure, mode, has_aux, parts)
+    structure = at_state.structure
 
-    def run(numbers: Numbers, data: Any, hyper: Any) -> Array:
-        del hyper
+    def run(numbers: Numbers, data: Any) -> Array:
         start = internal_start(structure, numbers)
         value: Array = at_state.objective(start, numbers, data)[0]
         return value
@@ -82,34 +75,26 @@ def make_value(
 
 
 def make_constrained(
-    loss: Callable[..., Any],
-    structure: Structure,
-    optimizer: Any,
-    mode: str,
-    has_aux: bool,
-    parts: Any,
+    at_state: Evaluator,
 ) -> Block[Held, None]:
     """Build the function that fits with entries held.
 
     Parameters
     ----------
-    loss, structure, optimizer, mode, has_aux, parts : object
-        As for `make_block`.
+    at_state : Evaluator
+        The objective.
 
     Returns
     -------
     Block
-        ``run(numbers, data, hyper, offsets, holds, tol)``, to be compiled: offsets from
+        ``run(numbers, data, offsets, holds, tol)``, to be compiled: offsets from
         the start, of shape (k, p), which entries to hold there, of the same shape, and
         the tolerance.
     """
-    del optimizer
-    at_state = Evaluator(loss, structure, mode, has_aux, parts)
 
     def run(
-        numbers: Numbers, data: Any, hyper: Any, offsets: Array, holds: Array, tol: Any
+        numbers: Numbers, data: Any, offsets: Array, holds: Array, tol: Any
     ) -> Held:
-        del hyper
         fit = constrained_fit(at_state, numbers, tol)
         return in_turn(lambda lane: fit(data, *lane), (offsets, holds))
 

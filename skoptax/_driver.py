@@ -112,10 +112,10 @@ class Run:
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
-        feed, inputs = self.task.feed, self.task.loop_inputs()
+        feed = self.task.feed
         make = partial(make_block, history_rows=self._rows_of_block, feed=feed)
         more = () if feed is None else (feed.content(),)
-        self._program = self.task.find_program(inputs, make, *more)
+        self._program = self.task.find_loop(self.task.loop_inputs(), make, *more)
 
     @property
     def reading(self) -> Reading:

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from ._evaluation import Evaluator
 from ._rows import padded_length
-from ._structure import Numbers, Structure
+from ._structure import Numbers
 from ._typing import Block, PyTree
 from ._unpacking import build_state, internal_start, user_values
 from .losses._resolve import is_own
@@ -44,12 +44,7 @@ class Derivatives(NamedTuple):
 
 
 def make_derivatives(
-    loss: Callable[..., Any],
-    structure: Structure,
-    optimizer: Any,
-    mode: str,
-    has_aux: bool,
-    parts: Any,
+    at_state: Evaluator,
     *,
     with_hessian: bool,
 ) -> Block[Derivatives, None]:
@@ -57,24 +52,22 @@ def make_derivatives(
 
     Parameters
     ----------
-    loss, structure, optimizer, mode, has_aux, parts : object
-        As for `make_block`.
+    at_state : Evaluator
+        The objective.
     with_hessian : bool
         Whether the whole Hessian is wanted.
 
     Returns
     -------
     Block
-        ``run(numbers, data, hyper, values)``, to be compiled, for the free
+        ``run(numbers, data, values)``, to be compiled, for the free
         parameters' values as ``numbers["values"]`` has them.
     """
-    del optimizer
-    at_state = Evaluator(loss, structure, mode, has_aux, parts)
-    forward = mode == "fwd"
+    structure = at_state.structure
+    parts, forward = at_state.parts, at_state.mode == "fwd"
     is_scaled_only = structure.is_plain and not structure.indices("tied")
 
-    def run(numbers: Numbers, data: Any, hyper: Any, values: PyTree) -> Derivatives:
-        del hyper
+    def run(numbers: Numbers, data: Any, values: PyTree) -> Derivatives:
         internal = internal_start(structure, numbers | {"values": values})
         flat, unravel = ravel_pytree(internal)
 

@@ -13,7 +13,6 @@ state that is *pending* is evaluated without being updated before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -44,7 +43,6 @@ from ._evaluation import (
     differentiable_forward,
     like,
 )
-from ._structure import Structure
 from ._tracing import own
 from ._typing import Array, Block, PyTree
 from ._unpacking import (
@@ -100,33 +98,20 @@ class Column(NamedTuple):
 
 
 def make_block(
-    loss: Callable[..., Any],
-    structure: Structure,
+    at_state: Evaluator,
     optimizer: Any,
-    mode: str,
-    has_aux: bool,
-    parts: Any = None,
     *,
     history_rows: int,
     feed: Feed | None = None,
 ) -> Block[Carry, tuple[Carry, list[Column]]]:
-    """Build the loop for one loss, one optimiser and one structure of the state.
+    """Build the loop for one objective and one optimiser.
 
     Parameters
     ----------
-    loss : callable
-        ``loss(state, *data) -> scalar`` or ``(scalar, aux)``.
-    structure : Structure
-        Of the packed state.
-    optimizer : OptimizerSpec
+    at_state : Evaluator
+        The objective.
+    optimizer : OptimizerSpec or FinishedOptimizer
         Builds the Optax transformation inside of the trace.
-    mode : {"rev", "fwd"}
-        The differentiation mode.
-    has_aux : bool
-        Whether the loss returns auxiliary data.
-    parts : SampleLoss, Objective or None
-        The loss before it was checked, if an optimiser may look at its predictions;
-        see `Evaluator`.
     history_rows : int
         For how many steps a block has place.
     feed : Feed or None
@@ -139,14 +124,14 @@ def make_block(
         ``blank(numbers, data, hyper)``, which makes a carry to start from and says
         where the history has what.
     """
-    at_state = Evaluator(loss, structure, mode, has_aux, parts)
+    structure, mode = at_state.structure, at_state.mode
 
     def seen_at(data: Any, step: Any) -> Any:
         return data if feed is None else feed.at(data, step)
 
     def looks(opt_state: PyTree) -> bool:
         """Tell whether the optimiser looks at each prediction, and can."""
-        return parts is not None and find_state(opt_state) is not None
+        return at_state.parts is not None and find_state(opt_state) is not None
 
     def scalars(values: Values) -> dict[int, Any]:
         found = structure.split(values.free) | values.tied

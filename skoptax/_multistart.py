@@ -258,10 +258,10 @@ def _hopeless(step: int, counts: Counts, carry: Any) -> bool:
 def _advance(run: Run, starts: np.ndarray, max_steps: int) -> list[tuple[int, Any]]:
     """Run until all have ended; return what each block of steps has left."""
     task = run.task
-    numbers, *others = task.inputs()
+    numbers, *others = task.loop_inputs()
     values = stacked_values(task.structure, numbers, starts)
     inputs = (numbers | {"values": values}, *others)
-    program = task.find_program(inputs, make_batch, "starts")
+    program = task.find_loop(inputs, make_batch, "starts")
     carry, blocks, step, first_row = program.about[0], [], 0, 0
     is_start = True
     while is_start or step < max_steps:

@@ -11,7 +11,6 @@ method.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 
 from ._constrained import Held, constrained_fit, flat_bounds, in_turn
 from ._evaluation import Evaluator, value_and_grad
-from ._structure import Numbers, Structure
+from ._structure import Numbers
 from ._typing import Block
 from ._unpacking import internal_start, user_values
 
@@ -53,12 +52,7 @@ class _State(NamedTuple):
 
 
 def make_resampled(
-    loss: Callable[..., Any],
-    structure: Structure,
-    optimizer: Any,
-    mode: str,
-    has_aux: bool,
-    parts: Any,
+    at_state: Evaluator,
     *,
     place: int,
     together: int,
@@ -67,8 +61,8 @@ def make_resampled(
 
     Parameters
     ----------
-    loss, structure, optimizer, mode, has_aux, parts : object
-        As for `make_block`.
+    at_state : Evaluator
+        The objective.
     place : int
         Which of the data differs between resamples.
     together : int
@@ -77,24 +71,21 @@ def make_resampled(
     Returns
     -------
     Block
-        ``run(numbers, data, hyper, half, unit, tol, lanes)``, to be compiled. The
+        ``run(numbers, data, half, unit, tol, lanes)``, to be compiled. The
         objective times ``unit`` has the curvature 1 along each column of ``half``, of
         shape (p, r); ``lanes`` is a `Lanes`. ``left`` is infinite where a fit met a
         bound.
     """
-    del optimizer
-    at_state = Evaluator(loss, structure, mode, has_aux, parts)
+    structure = at_state.structure
 
     def run(
         numbers: Numbers,
         data: Any,
-        hyper: Any,
         half: Array,
         unit: Array,
         tol: Array,
         lanes: Lanes,
     ) -> Held:
-        del hyper
         flat, unravel = ravel_pytree(internal_start(structure, numbers))
         lower, upper = flat_bounds(structure, numbers, unravel(flat))
         eps = jnp.finfo(flat.dtype).eps
@@ -110,7 +101,7 @@ def make_resampled(
                 return unit * value, ()
 
             def evaluated(z: Array) -> tuple[Array, Array]:
-                (value, _), gradient = value_and_grad(objective, mode)(z)
+                (value, _), gradient = value_and_grad(objective, at_state.mode)(z)
                 return value, gradient
 
             def is_inside(z: Array) -> Array:
@@ -191,12 +182,7 @@ def make_resampled(
 
 
 def make_resampled_by_lm(
-    loss: Callable[..., Any],
-    structure: Structure,
-    optimizer: Any,
-    mode: str,
-    has_aux: bool,
-    parts: Any,
+    at_state: Evaluator,
     *,
     place: int,
 ) -> Block[Held, None]:
@@ -204,29 +190,25 @@ def make_resampled_by_lm(
 
     Parameters
     ----------
-    loss, structure, optimizer, mode, has_aux, parts : object
-        As for `make_block`.
+    at_state : Evaluator
+        The objective.
     place : int
         As for `make_resampled`.
 
     Returns
     -------
     Block
-        ``run(numbers, data, hyper, holds, tol, samples)``, to be compiled; fits whose
+        ``run(numbers, data, holds, tol, samples)``, to be compiled; fits whose
         entries are all held, by ``holds`` of shape (k, p), cost next to nothing.
     """
-    del optimizer
-    at_state = Evaluator(loss, structure, mode, has_aux, parts)
 
     def run(
         numbers: Numbers,
         data: Any,
-        hyper: Any,
         holds: Array,
         tol: Array,
         samples: Array,
     ) -> Held:
-        del hyper
         fit = constrained_fit(at_state, numbers, tol)
         nowhere = jnp.zeros(holds.shape[1], tol.dtype)
 

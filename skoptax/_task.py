@@ -6,6 +6,7 @@ A task knows nothing of steps. The loop is one program of it; others run beside 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import numpy as np
 
 from ._diagnose import checked_loss, depends_on_parameters, explained
 from ._epochs import Fed, Feed, Pace
+from ._evaluation import Evaluator
 from ._fingerprint import Walk
 from ._packing import pack
 from ._parameter import is_parameter
@@ -130,11 +132,11 @@ class Task:
         return separate(self.structure, self.numbers)["values"]
 
     def inputs(self) -> tuple[Any, ...]:
-        """Return packed numbers, data and hyperparameters."""
-        return self.numbers, self._data, self.optimizer.numbers
+        """Return packed numbers and data."""
+        return self.numbers, self._data
 
     def loop_inputs(self) -> tuple[Any, ...]:
-        """Return the same for the loop, whose data may come bit by bit."""
+        """Return what a loop gets: hyperparameters too, and data bit by bit maybe."""
         data = self._data if self._fed is None else self._fed
         return self.numbers, data, self.optimizer.numbers
 
@@ -169,13 +171,13 @@ class Task:
         """The numbers of the feed, if there is one."""
         return None if self._fed is None else self._fed.pace
 
-    def find_program(self, inputs: tuple[Any, ...], make: Make, *more: Any) -> Program:
-        """Find the program of a block, which ``make`` makes, in the cache.
+    def find_loop(self, inputs: tuple[Any, ...], make: Make, *more: Any) -> Program:
+        """Find the program of a loop, of which the optimiser is a part.
 
         Parameters
         ----------
         inputs : tuple
-            Packed numbers, data and hyperparameters.
+            As `loop_inputs` returns them.
         make : callable
             Takes what `make_block` takes.
         *more : object
@@ -186,23 +188,47 @@ class Task:
         Program
             Its ``about`` is what the block's ``blank`` returns.
         """
+        optimizer = self.optimizer
+        return self.find_program(
+            inputs, partial(make, optimizer=optimizer), optimizer.content(), *more
+        )
+
+    def find_program(self, inputs: tuple[Any, ...], make: Make, *more: Any) -> Program:
+        """Find the program of a block, which ``make`` makes, in the cache.
+
+        Parameters
+        ----------
+        inputs : tuple
+            Packed numbers, data and what else it takes.
+        make : callable
+            Takes an `Evaluator`, of the loss.
+        *more : object
+            What the key must hold besides.
+
+        Returns
+        -------
+        Program
+            Its ``about`` is what the block's ``blank`` returns.
+        """
+        looks = self.optimizer.looks
         content = (
             self.content,
             self.structure.content(),
-            self.optimizer.content(),
             self.mode,
             self.has_aux,
+            looks,
             *more,
         )
         # The cache keeps the block for the life of the process: it holds on to the
         # loss and the structure, not to the state or the data.
         block = make(
-            checked_loss(self._loss, self.has_aux, self.role),
-            self.structure,
-            self.optimizer,
-            self.mode,
-            self.has_aux,
-            self._loss if hasattr(self._loss, "losses_at") else None,
+            Evaluator(
+                checked_loss(self._loss, self.has_aux, self.role),
+                self.structure,
+                self.mode,
+                self.has_aux,
+                self._loss if hasattr(self._loss, "losses_at") else None,
+            )
         )
 
         def blank() -> Any:
@@ -211,7 +237,7 @@ class Task:
 
         walk, self._walk = self._walk, None
         program = PROGRAMS.get(
-            content, inputs, block.run, blank, walk, self.optimizer.looks, self._warns
+            content, inputs, block.run, blank, walk, looks, self._warns
         )
         # Of one loss, once is enough.
         self._warns &= program.is_shared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from ._curvature import at_selected
 from ._driver import Run
 from ._epochs import Fed, Feed, Pace
 from ._evaluation import Evaluator
-from ._structure import Numbers, Structure
+from ._structure import Numbers
 from ._typing import Array, Block, PyTree
 from ._unpacking import internal_start
 
@@ -39,12 +38,7 @@ def objective_of_all(run: Run, batch_size: int) -> float:
 
 
 def make_whole(
-    loss: Callable[..., Any],
-    structure: Structure,
-    optimizer: Any,
-    mode: str,
-    has_aux: bool,
-    parts: Any,
+    at_state: Evaluator,
     *,
     batch_size: int,
 ) -> Block[Array, None]:
@@ -52,25 +46,21 @@ def make_whole(
 
     Parameters
     ----------
-    loss, structure, optimizer, mode, has_aux, parts : object
-        As for `make_block`.
+    at_state : Evaluator
+        The objective.
     batch_size : int
         Rows at a time: no more than a step has taken.
 
     Returns
     -------
     Block
-        ``run(numbers, data, hyper, values, pace)``, to be compiled, for the free
+        ``run(numbers, data, values, pace)``, to be compiled, for the free
         parameters' values as ``numbers["values"]`` has them.
     """
-    del optimizer
-    at_state = Evaluator(loss, structure, mode, has_aux, parts)
+    structure = at_state.structure
     feed = Feed(batch_size, shuffle=False, validates=False)
 
-    def run(
-        numbers: Numbers, data: Any, hyper: Any, values: PyTree, pace: Pace
-    ) -> Array:
-        del hyper
+    def run(numbers: Numbers, data: Any, values: PyTree, pace: Pace) -> Array:
         internal = internal_start(structure, numbers | {"values": values})
         fed = Fed(data, None, pace)
 
