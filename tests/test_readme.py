@@ -29,7 +29,7 @@ def readme():
     return (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-PAGES = ["README.md", "docs/guides/long_trainings.md"]
+PAGES = ["README.md", "docs/guides/long_trainings.md", "docs/guides/networks.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)
