@@ -80,7 +80,9 @@ for name, array in start.items():
 # Fit and search
 # --------------
 # Start values are an argument like any other, and so are the fields of a single array:
-# ``params__layers.0.weight__free`` set to ``False`` would leave the first layer as it is.
+# ``params__layers.0.weight__free`` set to ``False`` would leave the first layer as it
+# is. Folds have fewer rows than the whole: their programs are made for another length,
+# and all folds share them.
 
 net = OptaxEstimator(
     predict,
