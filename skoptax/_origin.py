@@ -17,6 +17,8 @@ _INSTALLED = tuple(
         for key in ("stdlib", "platstdlib", "purelib", "platlib")
     }
 )
+# The folders of packages have these names wherever they are.
+_LIBRARIES = frozenset({"site-packages", "dist-packages"})
 
 
 def is_installed(module_name: str | None) -> bool:
@@ -43,7 +45,12 @@ def _is_installed(module_name: str, file: str | None) -> bool:
         # makes with types.ModuleType has none either. (Modules inside of a C
         # extension have none, but their top-level package has.)
         return top in sys.stdlib_module_names
-    return os.path.realpath(file).startswith(_INSTALLED)
+    path = os.path.realpath(file)
+    # Those of the user, and those that a virtual environment shares with its base, are
+    # not in sysconfig's paths.
+    return path.startswith(_INSTALLED) or not _LIBRARIES.isdisjoint(
+        path.split(os.sep)[:-1]
+    )
 
 
 def is_importable(obj: Any, module: str | None, qualname: str) -> bool:

@@ -32,7 +32,10 @@ def readme():
     return (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-PAGES = ["README.md", "docs/guides/long_trainings.md", "docs/guides/pictures.md"]
+PAGES = [
+    "README.md",
+    *(f"docs/guides/{name}.md" for name in ("long_trainings", "networks", "pictures")),
+]
 # The marker of an example that older versions cannot run says so.
 MARKER = re.compile(r"<!-- example(?: \(scikit-learn >= ([\d.]+)\))? -->")
 
