@@ -30,7 +30,7 @@ from ._problem import (
 )
 from ._reporting import ProgressBar
 from ._results import bound_flags, plain_values, selected_state
-from ._settings import Settings, read_settings
+from ._settings import Settings, read_settings, refuse_batches
 from ._sklearn_callbacks import FitTask
 from ._snapshot import seed_of
 from ._training import (
@@ -48,6 +48,7 @@ from ._validation import check_named_inputs
 from ._whole import objective_of_all
 from .callbacks._base import resolve_callbacks
 from .inference._record import FitRecord, record_fit
+from .optimizers._states import has_line_search
 
 # The largest number of subtasks that scikit-learn's callbacks are told of, and that
 # with optimisers that take few steps. Each costs about 0.4 ms, and in a bar more, the
@@ -283,6 +284,8 @@ def _make_run(
         legacy=legacy,
     )
     run.seed = seed
+    if plan.batch_size is not None and has_line_search(run.blank.opt_state):
+        raise refuse_batches(estimator.optimizer)
     return run, settings
 
 

@@ -93,12 +93,7 @@ def read_settings(
         tol = float(np.finfo(dtype).eps ** exponent) if has_default else 0.0
 
     if has_batches and has_default:
-        raise InvalidParameterError(
-            f"The 'optimizer' parameter of {OWNER} must be one that takes steps of "
-            "noisy gradients where batch_size is given: a line search, and "
-            "Levenberg-Marquardt, compare losses of the same rows. Got "
-            f"{estimator.optimizer!r}: use 'adam' or 'sgd', or batch_size=None."
-        )
+        raise refuse_batches(estimator.optimizer)
     if has_batches and tol > 0:
         raise InvalidParameterError(
             f"The 'tol' parameter of {OWNER} must be None or 0 where batch_size is "
@@ -128,6 +123,16 @@ def read_settings(
         tol=tol,
         verbose=check_verbose(estimator.verbose, OWNER),
         stalled_after=STALLED_AFTER if has_default and tol > 0 else 0,
+    )
+
+
+def refuse_batches(optimizer: Any) -> InvalidParameterError:
+    """Return the error about an optimiser that batches are not for."""
+    return InvalidParameterError(
+        f"The 'optimizer' parameter of {OWNER} must be one that takes steps of "
+        "noisy gradients where batch_size is given: a line search, and "
+        "Levenberg-Marquardt, compare losses of the same rows. Got "
+        f"{optimizer!r}: use 'adam' or 'sgd', or batch_size=None."
     )
 
 

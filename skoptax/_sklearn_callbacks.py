@@ -95,8 +95,10 @@ class FitTask:
         stop = subtask.call_on_fit_task_end(
             **self._given, reconstruction_attributes=attributes
         )
-        is_last = self._end == self._max_steps
-        self._end = inf if is_last else min(self._end + self._size, self._max_steps)
+        # (A fit that goes on from a checkpoint does not begin at 0.)
+        following = (step // self._size + 1) * self._size
+        is_last = step >= self._max_steps
+        self._end = inf if is_last else min(following, self._max_steps)
         if goes_on and not stop:
             self._open()
         return goes_on and bool(stop)

@@ -199,6 +199,12 @@ def centred(X, a, b):
     return a + b * (X[:, 0] - jnp.mean(X[:, 0]))
 
 
+def clipped_descent():
+    return optax.chain(
+        optax.clip(10.0), optax.sgd(1.0), optax.scale_by_backtracking_linesearch(5)
+    )
+
+
 def test_rows_that_interact_are_refused():
     estimator = OptaxEstimator(centred, {"a": 0.0, "b": 0.0}, batch_size=20)
     with pytest.raises(InvalidParameterError, match="batch_size draws rows"):
@@ -211,6 +217,8 @@ def test_rows_that_interact_are_refused():
     [
         ({"optimizer": "lm"}, "noisy gradients"),
         ({"optimizer": "lbfgs"}, "noisy gradients"),
+        ({"optimizer": optax.lbfgs(), "learning_rate": None}, "noisy gradients"),
+        ({"optimizer": clipped_descent, "learning_rate": None}, "noisy gradients"),
         ({"tol": 1e-3}, "does not vanish"),
         ({"batch_size": 0}, "at least 1"),
         ({"batch_size": 2.5}, "at least 1"),

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skoptax import OptaxEstimator
 from skoptax._sklearn_callbacks import CallbackSupport, _find_support
+from skoptax.callbacks import Checkpoint, Resume
 from skoptax.exceptions import NonFiniteError
 
 try:
@@ -420,3 +421,15 @@ def test_clones_and_pickles(plain):
     assert_same_fit(there, plain)
     there.set_callbacks()
     assert vars(there).keys() == vars(plain).keys()
+
+
+@with_callbacks
+def test_a_fit_that_goes_on_from_a_checkpoint(tmp_path):
+    callbacks = [Checkpoint(tmp_path), Resume(tmp_path)]
+    adam(max_steps=120, callbacks=callbacks).fit(X, Y)
+    recorder = Recorder()
+    fit = adam(callbacks=callbacks).set_callbacks(recorder).fit(X, Y)
+    assert fit.history_.equals(adam().fit(X, Y).history_)
+    # 250 steps are 84 subtasks of 3; at step 120, 40 of them are over.
+    ends = [event for event in recorder.events if event[0] == "end"]
+    assert len(ends) == 84 - 40 + 1

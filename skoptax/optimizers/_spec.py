@@ -22,7 +22,7 @@ from .._validation import did_you_mean, invalid, is_number, shorten
 from ..exceptions import InvalidParameterError
 from ._entrywise import entrywise_factories, is_entrywise
 from ._levenberg_marquardt import is_levenberg_marquardt, levenberg_marquardt
-from ._rates import rate_in_state, rate_of_schedule, scale_on_plateau
+from ._states import rate_in_state, rate_of_schedule, scale_on_plateau
 
 # Their updates ask for arguments that line searches refuse.
 NEEDS_MORE = frozenset({"sophia"})

@@ -1,4 +1,4 @@
-"""The learning rate that an update has used, read off an optimiser's state."""
+"""What an optimiser's state tells: the learning rate that was used, a line search."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import jax
 import jax.numpy as jnp
 import optax
 from optax.contrib import ReduceLROnPlateauState
+
+_SEARCHES = (
+    optax.ScaleByBacktrackingLinesearchState,
+    optax.ScaleByZoomLinesearchState,
+)
 
 
 def rate_in_state(state: Any) -> Any:
@@ -71,6 +76,22 @@ def scale_on_plateau(state: Any) -> Any:
     return scale
 
 
-def _parts(state: Any, kind: type) -> list[Any]:
+def has_line_search(state: Any) -> bool:
+    """Tell whether a state is that of an optimiser that searches along a line.
+
+    Parameters
+    ----------
+    state : pytree
+        An optimiser's, at any time.
+
+    Returns
+    -------
+    bool
+        Whether Optax's searches are part of it, wherever they stand in a chain.
+    """
+    return bool(_parts(state, _SEARCHES))
+
+
+def _parts(state: Any, kind: type | tuple[type, ...]) -> list[Any]:
     leaves = jax.tree.leaves(state, is_leaf=lambda part: isinstance(part, kind))
     return [part for part in leaves if isinstance(part, kind)]
