@@ -407,7 +407,9 @@ class OptaxEstimator(IntervalsMixin, CallbackSupport, RegressorMixin, BaseEstima
 
         Notes
         -----
-        Calls with the same rows make the steps of one fit of as many epochs.
+        Calls with the same rows make the steps of one fit of as many epochs. With other
+        rows each time, a prior counts in each call as in a fit to these alone: of k
+        parts of the data it weighs k times as much as in a fit to all.
         """
         if self.early_stopping:
             raise InvalidParameterError(
