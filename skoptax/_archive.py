@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from ._optional import import_optional
 from .exceptions import CheckpointError
 
 _SUFFIX = ".safetensors"
+_NAME = re.compile(rf"step-\d{{12,}}{re.escape(_SUFFIX)}")
 _ABOUT, _TYPES = "skoptax", "types"
 # What the format has names for in all of its versions; others are written as bytes.
 _KNOWN = frozenset(
@@ -67,7 +69,9 @@ def write_snapshot(folder: Path, snapshot: Snapshot, keep: int) -> Path:
         partial.unlink(missing_ok=True)
         raise
     _sync(folder)
-    for old in _files(folder)[:-keep]:
+    # Those of an earlier run that got further are no reason to remove this one.
+    others = [file for file in _files(folder) if file != path]
+    for old in others[: len(others) - (keep - 1)]:
         old.unlink(missing_ok=True)
     return path
 
@@ -133,6 +137,28 @@ def read_about(path: Path) -> dict[str, Any]:
     return found
 
 
+def differences(there: dict[str, str], here: dict[str, str]) -> str:
+    """Say what differs between the fit of a checkpoint and another.
+
+    Parameters
+    ----------
+    there, here : dict of str to str
+        What is said of what, in the checkpoint and of the other.
+
+    Returns
+    -------
+    str
+        A line for each difference; empty if there is none.
+    """
+    names = [*there, *(name for name in here if name not in there)]
+    return "".join(
+        f"\n  {name}: {there.get(name, 'none')} in the checkpoint, "
+        f"{here.get(name, 'none')} here"
+        for name in names
+        if there.get(name) != here.get(name)
+    )
+
+
 def _encoded(snapshot: Snapshot) -> bytes:
     save = import_optional("safetensors.numpy", "checkpoints", OWNER).save
     arrays, types = {}, {}
@@ -150,7 +176,7 @@ def _encoded(snapshot: Snapshot) -> bytes:
 
 def _files(folder: Path) -> list[Path]:
     """Return the files of a folder's snapshots, by their step."""
-    return sorted(folder.glob(f"step-*{_SUFFIX}"))
+    return sorted(file for file in folder.iterdir() if _NAME.fullmatch(file.name))
 
 
 def _sync(folder: Path) -> None:

@@ -257,7 +257,7 @@ def _drive(
     try:
         _call_hook(callback, "on_run_start", fitting_data)
         if about_fit is not None:
-            resume(run, callback, about_fit)
+            resume(run, callback, about_fit, max_steps)
         while run.step < max_steps:
             run.advance_to(_next_call(run.step, max_steps, callback, chunk_size))
             stop, replaced = _call(callback, run, fitting_data)

@@ -12,19 +12,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._archive import Snapshot
+from ._archive import Snapshot, differences
+from ._assessment import CONVERGED, NO_IMPROVEMENT, RUNNING, STALLED, Counts
 from ._driver import Legacy, Run
 from ._fingerprint import NotWalkable, Walk
 from ._loop import Carry
+from ._structure import treedef_content
 from ._task import Task
 from ._typing import PyTree
-from ._validation import shorten
 from ._version import __version__
 from .callbacks._base import flat_members
 from .exceptions import CheckpointError
 
 # Changes with what a snapshot holds.
 _FORMAT = 1
+# What is written out in a description: so few entries, in so many characters.
+_FEW, _LONGEST = 8, 60
 _CARRY, _NUMBERS, _HISTORY = "carry", "numbers", "history/"
 
 
@@ -53,6 +56,7 @@ def take_snapshot(run: Run, about_fit: dict[str, str]) -> Snapshot:
         "fit": about_fit,
         "legacy": None if legacy is None else [legacy.steps, legacy.epochs],
         "seed": run.seed,
+        "rules": _rules(run),
     }
     return Snapshot(run.step, about, arrays)
 
@@ -80,11 +84,21 @@ def go_on(run: Run, snapshot: Snapshot) -> None:
     if snapshot.about["legacy"] is not None:
         steps, epochs = snapshot.about["legacy"]
         legacy = Legacy(carry.opt_state, carry.start, steps, epochs)
+    if snapshot.about["rules"] != _rules(run):
+        # What ended by another rule has not ended.
+        counts = Counts(*carry.counts)
+        if counts.status in (CONVERGED, NO_IMPROVEMENT, STALLED):
+            counts = counts._replace(status=RUNNING)
+            carry = carry._replace(counts=np.array(counts, carry.counts.dtype))
     run.task.adopt(numbers)
     run.resume(carry._replace(history=blank.history), rows, legacy)
 
 
-def resume(run: Run, callback: Any, about_fit: dict[str, str]) -> None:
+def _rules(run: Run) -> list[float]:
+    return [float(run.tol), int(run.patience), int(run.stalled_after)]
+
+
+def resume(run: Run, callback: Any, about_fit: dict[str, str], max_steps: int) -> None:
     """Let a run go on from the snapshot that one of its callbacks finds, if any does.
 
     Parameters
@@ -95,23 +109,29 @@ def resume(run: Run, callback: Any, about_fit: dict[str, str]) -> None:
         Its callbacks.
     about_fit : dict of str to str
         As `describe` returns it.
+    max_steps : int
+        Where the run ends at the latest.
 
     Raises
     ------
     CheckpointError
-        If the snapshot is of another fit.
+        If the snapshot is of another fit, or of a later step.
     """
     for member in _with_method(callback, "find_snapshot"):
         found = member.find_snapshot()
         if found is None:
             continue
         path, snapshot = found
-        differences = _differences(snapshot.about["fit"], about_fit)
-        if differences:
+        differs = differences(snapshot.about["fit"], about_fit)
+        if differs:
             raise CheckpointError(
-                f"{path} is a checkpoint of another fit. What differs:\n"
-                + "\n".join(differences)
-                + "\nMake the fit what it was, or give it a folder of its own."
+                f"{path} is a checkpoint of another fit. What differs:{differs}\n"
+                "Make the fit what it was, or give it a folder of its own."
+            )
+        if snapshot.step > max_steps:
+            raise CheckpointError(
+                f"{path} is a checkpoint of step {snapshot.step}, and the fit is to "
+                f"make {max_steps} steps. Let it make more, or give it another folder."
             )
         go_on(run, snapshot)
         return
@@ -170,14 +190,23 @@ def describe(task: Task) -> dict[str, str]:
     -------
     dict of str to str
         What it says of what.
+
+    Raises
+    ------
+    CheckpointError
+        If something in it has no readable content.
     """
     walk = Walk()
 
     def digest(*objects: Any) -> str:
         try:
-            return walk.fingerprint(*objects).hex()[:12]
-        except NotWalkable:
-            return "unknown"
+            return walk.fingerprint(*objects).hex()[:16]
+        except NotWalkable as reason:
+            raise CheckpointError(
+                f"A fit whose model, loss, state or optimiser cannot be told from "
+                f"another one has no checkpoints: {reason}. Keep what has no content "
+                "that can be read, such as locks and open files, out of them."
+            ) from reason
 
     found = {"skoptax": __version__, "format of checkpoints": str(_FORMAT)}
     found["model and loss"] = f"content {digest(task.content)}"
@@ -188,6 +217,8 @@ def describe(task: Task) -> dict[str, str]:
     found["differentiation"] = f"mode={task.mode!r}, has_aux={task.has_aux}"
     structure, numbers = task.structure, task.numbers
     found["parameters"] = ", ".join(leaf.name for leaf in structure.leaves)
+    # What a class keeps beside its leaves, such as an activation, is part of it.
+    found["structure"] = f"content {digest(treedef_content(structure.treedef))}"
     values = numbers["static"] | structure.split(task.start)
     for i, leaf in enumerate(structure.leaves):
         parts: list[str] = [leaf.kind]
@@ -213,25 +244,21 @@ def describe(task: Task) -> dict[str, str]:
 
 def _text(part: Any, digest: Any) -> str:
     """Return what is said of a number, an array or a pytree of them."""
-    leaves = jax.tree.leaves(part)
-    if len(leaves) == 1 and isinstance(leaves[0], (np.ndarray, np.generic, jax.Array)):
-        array = np.asarray(leaves[0])
-        if array.size <= 8:
-            return f"{shorten(array.tolist())} ({array.dtype})"
-        shape = " x ".join(map(str, array.shape))
-        return f"{shape} ({array.dtype}), content {digest(array)}"
-    if len(leaves) == 1:
-        return shorten(leaves[0])
-    return f"content {digest([np.asarray(leaf) for leaf in leaves])}"
-
-
-def _differences(there: dict[str, str], here: dict[str, str]) -> list[str]:
-    found = []
-    for name in [*there, *(name for name in here if name not in there)]:
-        old, new = there.get(name, "none"), here.get(name, "none")
-        if old != new:
-            found.append(f"  {name}: {old} in the checkpoint, {new} here")
-    return found
+    leaves = [
+        _plain(leaf) if isinstance(leaf, jax.Array) else leaf
+        for leaf in jax.tree.leaves(part)
+    ]
+    if len(leaves) != 1:
+        return f"content {digest(leaves)}"
+    leaf = leaves[0]
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        written = f"{leaf.tolist()!r} ({leaf.dtype})" if leaf.size <= _FEW else ""
+        what = f"{' x '.join(map(str, leaf.shape))} ({leaf.dtype})"
+    else:
+        written, what = repr(leaf), type(leaf).__name__
+    # Whatever is not written out in full has a digest.
+    is_whole = 0 < len(written) <= _LONGEST and not callable(leaf)
+    return written if is_whole else f"{what}, content {digest(leaf)}"
 
 
 def _with_method(callback: Any, name: str) -> list[Any]:
@@ -272,6 +299,9 @@ def _as(like: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
             f"The checkpoint is of a fit with other arrays: for {name} {dtype} of "
             f"shape {shape} is needed, and it has {got}. Was Optax another version?"
         )
+    if _plain(like).tobytes() == found.tobytes():
+        # The very object: what nobody has replaced is what the user gave.
+        return like
     if _is_key(like):
         data: Any = found
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))

@@ -161,6 +161,8 @@ class Task:
             is among them.
         """
         for i, value in numbers["static"].items():
+            if value is self.numbers["static"][i]:
+                continue
             leaf = self.leaves[i]
             fixed = is_parameter(leaf)
             self.leaves[i] = leaf.with_fields(value=value) if fixed else value

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from .._archive import (
     Snapshot,
+    differences,
     latest_snapshot,
     read_about,
     read_snapshot,
@@ -29,12 +31,14 @@ class Checkpoint(Callback):
         How many of the newest checkpoints to keep, at least 1.
     every : int or None, default=1000
         Write after the steps 0, ``every``, 2 * ``every``, ..., or with None at every
-        call; and in any case at the end of the run, also if Ctrl-C ends it.
+        call; and at the end of the run, also if Ctrl-C ends it, but not if an error
+        does.
 
     Raises
     ------
     CheckpointError
-        If the folder has checkpoints of another fit.
+        If the folder has checkpoints of another fit, or the fit cannot be told from
+        others, because its model holds a lock, say.
 
     See Also
     --------
@@ -49,7 +53,12 @@ class Checkpoint(Callback):
     gets its name once it is complete and on the disk, so that a process that is killed
     leaves none that cannot be read.
 
-    What other callbacks have collected, or count, is not in it.
+    What other callbacks have collected, or count, is not in it, and whether they are
+    the same when a run goes on is not known. Each checkpoint has the whole history: let
+    seconds lie between two of a run with many steps.
+
+    A fit with ``warm_start``, and each call of ``partial_fit``, is a fit of its own,
+    from other start values, and needs a folder of its own.
 
     Examples
     --------
@@ -119,13 +128,26 @@ class Checkpoint(Callback):
         folder = _folder(self)
         if self._written is None:
             latest = latest_snapshot(folder)
-            if latest and read_about(latest)["about"]["fit"] != snapshot.about["fit"]:
+            there = snapshot.about if latest is None else read_about(latest)["about"]
+            differs = differences(there["fit"], snapshot.about["fit"])
+            if differs:
                 raise CheckpointError(
-                    f"{folder} has checkpoints of another fit. Give each fit a folder "
-                    "of its own, or empty this one."
+                    f"{folder} has checkpoints of another fit. What differs:{differs}\n"
+                    "Give each fit a folder of its own, or empty this one."
                 )
-        write_snapshot(folder, snapshot, self.keep)
-        self._written = snapshot.step
+        try:
+            write_snapshot(folder, snapshot, self.keep)
+        except OSError as error:
+            if self._written is None:
+                raise
+            # A disk that is full is no reason to lose what has been fitted.
+            warnings.warn(
+                f"The checkpoint of step {snapshot.step} could not be written: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        else:
+            self._written = snapshot.step
 
 
 class Resume(Callback):
@@ -140,8 +162,9 @@ class Resume(Callback):
     ------
     CheckpointError
         If the checkpoint is of another fit: another model, spec, optimiser, other data,
-        or another version of skoptax. The error says what differs. ``max_steps``,
-        ``tol`` and ``n_iter_no_change`` may be others.
+        or another version of skoptax. The error says what differs. ``tol`` and
+        ``n_iter_no_change`` may be others, and ``max_steps``, unless the checkpoint is
+        beyond it.
 
     See Also
     --------
@@ -151,8 +174,10 @@ class Resume(Callback):
     -----
     The steps that follow are those that the run would have made, and so are the
     parameters and the history, from step 0 on, to the last bit on the same machine with
-    the same versions of JAX and Optax. A fit that draws random numbers without an
-    integer as its ``random_state`` goes on with the seed of the checkpoint.
+    the same versions of JAX and Optax. A run that has ended by a rule of its own goes
+    on if the rule has changed; one that a callback has stopped goes on in any case. A
+    fit that draws random numbers without an integer as its ``random_state`` goes on
+    with the seed of the checkpoint.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

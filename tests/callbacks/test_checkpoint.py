@@ -1,12 +1,18 @@
 """Checkpoints: a fit that goes on is the fit that was never interrupted."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -23,6 +29,7 @@ from skoptax.callbacks import Callback, Checkpoint, Resume
 from skoptax.exceptions import (
     CheckpointError,
     InvalidParameterError,
+    UncachedWarning,
 )
 
 RNG = np.random.default_rng(7)
@@ -289,6 +296,153 @@ def test_bad_numbers(tmp_path):
         with pytest.raises(InvalidParameterError, match="parameter of Checkpoint"):
             callbacks = Checkpoint(tmp_path, **arguments)
             estimator(callbacks=callbacks, max_steps=2).fit(T, Y)
+
+
+@pytest.mark.parametrize("place", range(8))
+def test_no_digit_of_a_description_is_lost(place, tmp_path):
+    optimizer = OptaxOptimizer(
+        lambda state: jnp.sum((state["w"].value - state["t"]) ** 2),
+        optax.adam(0.1),
+        callback=[Checkpoint(tmp_path), Resume(tmp_path)],
+    )
+    start = {
+        "w": Parameter(value=1 / np.arange(3.0, 11.0), lower=-np.arange(3.0, 11.0)),
+        "t": 1 / np.arange(13.0, 21.0),
+    }
+    optimizer.run(start, 3)
+    changed = np.arange(8) == place
+    shifted = start["w"].with_fields(value=start["w"].value + 1e-12 * changed)
+    bounded = start["w"].with_fields(lower=start["w"].lower + 1e-12 * changed)
+    for other in (
+        start | {"t": start["t"] + 1e-12 * changed},
+        start | {"w": shifted},
+        start | {"w": bounded},
+    ):
+        with pytest.raises(CheckpointError, match="another fit"):
+            optimizer.run(other, 3)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Module:
+    """A pytree that keeps something beside its leaves."""
+
+    w: Any
+    target: float = field(metadata={"static": True})
+
+
+def test_what_a_class_keeps_beside_its_leaves_is_part_of_it(tmp_path):
+    optimizer = OptaxOptimizer(
+        lambda module: (module.w - module.target) ** 2,
+        optax.adam(0.1),
+        callback=[Checkpoint(tmp_path), Resume(tmp_path)],
+    )
+    optimizer.run(Module(Parameter(value=0.0), 3.0), 30)
+    with pytest.raises(CheckpointError, match=r"\n  structure: "):
+        optimizer.run(Module(Parameter(value=0.0), -3.0), 31)
+
+
+def test_what_cannot_be_told_from_another_has_no_checkpoints(tmp_path):
+    class Locked:
+        def __init__(self):
+            self.lock = threading.Lock()
+
+        def __call__(self, state):
+            return (state["x"] - 3.0) ** 2
+
+    for callback in (Checkpoint(tmp_path), Resume(tmp_path)):
+        optimizer = OptaxOptimizer(Locked(), optax.sgd(0.1), callback=callback)
+        with (
+            pytest.raises(CheckpointError, match="told from another"),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", UncachedWarning)
+            optimizer.run({"x": Parameter(value=1.0)}, 3)
+    assert list(tmp_path.iterdir()) == []
+
+
+RULES = {
+    "tol": ({"optimizer": "lbfgs", "tol": 1e-2}, {"tol": 1e-8}),
+    "patience": (
+        {"batch_size": 60, "learning_rate": 0.3, "n_iter_no_change": 3},
+        {"n_iter_no_change": 12},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", RULES)
+def test_what_has_ended_goes_on_under_another_rule(name, tmp_path):
+    given, other = RULES[name]
+    first = estimator(tmp_path, max_steps=400, **given).fit(T, Y)
+    assert first.status_ in ("converged", "no_improvement")
+    whole = estimator(max_steps=400, **(given | other)).fit(T, Y)
+    again = estimator(tmp_path, max_steps=400, **(given | other)).fit(T, Y)
+    assert again.n_iter_ > first.n_iter_
+    assert_same(again, whole)
+
+
+def test_a_later_step_than_the_fit_is_to_make(tmp_path):
+    estimator(tmp_path, max_steps=30).fit(T, Y)
+    with pytest.raises(CheckpointError, match=r"step 30, .* 20 steps"):
+        estimator(tmp_path, max_steps=20).fit(T, Y)
+
+
+def test_what_is_given_comes_back(tmp_path):
+    start = {
+        "x": Parameter(value=1.0),
+        "key": jax.random.key(0),
+        "array": np.arange(3.0),
+        "fixed": Parameter(value=2.0, free=False),
+    }
+
+    def loss(state):
+        noise = jax.random.normal(state["key"])
+        return (state["x"] - noise * state["fixed"] - state["array"][1]) ** 2
+
+    plain, _ = OptaxOptimizer(loss, optax.adam(0.1)).run(start, 20)
+    callback = [Checkpoint(tmp_path), Resume(tmp_path)]
+    for end in (8, 20):
+        optimizer = OptaxOptimizer(loss, optax.adam(0.1), callback=callback)
+        state, _ = optimizer.run(start, end)
+    assert float(state["x"]) == float(plain["x"])
+    assert all(state[name] is start[name] for name in ("key", "array", "fixed"))
+
+
+def test_an_earlier_run_that_got_further(tmp_path):
+    callbacks = Checkpoint(tmp_path, every=100)
+    for steps in (30, 20):
+        estimator(callbacks=callbacks, max_steps=steps).fit(T, Y)
+    # The one that was just written is there, and one of the others.
+    assert sorted(int(p.stem[5:]) for p in tmp_path.iterdir()) == [20, 30]
+
+
+def test_other_files_are_not_touched(tmp_path):
+    for name in ("step-0.safetensors", "step-x.safetensors", "notes.txt"):
+        (tmp_path / name).write_text("mine")
+    estimator(tmp_path, max_steps=30).fit(T, Y)
+    assert (tmp_path / "step-0.safetensors").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 3 + 2
+
+
+def test_a_full_disk_loses_no_fit(tmp_path, monkeypatch):
+    fsync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 2:  # (a file and its folder)
+            raise OSError("No space left on device")
+        return fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", full)
+    callbacks = Checkpoint(tmp_path, every=100)
+    with pytest.warns(RuntimeWarning, match="step 30 could not be written: No space"):
+        fit = estimator(callbacks=callbacks, max_steps=30).fit(T, Y)
+    assert_same(fit, estimator(max_steps=30).fit(T, Y))
+    calls.clear()
+    calls.extend([0, 0, 0])
+    with pytest.raises(OSError, match="No space"):
+        estimator(callbacks=Checkpoint(tmp_path / "new"), max_steps=30).fit(T, Y)
 
 
 class TestArchive:
