@@ -36,7 +36,7 @@ class DiagramMixin:
     _doc_link_template = ""
 
     def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
-        found = super()._get_params_html(*args, **kwargs)
+        found = super()._get_params_html(*args, **kwargs)  # type: ignore[misc]
         ours, theirs = shown_of(self), found._html_repr
         # Those of the spec are in our table. Names that scikit-learn could not have
         # thought of break its scripts and searches.
@@ -78,7 +78,7 @@ class _Escaped(str):
     def __str__(self) -> str:
         return self
 
-    def replace(self, *args: Any) -> str:  # type: ignore[override]
+    def replace(self, *args: Any) -> str:
         return self
 
 
