@@ -143,7 +143,7 @@ def _signature(model: Callable[..., Any]) -> str:
     arguments = [
         p.replace(
             annotation=empty,
-            default=empty if p.default is empty else _Written(summarised(p.default)),
+            default=empty if p.default is empty else _Written(p.default),
         )
         for p in found.parameters.values()
     ]
@@ -152,13 +152,14 @@ def _signature(model: Callable[..., Any]) -> str:
 
 
 class _Written:
-    """A default whose text is known."""
+    """A default whose text is short."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, value: Any) -> None:
+        self._value = value
 
     def __repr__(self) -> str:
-        return self._text
+        text = summarised(self._value)
+        return f"array[{text}]" if np.ndim(self._value) else text
 
 
 def _unfitted(estimator: Any, page: str) -> list[str]:
@@ -215,16 +216,19 @@ def _fitted(estimator: Any, page: str) -> list[str]:
 
 
 def _attributes_of(estimator: Any) -> dict[str, Any]:
-    """Return the fitted attributes that cost nothing to show."""
-    stored = {k: v for k, v in vars(estimator).items() if k[-1:] == "_" != k[:1]}
+    """Return the fitted attributes that cost little to show."""
+    found = {k: v for k, v in vars(estimator).items() if k[-1:] == "_" != k[:1]}
     if not estimator.__sklearn_is_fitted__():
-        return stored
+        return found
+    names = ["history_", "starts_"]
     with suppress(Exception):  # a display must not fail
         if estimator._record.found is not None:
             # Of more entries, matrices of NaN would fill the memory.
-            for name in ("covariance_", "correlation_", "stderr_"):
-                stored[name] = getattr(estimator, name)
-    return stored
+            names += ["covariance_", "correlation_", "stderr_"]
+    for name in names:
+        with suppress(Exception):  # not every fit has all
+            found[name] = getattr(estimator, name)
+    return found
 
 
 def _leaves(entries: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

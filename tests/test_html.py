@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from html.parser import HTMLParser
 
@@ -159,6 +160,14 @@ class TestUnfitted:
             ["double", "", "", "tied: twice(rate)"],
             ["coef", "(n_features, 2) 0", "(-inf, (2,) 1 to 3]", "free"],
         ]
+
+    def test_long_defaults(self):
+        def model(t, a, knots=np.arange(99.0), /, *, name="x" * 99):
+            return a * t
+
+        text = read(OptaxEstimator(model, {"a": 1.0})).text
+        shown = repr("x" * 99)[:57] + "..."
+        assert f"model(t, a, knots=array[(99,) 0 to 98], /, *, name={shown})" in text
 
     def test_linear_and_implied(self):
         assert [row[0] for row in read(OptaxEstimator()).rows[1:]] == [
@@ -317,11 +326,20 @@ class TestEscaping:
         found = Reader(text)
         assert found.rows[1][0] == name
         assert found.tags.count("script") == plain.tags.count("script")
-        assert "alert(1)" not in "".join(
-            part.partition('"')[0] for part in text.split('onclick="')[1:]
-        )
+        scripts = [part.partition('"')[0] for part in text.split('onclick="')[1:]]
+        assert "alert(1)" not in "".join(scripts)
         estimator = OptaxEstimator(model, {name: 1.0}).fit(X, Y)
         assert read(estimator).rows[1][0] == name
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_names_that_scikit_learn_alone_shows(self, name):
+        # It escapes what it shows, but not what its scripts get.
+        text = estimator_html_repr(
+            OptaxEstimator("decay", {name: 1.0}, optimizer_kwargs={name: 1.0})
+        )
+        Reader(text)
+        scripts = [part.partition('"')[0] for part in text.split('onclick="')[1:]]
+        assert "alert(1)" not in "".join(scripts)
 
     def test_texts_of_objects(self):
         class Loud:
@@ -339,6 +357,14 @@ class TestEscaping:
         found = Reader(block([table(["a"], [["<b>", "&amp;"]])]))
         assert found.rows[1] == ["<b>", "&amp;"]
         assert "b" not in found.tags
+
+
+def test_style_is_scoped_and_has_no_colour_of_its_own():
+    style = block([]).partition("<style>")[2].partition("</style>")[0]
+    selectors = [rule.partition("{")[0] for rule in style.split("}")[:-1]]
+    assert len(selectors) > 3
+    assert all(".skoptax-repr" in selector for selector in selectors)
+    assert re.search(r"#[0-9a-f]{3}|rgb|hsl|black|white(?!-)", style) is None
 
 
 class TestDiagrams:
