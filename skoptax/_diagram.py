@@ -159,7 +159,7 @@ class _Written:
 
     def __repr__(self) -> str:
         text = summarised(self._value)
-        return f"array[{text}]" if np.ndim(self._value) else text
+        return f"<{text}>" if text.startswith("(") else text  # "(3,) 0 to 1"
 
 
 def _unfitted(estimator: Any, page: str) -> list[str]:
