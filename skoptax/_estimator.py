@@ -13,6 +13,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ._diagram import DiagramMixin
 from ._fitting import Fitted, fit_rows, read_given
 from ._intervals import IntervalsMixin
 from ._nested import get_nested, set_nested
@@ -29,7 +30,9 @@ from .exceptions import InvalidParameterError
 _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
 
 
-class OptaxEstimator(IntervalsMixin, CallbackSupport, RegressorMixin, BaseEstimator):
+class OptaxEstimator(
+    DiagramMixin, IntervalsMixin, CallbackSupport, RegressorMixin, BaseEstimator
+):
     r"""Fit a parametric model, a JAX function, by an Optax optimiser.
 
     The minimised objective is

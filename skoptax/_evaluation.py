@@ -138,7 +138,7 @@ class Evaluator:
 
     def held_out_loss(self, values: Values, numbers: Any, data: Any) -> Any:
         """Return the loss of rows that are not fitted."""
-        found = self.structure.split(values.free) | values.tied
+        found = numbers["static"] | self.structure.split(values.free) | values.tied
         return self.parts.held_out_loss(
             build_state(self.structure, numbers, found), *data
         )

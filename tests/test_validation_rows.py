@@ -106,6 +106,37 @@ def test_the_validation_loss_is_the_mean_over_held_out_rows(optimizer):
     assert_allclose(estimator.loss_, best["loss"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("batch_size", [None, 16])
+def test_parameters_of_every_kind(batch_size):
+    spec = {
+        "a": 0.1,
+        "b": Parameter(value=2.0, free=False),
+        "c": Parameter(tie=lambda a: 2 * a),
+        "d": Parameter(value=1.0, transform="log"),
+    }
+    fit = cubic(max_steps=20, batch_size=batch_size).set_params(params=spec)
+    fit.fit(X[FIT], Y[FIT], X_val=X[HELD], y_val=Y[HELD])
+    rows = fit.history_[fit.history_["val_loss"].notna()]
+    a, b, c, d = (rows[[name]].to_numpy() for name in "abcd")
+    x = X[HELD, 0]
+    expected = np.mean((a + x * (b + x * (c + x * d)) - Y[HELD]) ** 2, axis=1) / 2
+    assert_allclose(rows["val_loss"], expected, rtol=1e-12)
+
+
+def test_part_of_an_array_is_fixed():
+    spec = {"w": Parameter(value=np.array([1.0, 0.5]), free=[True, False]), "v": 0.3}
+    fit = OptaxEstimator(
+        lambda X, w, v: v + X[:, 0] * w[0] + w[1],
+        spec,
+        optimizer="adam",
+        max_steps=9,
+        early_stopping=True,
+        random_state=0,
+    ).fit(X, Y)
+    assert fit.params_["w"][1] == 0.5
+    assert np.isfinite(fit.history_["val_loss"]).all()
+
+
 def test_held_out_rows_change_no_step():
     plain = cubic().fit(X[FIT], Y[FIT])
     seen = cubic().fit(X[FIT], Y[FIT], X_val=X[HELD], y_val=Y[HELD])
