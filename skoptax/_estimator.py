@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import jax
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._fitting import Fitted, fit_rows, read_given
@@ -18,6 +18,7 @@ from ._intervals import IntervalsMixin
 from ._nested import get_nested, set_nested
 from ._optimizer import history_frame, precision
 from ._parameter import Parameter
+from ._persistence import StampedEstimator
 from ._prediction import predict_rows
 from ._problem import check_row_independent
 from ._sklearn_callbacks import CallbackSupport, follow, with_callbacks
@@ -29,7 +30,7 @@ from .exceptions import InvalidParameterError
 _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
 
 
-class OptaxEstimator(IntervalsMixin, CallbackSupport, RegressorMixin, BaseEstimator):
+class OptaxEstimator(IntervalsMixin, CallbackSupport, RegressorMixin, StampedEstimator):
     r"""Fit a parametric model, a JAX function, by an Optax optimiser.
 
     The minimised objective is
