@@ -468,15 +468,15 @@ class OptaxEstimator(IntervalsMixin, CallbackSupport, RegressorMixin, StampedEst
         return fitted
 
     def _store(self, fitted: Fitted, dtype: np.dtype) -> None:
-        self.params_ = fitted.params
-        self.at_bound_ = fitted.at_bound
-        self.loss_ = fitted.loss
-        self.n_iter_ = fitted.n_steps
-        self.status_ = fitted.status
-        self.message_ = fitted.message
-        self.converged_ = fitted.status == "converged"
-        self.selected_step_ = fitted.selected_step
-        self.fitting_data_ = fitted.collected
+        self.params_: dict[str, Any] = fitted.params
+        self.at_bound_: dict[str, Any] = fitted.at_bound
+        self.loss_: float = fitted.loss
+        self.n_iter_: int = fitted.n_steps
+        self.status_: str = fitted.status
+        self.message_: str = fitted.message
+        self.converged_: bool = fitted.status == "converged"
+        self.selected_step_: int = fitted.selected_step
+        self.fitting_data_: dict[str, Any] = fitted.collected
         self._history: Any = fitted.history
         self._starts = fitted.starts
         self._record = fitted.record
