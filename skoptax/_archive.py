@@ -103,9 +103,13 @@ def read_snapshot(path: Path) -> Snapshot:
     about = read_about(path)
     load = import_optional("safetensors.numpy", "checkpoints", OWNER).load
     arrays = load(path.read_bytes())
-    for name, (dtype, shape) in about[_TYPES].items():
-        arrays[name] = arrays[name].view(np.dtype(dtype)).reshape(shape)
-    return Snapshot(int(about["step"]), about["about"], arrays)
+    try:
+        for name, (dtype, shape) in about[_TYPES].items():
+            # (NumPy makes no objects of bytes: such a type is an error.)
+            arrays[name] = arrays[name].view(np.dtype(dtype)).reshape(shape)
+        return Snapshot(int(about["step"]), about["about"], arrays)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _no_checkpoint(path, error) from error
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -131,9 +135,7 @@ def read_about(path: Path) -> dict[str, Any]:
         with library.safe_open(path, framework="numpy") as file:
             found: dict[str, Any] = json.loads(file.metadata()[_ABOUT])
     except (library.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of skoptax, or is damaged: {error}. Remove it."
-        ) from error
+        raise _no_checkpoint(path, error) from error
     return found
 
 
@@ -156,6 +158,12 @@ def differences(there: dict[str, str], here: dict[str, str]) -> str:
         f"{here.get(name, 'none')} here"
         for name in names
         if there.get(name) != here.get(name)
+    )
+
+
+def _no_checkpoint(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path} is not a checkpoint of skoptax, or is damaged: {error}. Remove it."
     )
 
 

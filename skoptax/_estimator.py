@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import jax
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from ._diagram import DiagramMixin
@@ -19,6 +19,7 @@ from ._intervals import IntervalsMixin
 from ._nested import get_nested, set_nested
 from ._optimizer import history_frame, precision
 from ._parameter import Parameter
+from ._persistence import StampedEstimator
 from ._prediction import predict_rows
 from ._problem import check_row_independent
 from ._sklearn_callbacks import CallbackSupport, follow, with_callbacks
@@ -31,7 +32,7 @@ _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
 
 
 class OptaxEstimator(
-    DiagramMixin, IntervalsMixin, CallbackSupport, RegressorMixin, BaseEstimator
+    DiagramMixin, IntervalsMixin, CallbackSupport, RegressorMixin, StampedEstimator
 ):
     r"""Fit a parametric model, a JAX function, by an Optax optimiser.
 
@@ -472,15 +473,15 @@ class OptaxEstimator(
         return fitted
 
     def _store(self, fitted: Fitted, dtype: np.dtype) -> None:
-        self.params_ = fitted.params
-        self.at_bound_ = fitted.at_bound
-        self.loss_ = fitted.loss
-        self.n_iter_ = fitted.n_steps
-        self.status_ = fitted.status
-        self.message_ = fitted.message
-        self.converged_ = fitted.status == "converged"
-        self.selected_step_ = fitted.selected_step
-        self.fitting_data_ = fitted.collected
+        self.params_: dict[str, Any] = fitted.params
+        self.at_bound_: dict[str, Any] = fitted.at_bound
+        self.loss_: float = fitted.loss
+        self.n_iter_: int = fitted.n_steps
+        self.status_: str = fitted.status
+        self.message_: str = fitted.message
+        self.converged_: bool = fitted.status == "converged"
+        self.selected_step_: int = fitted.selected_step
+        self.fitting_data_: dict[str, Any] = fitted.collected
         self._history: Any = fitted.history
         self._starts = fitted.starts
         self._record = fitted.record

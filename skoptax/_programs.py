@@ -21,6 +21,7 @@ import jax
 from ._fingerprint import NotWalkable, Walk
 from ._rows import forget as forget_rows
 from ._tracing import labelled
+from ._validation import check_integer
 from .exceptions import UncachedWarning
 
 # The share of a second that the host leaves the device alone: short enough for
@@ -64,7 +65,7 @@ class CacheInfo(NamedTuple):
     misses : int
         How often none was there.
     programs : int
-        How many are kept now.
+        How many are kept now, at most 256.
     compilations : int
         How often a program was compiled.
     seconds : float
@@ -260,8 +261,7 @@ class ProgramCache:
                 program = Program(function, digest, self._count, own_kernels)
                 _describe(program, about)
                 self._programs[key] = program
-                while len(self._programs) > self.maxsize:
-                    self._programs.popitem(last=False)[1].release()
+                self.shrink(self.maxsize)
             else:
                 self._hits += 1
             program.function = function
@@ -287,12 +287,16 @@ class ProgramCache:
                 self._seconds,
             )
 
+    def shrink(self, keep: int) -> None:
+        """Forget programs, those not used for longest first, until `keep` are left."""
+        with self._lock:
+            while len(self._programs) > keep:
+                self._programs.popitem(last=False)[1].release()
+
     def clear(self) -> None:
         """Forget all programs, and the counts."""
         with self._lock:
-            for program in self._programs.values():
-                program.release()
-            self._programs.clear()
+            self.shrink(0)
             self._hits = self._misses = self._compilations = 0
             self._seconds = 0.0
 
@@ -379,10 +383,43 @@ def cache_info() -> CacheInfo:
     return PROGRAMS.info()
 
 
-def clear_cache() -> None:
-    """Forget all compiled programs, free their memory and reset the counts.
+def clear_cache(keep: int = 0) -> None:
+    """Forget compiled programs and free their memory.
 
+    Parameters
+    ----------
+    keep : int, default=0
+        How many programs to keep: those used last. With 0 the counts of `cache_info`
+        start again, too; else they go on.
+
+    Raises
+    ------
+    InvalidParameterError
+        If `keep` is not an integer, or negative.
+
+    Notes
+    -----
+    At most 256 programs are kept in any case; the one not used for longest goes first.
     Fits that are under way in other threads finish; later ones compile anew.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import skoptax
+    >>> X, y = np.arange(6.0).reshape(3, 2), np.arange(3.0)
+    >>> estimator = skoptax.OptaxEstimator(optimizer="sgd").fit(X, y)
+    >>> estimator.predict(X).shape
+    (3,)
+    >>> skoptax.clear_cache(keep=1)  # the last one used: that of the prediction
+    >>> skoptax.cache_info().programs
+    1
+    >>> skoptax.clear_cache()
+    >>> skoptax.cache_info().programs
+    0
     """
+    keep = check_integer("keep", "clear_cache", keep, 0)
+    if keep:
+        PROGRAMS.shrink(keep)
+        return
     PROGRAMS.clear()
     forget_rows()

@@ -13,6 +13,7 @@ __all__ = [
     "CheckpointError",
     "ConvergenceWarning",
     "DifferentiationError",
+    "InconsistentVersionWarning",
     "InvalidParameterError",
     "ModelError",
     "NonFiniteError",
@@ -58,6 +59,14 @@ class NonFiniteWarning(ConvergenceWarning):
 
 class UncachedWarning(UserWarning):
     """A program could not be keyed by content and is compiled for this run only."""
+
+
+class InconsistentVersionWarning(UserWarning):
+    """An estimator was pickled by another version of skoptax than this one.
+
+    It is none of scikit-learn's warnings of this name, which speak of the version of
+    scikit-learn.
+    """
 
 
 class UndeterminedWarning(UserWarning):

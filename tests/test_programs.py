@@ -18,8 +18,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter, curve_fit
-from skoptax._programs import Program, ProgramCache, abstract
-from skoptax.exceptions import UncachedWarning
+from skoptax._programs import PROGRAMS, Program, ProgramCache, abstract
+from skoptax.exceptions import InvalidParameterError, UncachedWarning
 from skoptax.losses import LOSSES, SquaredError
 
 
@@ -633,6 +633,48 @@ def test_what_goes_is_freed():
     second(np.ones(3))
     cache.clear()
     assert second._run._cache_size() == 0
+
+
+def test_shrinking_frees_what_was_not_used_for_longest():
+    cache = ProgramCache()
+    programs = {k: get(cache, k) for k in "abcd"}
+    for program in programs.values():
+        program(np.ones(3))
+    get(cache, "a")
+    counts = cache.info()
+    cache.shrink(5)
+    assert len(cache) == 4
+    cache.shrink(2)
+    sizes = {k: program._run._cache_size() for k, program in programs.items()}
+    assert sizes == {"a": 1, "b": 0, "c": 0, "d": 1}
+    assert cache.info() == counts._replace(programs=2)
+    assert get(cache, "d") is programs["d"]
+    assert get(cache, "b") is not programs["b"]
+
+
+def test_a_fit_after_clearing_a_part_finds_what_is_left():
+    skoptax.clear_cache()
+    fit(slope(1.0))
+    fit(slope(2.0))
+    before = skoptax.cache_info()
+    assert before.programs == 4  # two to fit, two for derivatives
+    skoptax.clear_cache(keep=2)
+    assert skoptax.cache_info() == before._replace(programs=2)
+    fit(slope(2.0))
+    assert skoptax.cache_info().compilations == before.compilations
+    fit(slope(1.0))
+    assert skoptax.cache_info().compilations == before.compilations + 2
+
+
+@pytest.mark.parametrize("keep", [-1, 1.5, "all", None, True])
+def test_how_many_to_keep_is_a_count(keep):
+    with pytest.raises(InvalidParameterError, match="'keep' parameter of clear_cache"):
+        skoptax.clear_cache(keep=keep)
+
+
+def test_the_bound_is_what_the_documentation_says():
+    assert f"at most {PROGRAMS.maxsize}." in skoptax.CacheInfo.__doc__
+    assert f"At most {PROGRAMS.maxsize} programs" in skoptax.clear_cache.__doc__
 
 
 def test_threads_compile_a_program_once():
