@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.special
 import sklearn.metrics as metrics
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn._loss import (
     AbsoluteError,
@@ -165,6 +165,7 @@ class TestLaws:
     ]
 
     @given(y=reals, p=reals, loss=st.sampled_from(symmetric))
+    @example(y=0.0, p=0.5, loss=losses.LogCosh())
     def test_residual_losses(self, y, p, loss):
         value = float(loss(y, p))
         assert value >= 0

@@ -159,7 +159,9 @@ class LogCosh(Loss):
         # overflow far out; each branch sees only arguments that it suits.
         half = 0.5 * jnp.where(small, residual, 0.0)
         size = jnp.abs(jnp.where(small, 1.0, residual))
-        inner = jnp.log1p(2.0 * jnp.sinh(half) ** 2)
+        # Some versions of XLA round sinh(-x) in another way than sinh(x): the product
+        # of both, in place of a square, is the same whichever way the residual points.
+        inner = jnp.log1p(-2.0 * jnp.sinh(half) * jnp.sinh(-half))
         outer = size + jnp.log1p(jnp.exp(-2.0 * size)) - np.log(2.0).item()
         return jnp.where(small, inner, outer)
 
