@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._shuffle import seed_of_epoch, shuffled
 from ._tracing import own
@@ -33,6 +34,17 @@ class Fed(NamedTuple):
     training: tuple[Any, ...]  # the objective's arguments after the state
     held_out: tuple[Any, ...] | None  # the same, of rows that are not fitted
     pace: Pace
+
+
+class Picked(NamedTuple):
+    """Rows of some steps that follow each other."""
+
+    first: Any  # step
+    rows: tuple[Any, Any, Any]  # of X and y, and their weights, for each step
+
+
+# Of so many steps the rows are picked at once, where they take no more bytes.
+_MOST_AHEAD, _CACHE = 16, 1 << 19
 
 
 @dataclass(frozen=True)
@@ -75,8 +87,49 @@ class Feed:
         """
         if self.batch_size is None:
             return data.training
-        X, y, weights, _, *others = data.training
-        n, total, per_epoch, first_epoch, seed = data.pace
+        return _with_total(self._picked(data, step), data.training, data.pace)
+
+    def ahead(self, data: Fed) -> int:
+        """Return of how many steps the rows are worth picking at once.
+
+        Each step by itself would wait for memory, and for the random order. More would
+        not stay in a processor's cache.
+        """
+        if self.batch_size is None:
+            return 1
+        X, y, *_ = data.training
+        row = sum(a.dtype.itemsize * int(np.prod(a.shape[1:])) for a in (X, y))
+        return max(1, min(_MOST_AHEAD, _CACHE // (row * self.batch_size)))
+
+    def picked_ahead(self, data: Fed, first: Any) -> Picked:
+        """Return the rows of some steps.
+
+        Parameters
+        ----------
+        data : Fed
+            All of the data.
+        first : int
+            Step.
+
+        Returns
+        -------
+        Picked
+            Of ``ahead`` steps.
+        """
+        steps = first + jnp.arange(self.ahead(data), dtype=jnp.int32)
+        return Picked(first, jax.vmap(lambda step: self._picked(data, step))(steps))
+
+    def of(self, picked: Picked, data: Fed, step: Any) -> tuple[Any, ...]:
+        """Return what `at` does, of rows that have been picked."""
+        at = step - picked.first
+        mine = jax.tree.map(lambda a: a[at], picked.rows)
+        return _with_total(mine, data.training, data.pace)
+
+    def _picked(self, data: Fed, step: Any) -> tuple[Any, Any, Any]:
+        """Return a batch: rows of X and y, and their weights."""
+        assert self.batch_size is not None
+        X, y, weights, *_ = data.training
+        n, _, per_epoch, first_epoch, seed = data.pace
         epoch = step // per_epoch
         first = (step - epoch * per_epoch) * self.batch_size
         positions = first + jnp.arange(self.batch_size, dtype=jnp.int32)
@@ -88,11 +141,52 @@ class Feed:
         count = jnp.minimum(self.batch_size, n - first).astype(X.dtype)
         share = jnp.where(present, n.astype(X.dtype) / count, 0)
         if weights is not None:
-            share = share * _picked(weights, rows)
-        return (_picked(X, rows), _picked(y, rows), share, total, *others)
+            share = share * _taken(weights, rows)
+        return _taken(X, rows), _taken(y, rows), share
 
 
-def _picked(array: Any, rows: Any) -> Any:
+def some_rows(data: Any, pace: Pace, piece: Any, size: int) -> tuple[Any, Any]:
+    """Return the objective's arguments at a piece of the rows, in their own order.
+
+    Parameters
+    ----------
+    data : tuple
+        The objective's arguments after the state.
+    pace : Pace
+        Of the batches.
+    piece : int
+        Which, counted from 0.
+    size : int
+        Rows of each, at most as many as there are.
+
+    Returns
+    -------
+    data : tuple
+        With weights as a batch of these rows has them.
+    part : scalar
+        Of all the rows that count, those in this piece.
+    """
+    X, y, weights, *_ = data
+    n_rows = pace.n_rows
+    # The last piece begins among the rows of the one before it.
+    first = piece * size
+    start = jnp.minimum(first, len(X) - size)
+    positions = start + jnp.arange(size, dtype=jnp.int32)
+    present = (positions >= first) & (positions < n_rows)
+    part = jnp.minimum(size, n_rows - first).astype(X.dtype) / n_rows.astype(X.dtype)
+    mine = [jax.lax.dynamic_slice_in_dim(a, start, size) for a in (X, y)]
+    share = jnp.where(present, 1 / part, 0)
+    if weights is not None:
+        share = share * jax.lax.dynamic_slice_in_dim(weights, start, size)
+    return _with_total((*mine, share), data, pace), part
+
+
+def _with_total(rows: Any, data: Any, pace: Pace) -> tuple[Any, ...]:
+    """Return the objective's arguments: some rows under the weights of all."""
+    return (*rows, pace.total, *data[4:])
+
+
+def _taken(array: Any, rows: Any) -> Any:
     # What is out of bounds need not be found out.
     return array.at[rows].get(mode="promise_in_bounds")
 

@@ -13,6 +13,7 @@ state that is *pending* is evaluated without being updated before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -296,7 +297,7 @@ def make_block(
             fresh = transformation.init(carry.internal)
             return carry._replace(opt_state=where(lost, fresh, carry.opt_state))
 
-        def body(carry: Carry) -> Carry:
+        def body(carry: Carry, seen: Callable[[Any], Any]) -> Carry:
             counts = Counts(*entries(carry.counts))
             advance = counts.pending == 0
             moved, opt_state = take_step(
@@ -306,7 +307,7 @@ def make_block(
             internal = where(advance, moved, carry.internal)
             opt_state = where(advance, opt_state, carry.opt_state)
             step = counts.step + advance
-            here = at_state.at(internal, numbers, seen_at(data, step), box, sees)
+            here = at_state.at(internal, numbers, seen(step), box, sees)
             value, values = here.value, here.values
             judged, score = None, None
             if feed is not None:
@@ -359,8 +360,38 @@ def make_block(
                 (counts.status == RUNNING) & (counts.step < control.stop_at)
             )
 
+        def steps(carry: Carry) -> Carry:
+            return jax.lax.while_loop(
+                goes_on,
+                lambda c: like(body(c, lambda step: seen_at(data, step)), c),
+                carry,
+            )
+
+        def steps_picked_ahead(carry: Carry) -> Carry:
+            """Run as `steps` does, with the rows of several steps picked at once."""
+
+            def next_step(carry: Carry) -> Any:
+                counts = Counts(*entries(carry.counts))
+                return counts.step + (counts.pending == 0)
+
+            def some(carry: Carry) -> Carry:
+                first = next_step(carry)
+                picked = feed.picked_ahead(data, first)
+                end = first + feed.ahead(data)
+                return jax.lax.while_loop(
+                    lambda c: goes_on(c) & (next_step(c) < end),
+                    lambda c: like(
+                        body(c, lambda step: feed.of(picked, data, step)), c
+                    ),
+                    carry,
+                )
+
+            return jax.lax.while_loop(goes_on, some, carry)
+
         begin = enter(numbers, hyper, control, carry)
-        return jax.lax.while_loop(goes_on, lambda c: like(body(c), c), begin)
+        if feed is not None and feed.ahead(data) > 1:
+            return steps_picked_ahead(begin)
+        return steps(begin)
 
     return Block(run, blank)
 

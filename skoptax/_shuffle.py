@@ -60,7 +60,8 @@ def shuffled(positions: Any, n: Any, seed: Any) -> Any:
         bits = (jnp.maximum(found, partner) ^ keys[k]) * _MIX
         bits = (bits ^ (bits >> 15)) * _MIX_MORE
         found = jnp.where(bits >= _HALF, partner, found)
-    return found.astype(jnp.int32)
+    # Here too: once for each row, not for each entry of the row that is picked by it.
+    return jax.lax.optimization_barrier(found.astype(jnp.int32))
 
 
 @own

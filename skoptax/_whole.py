@@ -10,11 +10,16 @@ import jax.numpy as jnp
 
 from ._curvature import at_selected
 from ._driver import Run
-from ._epochs import Fed, Feed, Pace
+from ._epochs import Pace, some_rows
 from ._evaluation import Evaluator
 from ._structure import Numbers
 from ._typing import Array, Block, PyTree
 from ._unpacking import internal_start
+
+
+# A step keeps the intermediate results of its rows for the gradient; without one, as
+# much memory is enough for more rows.
+_MORE = 4
 
 
 def objective_of_all(run: Run, batch_size: int) -> float:
@@ -25,7 +30,7 @@ def objective_of_all(run: Run, batch_size: int) -> float:
     run : Run
         At its end, in batches.
     batch_size : int
-        Rows at a time.
+        Rows of a step.
 
     Returns
     -------
@@ -42,14 +47,14 @@ def make_whole(
     *,
     batch_size: int,
 ) -> Block[Array, None]:
-    """Build the function that evaluates an objective batch by batch.
+    """Build the function that evaluates an objective piece by piece.
 
     Parameters
     ----------
     at_state : Evaluator
         The objective.
     batch_size : int
-        Rows at a time: no more than a step has taken.
+        Rows of a step.
 
     Returns
     -------
@@ -58,22 +63,21 @@ def make_whole(
         parameters' values as ``numbers["values"]`` has them.
     """
     structure = at_state.structure
-    feed = Feed(batch_size, shuffle=False, validates=False)
 
     def run(numbers: Numbers, data: Any, values: PyTree, pace: Pace) -> Array:
         internal = internal_start(structure, numbers | {"values": values})
-        fed = Fed(data, None, pace)
+        size = min(_MORE * batch_size, len(data[0]))
 
-        def share(step: Array) -> Array:
-            value, _ = at_state.objective(internal, numbers, feed.at(fed, step))
-            count = jnp.minimum(batch_size, pace.n_rows - step * batch_size)
-            return value * count.astype(value.dtype) / pace.n_rows.astype(value.dtype)
+        def share(piece: Array) -> Array:
+            rows, part = some_rows(data, pace, piece, size)
+            return at_state.objective(internal, numbers, rows)[0] * part
 
-        def add(step: Array, found: Array) -> Array:
-            return found + share(step)
+        def add(piece: Array, found: Array) -> Array:
+            return found + share(piece)
 
         zero = jnp.zeros_like(jax.eval_shape(share, jnp.int32(0)))
-        found: Array = jax.lax.fori_loop(0, pace.per_epoch, add, zero)
+        pieces = (pace.n_rows + size - 1) // size
+        found: Array = jax.lax.fori_loop(0, pieces, add, zero)
         return found
 
     return Block(run, lambda *_: None)
