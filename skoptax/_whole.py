@@ -16,7 +16,6 @@ from ._structure import Numbers
 from ._typing import Array, Block, PyTree
 from ._unpacking import internal_start
 
-
 # A step keeps the intermediate results of its rows for the gradient; without one, as
 # much memory is enough for more rows.
 _MORE = 4
