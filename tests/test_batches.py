@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from skoptax import OptaxEstimator, Parameter, cache_info, clear_cache, curve_fit
+from skoptax._epochs import Fed, Feed
 from skoptax._problem import draw_seed
 from skoptax._shuffle import seed_of_epoch, shuffled
 from skoptax.exceptions import InvalidParameterError
@@ -89,6 +90,23 @@ def test_a_loop_by_hand(name, shuffle, weights):
     assert_allclose(estimator.history_["loss"], losses, rtol=1e-10)
     assert_allclose(estimator.history_["b"], path[:, 2], rtol=1e-9, atol=1e-13)
     assert_allclose(estimator.params_["w"], path[-1, :2], rtol=1e-9)
+
+
+def test_rows_that_are_too_long_to_be_picked_ahead():
+    """Of long rows each step picks its own, which changes no more than rounding."""
+    long = np.concatenate([X, np.zeros((N, 4000))], axis=1)
+
+    def of_two(X, w, b):
+        return plane(X[:, :2], w, b)
+
+    feed = Feed(SIZE, shuffle=True, validates=False)
+    ahead = [feed.ahead(Fed((x, Y), None, None)) for x in (X, long)]
+    assert ahead == [16, 1]
+    assert_allclose(
+        fit().set_params(model=of_two).fit(long, Y).history_["loss"],
+        fit().fit(X, Y).history_["loss"],
+        rtol=1e-12,
+    )
 
 
 def test_priors_and_penalty_count_once_in_an_epoch():

@@ -43,8 +43,8 @@ def network(params: Any, X: Any) -> Any:
 
 
 def start(inputs: int, outputs: int, seed: int) -> dict[str, np.ndarray]:
-    """Return weights drawn as scikit-learn draws them."""
-    rng = np.random.default_rng(seed)
+    """Return the weights that scikit-learn starts from with the same seed."""
+    rng = np.random.RandomState(seed)
     sizes, found = (inputs, HIDDEN, HIDDEN, outputs), {}
     for i, (a, b) in enumerate(itertools.pairwise(sizes)):
         bound = np.sqrt(6 / (a + b))
