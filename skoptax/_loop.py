@@ -14,6 +14,7 @@ state that is *pending* is evaluated without being updated before.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -360,38 +361,29 @@ def make_block(
                 (counts.status == RUNNING) & (counts.step < control.stop_at)
             )
 
-        def steps(carry: Carry) -> Carry:
-            return jax.lax.while_loop(
-                goes_on,
-                lambda c: like(body(c, lambda step: seen_at(data, step)), c),
-                carry,
+        def loop(goes_on: Callable[[Carry], Any], seen: Callable[[Any], Any]) -> Any:
+            return lambda c: jax.lax.while_loop(
+                goes_on, lambda c: like(body(c, seen), c), c
             )
 
-        def steps_picked_ahead(carry: Carry) -> Carry:
-            """Run as `steps` does, with the rows of several steps picked at once."""
+        def next_step(carry: Carry) -> Any:
+            counts = Counts(*entries(carry.counts))
+            return counts.step + (counts.pending == 0)
 
-            def next_step(carry: Carry) -> Any:
-                counts = Counts(*entries(carry.counts))
-                return counts.step + (counts.pending == 0)
-
-            def some(carry: Carry) -> Carry:
-                first = next_step(carry)
-                picked = feed.picked_ahead(data, first)
-                end = first + feed.ahead(data)
-                return jax.lax.while_loop(
-                    lambda c: goes_on(c) & (next_step(c) < end),
-                    lambda c: like(
-                        body(c, lambda step: feed.of(picked, data, step)), c
-                    ),
-                    carry,
-                )
-
-            return jax.lax.while_loop(goes_on, some, carry)
+        def pick_ahead(feed: Feed, carry: Carry) -> Carry:
+            """Run the steps of which rows are picked at once."""
+            first = next_step(carry)
+            picked = feed.picked_ahead(data, first)
+            end = first + feed.ahead(data)
+            return loop(
+                lambda c: goes_on(c) & (next_step(c) < end),
+                lambda step: feed.of(picked, data, step),
+            )(carry)
 
         begin = enter(numbers, hyper, control, carry)
         if feed is not None and feed.ahead(data) > 1:
-            return steps_picked_ahead(begin)
-        return steps(begin)
+            return jax.lax.while_loop(goes_on, partial(pick_ahead, feed), begin)
+        return loop(goes_on, lambda step: seen_at(data, step))(begin)
 
     return Block(run, blank)
 
