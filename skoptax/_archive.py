@@ -71,7 +71,7 @@ def write_snapshot(folder: Path, snapshot: Snapshot, keep: int) -> Path:
     _sync(folder)
     # Those of an earlier run that got further are no reason to remove this one.
     others = [file for file in _files(folder) if file != path]
-    for old in others[: len(others) - (keep - 1)]:
+    for old in others[: max(len(others) - (keep - 1), 0)]:
         old.unlink(missing_ok=True)
     return path
 
@@ -136,6 +136,8 @@ def read_about(path: Path) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(file.metadata()[_ABOUT])
     except (library.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _no_checkpoint(path, error) from error
+    if not isinstance(found, dict) or not isinstance(found.get("about"), dict):
+        raise _no_checkpoint(path, "its head is of another form")
     return found
 
 
@@ -161,7 +163,7 @@ def differences(there: dict[str, str], here: dict[str, str]) -> str:
     )
 
 
-def _no_checkpoint(path: Path, error: Exception) -> CheckpointError:
+def _no_checkpoint(path: Path, error: Exception | str) -> CheckpointError:
     return CheckpointError(
         f"{path} is not a checkpoint of skoptax, or is damaged: {error}. Remove it."
     )

@@ -76,9 +76,8 @@ def go_on(run: Run, snapshot: Snapshot) -> None:
     carry = _filled(_CARRY, blank._replace(history={}), arrays)
     numbers = _filled(_NUMBERS, run.task.numbers, arrays)
     rows = {
-        name.removeprefix(_HISTORY): array
-        for name, array in arrays.items()
-        if name.startswith(_HISTORY)
+        dtype: _as_rows(block, arrays, f"{_HISTORY}{dtype}", snapshot.step + 1)
+        for dtype, block in blank.history.items()
     }
     legacy = None
     if snapshot.about["legacy"] is not None:
@@ -92,6 +91,17 @@ def go_on(run: Run, snapshot: Snapshot) -> None:
             carry = carry._replace(counts=np.array(counts, carry.counts.dtype))
     run.task.adopt(numbers)
     run.resume(carry._replace(history=blank.history), rows, legacy)
+
+
+def _as_rows(
+    block: Any, arrays: dict[str, np.ndarray], name: str, count: int
+) -> np.ndarray:
+    """Return a history's rows of one data type, one for each step and the start."""
+    found = arrays.get(name)
+    shape, dtype = (count, block.shape[1]), block.dtype
+    if found is None or found.shape != shape or found.dtype != dtype:
+        raise _other_arrays(name, shape, dtype, found)
+    return found
 
 
 def _rules(run: Run) -> list[float]:
@@ -122,6 +132,7 @@ def resume(run: Run, callback: Any, about_fit: dict[str, str], max_steps: int) -
         if found is None:
             continue
         path, snapshot = found
+        _check_head(path, snapshot.about)
         differs = differences(snapshot.about["fit"], about_fit)
         if differs:
             raise CheckpointError(
@@ -135,6 +146,21 @@ def resume(run: Run, callback: Any, about_fit: dict[str, str], max_steps: int) -
             )
         go_on(run, snapshot)
         return
+
+
+def _check_head(path: Any, about: dict[str, Any]) -> None:
+    """Raise an error unless a snapshot says all that `go_on` asks it."""
+    fit, legacy = about.get("fit"), about.get("legacy", ())
+    if not (
+        isinstance(fit, dict)
+        and isinstance(about.get("seed", ""), (int, type(None)))
+        and (legacy is None or (isinstance(legacy, list) and len(legacy) == 2))
+        and isinstance(about.get("rules"), list)
+    ):
+        raise CheckpointError(
+            f"{path} is not a checkpoint of skoptax, or is damaged: its head is of "
+            "another form. Remove it."
+        )
 
 
 def keep_snapshot(
@@ -168,7 +194,7 @@ def seed_of(callback: Any) -> int | None:
     for member in _with_method(callback, "find_about"):
         about = member.find_about()
         if about is not None:
-            seed: int | None = about["seed"]
+            seed: int | None = about.get("seed")
             return seed
     return None
 
@@ -248,6 +274,8 @@ def _text(part: Any, digest: Any) -> str:
         _plain(leaf) if isinstance(leaf, jax.Array) else leaf
         for leaf in jax.tree.leaves(part)
     ]
+    if not leaves:
+        return "none"
     if len(leaves) != 1:
         return f"content {digest(leaves)}"
     leaf = leaves[0]
@@ -294,11 +322,7 @@ def _as(like: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
     found = arrays.get(name)
     shape, dtype = np.shape(_plain(like)), _plain(like).dtype
     if found is None or found.shape != shape or found.dtype != dtype:
-        got = "none" if found is None else f"{found.dtype} of shape {found.shape}"
-        raise CheckpointError(
-            f"The checkpoint is of a fit with other arrays: for {name} {dtype} of "
-            f"shape {shape} is needed, and it has {got}. Was Optax another version?"
-        )
+        raise _other_arrays(name, shape, dtype, found)
     if _plain(like).tobytes() == found.tobytes():
         # The very object: what nobody has replaced is what the user gave.
         return like
@@ -307,6 +331,16 @@ def _as(like: Any, arrays: dict[str, np.ndarray], name: str) -> Any:
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(like))
     # Numbers that a program takes as Python's are not of the same type as an array.
     return type(like)(found) if isinstance(like, (bool, int, float)) else found
+
+
+def _other_arrays(
+    name: str, shape: tuple[int, ...], dtype: Any, found: np.ndarray | None
+) -> CheckpointError:
+    got = "none" if found is None else f"{found.dtype} of shape {found.shape}"
+    return CheckpointError(
+        f"The checkpoint is of a fit with other arrays, or damaged: for {name} {dtype} "
+        f"of shape {shape} is needed, and it has {got}. Was Optax another version?"
+    )
 
 
 def _is_key(leaf: Any) -> bool:

@@ -37,6 +37,9 @@ T = np.linspace(0.0, 3.0, 120)[:, None]
 Y = 2.5 * np.exp(-1.3 * T[:, 0]) + 0.05 * RNG.normal(size=120)
 
 
+HEAD = ("fit", "legacy", "seed", "rules")
+
+
 def decay(t, amplitude, rate):
     return amplitude * jnp.exp(-rate * t)
 
@@ -269,6 +272,34 @@ def test_the_newest_are_kept(tmp_path):
     estimator(callbacks=callbacks, max_steps=23).fit(T, Y)
     steps = [int(p.stem.removeprefix("step-")) for p in sorted(tmp_path.iterdir())]
     assert steps == [16, 21, 23]
+
+
+@pytest.mark.parametrize("keep", range(1, 7))
+def test_no_more_and_no_fewer_are_kept(keep, tmp_path):
+    for step in range(14):
+        snapshot = Snapshot(step, {}, {"a": np.zeros(1)})
+        write_snapshot(tmp_path, snapshot, keep)
+        assert len(list(tmp_path.iterdir())) == min(step + 1, keep)
+
+
+def test_damage_within_a_file_is_named(tmp_path):
+    """A file of the right kind that says too little loses nothing silently."""
+    estimator(tmp_path, max_steps=9).fit(T, Y)
+    path = latest_snapshot(tmp_path)
+    whole = read_snapshot(path)
+    cut = {k: a[:3] if "history" in k else a for k, a in whole.arrays.items()}
+    none = {k: a for k, a in whole.arrays.items() if "history" not in k}
+    heads = [{k: x for k, x in whole.about.items() if k != left} for left in HEAD]
+    for damaged in (
+        *(whole._replace(arrays=a) for a in (cut, none)),
+        *(whole._replace(about=about) for about in heads),
+        whole._replace(about=whole.about | {"legacy": "abc"}),
+        whole._replace(about=whole.about | {"fit": [1]}),
+        whole._replace(about=[1]),
+    ):
+        write_snapshot(tmp_path, damaged, 1)
+        with pytest.raises(CheckpointError, match="damaged"):
+            estimator(tmp_path, max_steps=12).fit(T, Y)
 
 
 def test_damaged_files_are_named(tmp_path):
