@@ -32,6 +32,11 @@ class Snapshot(NamedTuple):
     arrays: dict[str, np.ndarray]
 
 
+def require_library() -> None:
+    """Raise an error if the library that reads and writes files is not there."""
+    import_optional("safetensors.numpy", "checkpoints", OWNER)
+
+
 def write_snapshot(folder: Path, snapshot: Snapshot, keep: int) -> Path:
     """Write a snapshot, and remove all but the newest ones.
 
@@ -136,7 +141,8 @@ def read_about(path: Path) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(file.metadata()[_ABOUT])
     except (library.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _no_checkpoint(path, error) from error
-    if not isinstance(found, dict) or not isinstance(found.get("about"), dict):
+    about = found.get("about") if isinstance(found, dict) else None
+    if not isinstance(about, dict) or not isinstance(about.get("fit"), dict):
         raise _no_checkpoint(path, "its head is of another form")
     return found
 

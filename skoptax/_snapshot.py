@@ -150,10 +150,9 @@ def resume(run: Run, callback: Any, about_fit: dict[str, str], max_steps: int) -
 
 def _check_head(path: Any, about: dict[str, Any]) -> None:
     """Raise an error unless a snapshot says all that `go_on` asks it."""
-    fit, legacy = about.get("fit"), about.get("legacy", ())
+    legacy = about.get("legacy", ())
     if not (
-        isinstance(fit, dict)
-        and isinstance(about.get("seed", ""), (int, type(None)))
+        isinstance(about.get("seed", ""), (int, type(None)))
         and (legacy is None or (isinstance(legacy, list) and len(legacy) == 2))
         and isinstance(about.get("rules"), list)
     ):

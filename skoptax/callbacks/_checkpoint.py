@@ -13,6 +13,7 @@ from .._archive import (
     latest_snapshot,
     read_about,
     read_snapshot,
+    require_library,
     write_snapshot,
 )
 from .._validation import check_integer, invalid
@@ -91,8 +92,11 @@ class Checkpoint(Callback):
 
     def on_run_start(self, fitting_data: dict[str, Any]) -> None:
         super().on_run_start(fitting_data)
+        require_library()
         _folder(self)
         check_integer("keep", type(self).__name__, self.keep, 1)
+        # Now, not when much has been fitted.
+        require_library()
         self.wants_snapshot = False
         self._written = None
 
@@ -186,6 +190,7 @@ class Resume(Callback):
 
     def on_run_start(self, fitting_data: dict[str, Any]) -> None:
         super().on_run_start(fitting_data)
+        require_library()
         _folder(self)
 
     def find_about(self) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from dataclasses import dataclass, field
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,31 @@ def test_bad_arguments(cls, tmp_path):
     for path in (3, None, "", file):
         with pytest.raises(InvalidParameterError, match="'path' parameter of"):
             estimator(callbacks=cls(path), max_steps=2).fit(T, Y)
+
+
+@pytest.mark.parametrize("cls", [Checkpoint, Resume])
+def test_without_the_library_no_step_is_made(cls, tmp_path, monkeypatch):
+    for name in [m for m in sys.modules if m.partition(".")[0] == "safetensors"]:
+        monkeypatch.delitem(sys.modules, name)
+    found = PathFinder.find_spec
+
+    def hidden(name, path=None, target=None):
+        return None if name == "safetensors" else found(name, path, target)
+
+    monkeypatch.setattr(PathFinder, "find_spec", hidden)
+    steps = Count()
+    with pytest.raises(ImportError, match=r"skoptax\[checkpoints\]"):
+        estimator(callbacks=[cls(tmp_path), steps], max_steps=2).fit(T, Y)
+    assert steps.count == 0
+
+
+class Count(Callback):
+    """Count the steps."""
+
+    count = 0
+
+    def on_step(self, *_):
+        self.count += 1
 
 
 def test_bad_numbers(tmp_path):
