@@ -136,7 +136,8 @@ print(table[columns].sort_values("aicc").to_string(float_format="{:.4g}".format)
 # Between the logarithm and the larger model the data hardly decide: the evidence is 3
 # to 1, and the test is at the edge. Both have been found by looking at these data, so
 # that their numbers flatter them, and new measurements at higher pressures would have
-# to tell. That is where the models differ: NIST's four come to an end, the others do not.
+# to tell. That is where the models differ: NIST's four come to an end, the others do
+# not.
 
 wide = np.linspace(0.0, 3000.0, 61)
 figure, ax = plt.subplots(figsize=(6, 4), layout="constrained")

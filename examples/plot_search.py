@@ -28,8 +28,10 @@ from skoptax.penalties import L2
 # ---------
 # The score of the disease lies between 25 and 346, so a straight line through ten
 # measurements is wrong at both ends. Here they make one index, and the score goes with
-# it from a lowest to a highest level, both of which are parameters. ``scale`` says that
-# these two move in steps of 100, where a weight moves in steps of 1.
+# it from a lowest to a highest level, both of which are parameters. They have bounds:
+# with levels far out the curve is a straight line, and weights as small as one likes
+# will do, so that a penalty on weights would have no effect. ``scale`` says that these
+# two move in steps of 100, where a weight moves in steps of 1.
 
 
 def progression(X, weights, offset, low, high):
@@ -43,8 +45,8 @@ estimator = OptaxEstimator(
     {
         "weights": Parameter(value=0.0, shape=("n_features",)),
         "offset": 0.0,
-        "low": Parameter(value=25.0, scale=100.0),
-        "high": Parameter(value=350.0, scale=100.0),
+        "low": Parameter(value=25.0, lower=0.0, upper=100.0, scale=100.0),
+        "high": Parameter(value=350.0, lower=250.0, upper=400.0, scale=100.0),
     },
     loss=Huber(delta=100.0),
     penalty=L2(alpha=10.0, params=["weights"]),
@@ -83,10 +85,11 @@ for name, value in search.best_params_.items():
 # -----------
 # Each number is the mean absolute error of patients who were not fitted. With the
 # smallest learning rate, 300 steps do not lead to the end of the fit, and which loss
-# and penalty look best there follows from where it is stopped. With the others a wide
-# ``delta``, close to the squared error, is better throughout: the score has no outliers
-# to be robust against. The penalty hardly matters, as patients are many and
-# measurements few.
+# and penalty look best there follows from where it is stopped. The other two agree,
+# which says that these fits have come to their end. There a wide ``delta``, close to
+# the squared error, is better throughout, since the score has no outliers to be robust
+# against; and the penalty hardly matters until it is too strong, as patients are many
+# and measurements few.
 
 table = pd.DataFrame(search.cv_results_)
 table.columns = table.columns.str.removeprefix("param_optaxestimator__")
