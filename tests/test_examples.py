@@ -184,6 +184,18 @@ def test_a_search_in_a_pipeline():
     assert error == pytest.approx(np.mean(errors), abs=1e-3)
 
 
+def test_three_optimizers():
+    # Each is held against the certified values by the example itself.
+    said = output_of("plot_optimizers.py")
+    rows = re.findall(r"^(\w+) +(\d+) steps +(\w+) +(\S+) digits", said, re.MULTILINE)
+    found = {name: (status, float(digits)) for name, _, status, digits in rows}
+    assert found["adam"][0] == "max_steps"
+    assert found["adam"][1] > 3
+    for name in ("lbfgs", "lm"):
+        assert found[name][0] == "converged"
+        assert found[name][1] > 9
+
+
 def test_many_starts():
     said = output_of("plot_multistart.py")
     rows = numbers(said, r"^b\d +estimate (\S+) +certified (\S+)$")
