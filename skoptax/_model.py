@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -232,6 +232,7 @@ def bind_model(
     columns: Sequence[str] | None,
     n_columns: int,
     has_aux: bool = False,
+    elsewhere: Collection[str] = (),
 ) -> ModelCall:
     """Decide what each argument of a model gets.
 
@@ -251,6 +252,8 @@ def bind_model(
         How many columns the data have.
     has_aux : bool, default=False
         Whether the model returns ``(prediction, aux)``.
+    elsewhere : collection of str, default=()
+        The names that ties give a meaning: these need not be arguments of the model.
 
     Returns
     -------
@@ -267,7 +270,8 @@ def bind_model(
     takes_all = "params" in accepted and "params" not in names
     rest = next((p for p in accepted.values() if p.kind is p.VAR_KEYWORD), None)
     if not takes_all and rest is None:
-        _check_names_accepted(names, list(accepted), shown)
+        asked = [name for name in names if name not in elsewhere]
+        _check_names_accepted(asked, list(accepted), shown)
     wanted = [
         name
         for name, p in accepted.items()

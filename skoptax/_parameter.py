@@ -70,7 +70,9 @@ class Parameter:
         pair ``(to_user, from_user)`` of JAX functions.
     tie : callable, default=None
         A function whose arguments are other parameters' names; the parameter
-        always has the value it returns, and is never free itself.
+        always has the value it returns, and is never free itself. A parameter that is
+        tied, or that a tie names, need not be an argument of the model: a derived
+        quantity has a standard error so, and a gap keeps two others in order.
     prior : object of :mod:`skoptax.priors` or callable, default=None
         The prior density of the value in the user's units, or a function
         ``value -> log density``. Its support limits the bounds.

@@ -21,6 +21,7 @@ from ._epochs import Fed, Feed
 from ._fingerprint import NotWalkable, Walk
 from ._model import bind_model, linear_model, model_signature
 from ._objective import Objective, abstract_values
+from ._packing import tie_arguments
 from ._parameter import is_parameter
 from ._programs import described_shapes
 from ._rows import MAX_PADDED, pad_rows, padded_length
@@ -156,6 +157,7 @@ def make_problem(
         None if columns is None else [str(name) for name in columns],
         X.shape[1],
         bool(estimator.has_aux),
+        _named_by_ties(spec),
     )
     loss = resolve_loss(estimator.loss, OWNER)
     if hasattr(loss, "check_y"):
@@ -294,6 +296,16 @@ def arrange_held_out(
         problem.walk,
     )
     return (*rows, loss_numbers, penalty_numbers)
+
+
+def _named_by_ties(spec: dict[str, Any]) -> set[str]:
+    """Return the names of parameters that are tied, or that a tie is a function of."""
+    named = set()
+    for name, entry in spec.items():
+        for leaf in jax.tree.leaves(entry, is_leaf=is_parameter):
+            if is_parameter(leaf) and callable(leaf.tie):
+                named |= {name, *tie_arguments(leaf.tie)}
+    return named
 
 
 def _arrange_rows(

@@ -31,7 +31,12 @@ from sklearn.preprocessing import StandardScaler
 
 from skoptax import OptaxEstimator, Parameter
 from skoptax.callbacks import Callback, Save, SaveLoss
-from skoptax.exceptions import ConvergenceWarning, NonFiniteWarning, NotFittedError
+from skoptax.exceptions import (
+    ConvergenceWarning,
+    ModelError,
+    NonFiniteWarning,
+    NotFittedError,
+)
 from skoptax.losses import Huber, Quantile
 from skoptax.penalties import L2
 from skoptax.priors import Normal
@@ -589,6 +594,34 @@ def test_ties_are_followed():
         gtol=1e-15,
     )
     np.testing.assert_allclose([found["rate"], found["offset"]], best.x, rtol=1e-6)
+
+
+def test_parameters_that_only_ties_name_are_no_arguments():
+    # A gap that keeps two values in order, and a quantity that follows from another.
+    params = {
+        "amplitude": Parameter(tie=lambda rate, gap: rate + gap),
+        "rate": 0.5,
+        "gap": Parameter(value=0.5, lower=0.0),
+        "half_life": Parameter(tie=lambda rate: jnp.log(2.0) / rate),
+    }
+
+    def model(t, amplitude, rate):
+        return amplitude * jnp.exp(-rate * t)
+
+    found = OptaxEstimator(model, params).fit(X, Y)
+    plain = OptaxEstimator(model, {"amplitude": 1.0, "rate": 0.5}).fit(X, Y)
+    values, errors = found.params_, found.stderr_
+    for name, rtol in (("amplitude", 1e-6), ("rate", 1e-6)):
+        assert values[name] == pytest.approx(plain.params_[name], rel=rtol)
+        assert errors[name] == pytest.approx(plain.stderr_[name], rel=rtol)
+    assert values["gap"] == pytest.approx(values["amplitude"] - values["rate"])
+    # The delta method, by hand.
+    by_hand = np.log(2.0) / values["rate"] ** 2 * errors["rate"]
+    assert errors["half_life"] == pytest.approx(by_hand, rel=1e-6)
+    np.testing.assert_allclose(found.predict(X), plain.predict(X), rtol=1e-6)
+    # A name that no tie gives a meaning is still a slip.
+    with pytest.raises(ModelError, match="'gapp' is in params but is no argument"):
+        OptaxEstimator(model, {**params, "gapp": 1.0}).fit(X, Y)
 
 
 def test_drawn_starts_follow_random_state():

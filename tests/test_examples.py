@@ -1,6 +1,7 @@
 """The examples that no other test runs."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -9,8 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.integrate import solve_ivp
 from scipy.optimize import least_squares
+from scipy.special import expit
+from sklearn.datasets import load_diabetes
+from sklearn.model_selection import KFold
 
 # Long, and the same with all versions.
 pytestmark = pytest.mark.slow
@@ -120,6 +125,225 @@ def test_a_differential_equation():
     assert np.array(agreements, dtype=float).max() < 1e-6
     assert number(said, "programs compiled again:") == 0
     assert "float64 False" in said
+
+
+def nist(name):
+    path = ROOT / "examples" / "data" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def numbers(text, pattern):
+    """Return the numbers that a pattern's groups find, a row for each place."""
+    return np.array(re.findall(pattern, text, flags=re.MULTILINE), dtype=float)
+
+
+def test_a_search_in_a_pipeline():
+    said = output_of("plot_search.py")
+    assert number(said, "fits:") == 181
+    assert number(said, "programs compiled:") == 2
+    # The chosen setting once more, by an Adam written out here.
+    rate, delta, alpha = (
+        number(said, f"{name}:")
+        for name in ("learning_rate", "loss__delta", "penalty__alpha")
+    )
+    X, y = load_diabetes(return_X_y=True, scaled=False)
+    lowest = np.array([-np.inf] * 11 + [0.0, 2.5])
+    highest = np.array([np.inf] * 11 + [1.0, 4.0])
+    errors = []
+    for train, test in KFold(5, shuffle=True, random_state=0).split(X):
+        mean, spread = X[train].mean(axis=0), X[train].std(axis=0)
+        inputs = np.c_[(X - mean) / spread, np.ones(len(X))]
+        # Weights, offset, and both levels in steps of 100.
+        theta = np.array([0.0] * 11 + [0.25, 3.5])
+        first = second = 0.0
+        for step in range(1, 301):
+            share = expit(inputs[train] @ theta[:11])
+            low, high = 100.0 * theta[11:]
+            slope = np.clip(low + (high - low) * share - y[train], -delta, delta)
+            by_index = slope * (high - low) * share * (1.0 - share)
+            gradient = np.r_[
+                (by_index[:, None] * inputs[train]).mean(axis=0),
+                100.0 * np.mean(slope * (1.0 - share)),
+                100.0 * np.mean(slope * share),
+            ]
+            gradient[:10] += alpha * theta[:10]
+            # No step is to lead out of a bound.
+            out = (gradient > 0) & (theta <= lowest) | (gradient < 0) & (
+                theta >= highest
+            )
+            gradient[out] = 0.0
+            first = 0.9 * first + 0.1 * gradient
+            second = 0.999 * second + 0.001 * gradient**2
+            size = np.sqrt(second / (1.0 - 0.999**step)) + 1e-8
+            theta = theta - rate * first / (1.0 - 0.9**step) / size
+            theta = np.clip(theta, lowest, highest)
+        low, high = 100.0 * theta[11:]
+        predicted = low + (high - low) * expit(inputs[test] @ theta[:11])
+        errors.append(np.mean(np.abs(predicted - y[test])))
+    (error,) = numbers(said, r"^mean absolute error: (\S+), of")
+    assert error == pytest.approx(np.mean(errors), abs=1e-3)
+
+
+def test_three_optimizers():
+    # Each is held against the certified values by the example itself.
+    said = output_of("plot_optimizers.py")
+    rows = re.findall(r"^(\w+) +(\d+) steps +(\w+) +(\S+) digits", said, re.MULTILINE)
+    found = {name: (status, float(digits)) for name, _, status, digits in rows}
+    assert found["adam"][0] == "max_steps"
+    assert found["adam"][1] > 3
+    for name in ("lbfgs", "lm"):
+        assert found[name][0] == "converged"
+        assert found[name][1] > 9
+
+
+def test_many_starts():
+    said = output_of("plot_multistart.py")
+    rows = numbers(said, r"^b\d +estimate (\S+) +certified (\S+)$")
+    assert rows.shape == (2, 2)
+    np.testing.assert_allclose(rows[:, 0], rows[:, 1], rtol=1e-8)
+    data = nist("boxbod")
+    squares = dict(
+        re.findall(r"^(converged|plateau) +(\d+\.\d+) ", said, flags=re.MULTILINE)
+    )
+    assert float(squares["converged"]) == pytest.approx(data["rss"], abs=1e-4)
+    # A curve that is flat from the first measurement on is their mean.
+    flat = len(data["y"]) * np.var(data["y"])
+    assert float(squares["plateau"]) == pytest.approx(flat, abs=1e-3)
+    # With bounds, no start is lost.
+    assert said.split()[-2:] == ["converged", "64"]
+
+
+def test_profile_likelihood():
+    said = output_of("plot_profile_likelihood.py")
+    errors = numbers(said, r"^b\d +standard error (\S+) +certified (\S+)$")
+    np.testing.assert_allclose(errors[:, 0], errors[:, 1], atol=2e-7)
+    ends = numbers(said, r"^b\d +(\d\S+) +(\d\S+) +(\d\S+) +(\d\S+)$")
+    data = nist("boxbod")
+    x, y = np.array(data["x"]), np.array(data["y"])
+    certified = np.array(data["certified"])
+    t = stats.t(4).ppf(0.95)
+    wald = certified[:, None] + t * np.outer(data["certified_sd"], [-1, 1])
+    np.testing.assert_allclose(ends[:, :2], wald, atol=1e-4)
+
+    # At the ends of a profile, the F statistic of the rise is the square of t.
+    def squares_with(j, value):
+        def residuals(other):
+            b1, b2 = (value, other[0]) if j == 0 else (other[0], value)
+            return b1 * (1 - np.exp(-b2 * x)) - y
+
+        start = certified[[1 - j]]
+        return 2 * least_squares(residuals, start, x_scale=start, xtol=1e-12).cost
+
+    for j in (0, 1):
+        for end in ends[j, 2:]:
+            f = (squares_with(j, end) - data["rss"]) / (data["rss"] / 4)
+            assert f == pytest.approx(t**2, rel=1e-3)
+    # The model by its logarithm has the same profile, and another standard error.
+    others = numbers(said, r"of its logarithm: +(\S+) to (\S+)$")
+    log_error = data["certified_sd"][1] / certified[1]
+    by_error = certified[1] * np.exp(t * log_error * np.array([-1, 1]))
+    np.testing.assert_allclose(others, [by_error, ends[1, 2:]], atol=1e-4)
+
+
+def test_the_bootstrap():
+    said = output_of("plot_bootstrap.py")
+    errors = numbers(said, r"^b\d +standard error (\S+) +certified (\S+)$")
+    np.testing.assert_allclose(errors[:, 0], errors[:, 1], rtol=1e-6)
+    columns = numbers(said, r"^b\d +(\d\S+) +(\d\S+) +(\d\S+) +(\d\S+)$")
+    # HC3 by its formula, with the Jacobian written out.
+    data = nist("chwirut1")
+    x, y, (b1, b2, b3) = np.array(data["x"]), np.array(data["y"]), data["certified"]
+    below = b2 + b3 * x
+    curve = np.exp(-b1 * x) / below
+    J = np.c_[-x * curve, -curve / below, -x * curve / below]
+    bread = np.linalg.inv(J.T @ J)
+    leverage = np.einsum("ij,jk,ik->i", J, bread, J)
+    scores = J * ((y - curve) / (1 - leverage))[:, None]
+    hc3 = np.sqrt(np.diag(bread @ scores.T @ scores @ bread))
+    np.testing.assert_allclose(columns[:, 2], hc3, rtol=1e-3)
+    np.testing.assert_allclose(columns[:, 0], data["certified_sd"], rtol=1e-3)
+    # 2000 resamples scatter as these say, within some per cent.
+    np.testing.assert_allclose(columns[:, 1], columns[:, 0], rtol=0.06)
+    np.testing.assert_allclose(columns[:, 3], columns[:, 2], rtol=0.1)
+
+
+def test_comparing_models():
+    said = output_of("plot_model_comparison.py")
+    found = dict(re.findall(r"^(\w+) +sum of squares (\S+)$", said, re.MULTILINE))
+    assert float(found["misra1a"]) == pytest.approx(nist("misra1a")["rss"], rel=1e-8)
+    data = nist("misra1a")
+    x, y, n = np.array(data["x"]), np.array(data["y"]), len(data["y"])
+
+    def by_scipy(curve, start):
+        scale = np.abs(start)
+        fit = least_squares(
+            lambda theta: curve(x, *theta) - y,
+            start,
+            x_scale=scale,
+            xtol=1e-14,
+            ftol=1e-14,
+            gtol=1e-14,
+        )
+        return 2 * fit.cost
+
+    squares = {
+        "misra1b": by_scipy(
+            lambda x, a, b: a * (1 - (1 + b * x / 2) ** -2), [340.0, 4e-4]
+        ),
+        "misra1c": by_scipy(
+            lambda x, a, b: a * (1 - (1 + 2 * b * x) ** -0.5), [640.0, 2e-4]
+        ),
+        "misra1d": by_scipy(lambda x, a, b: a * b * x / (1 + b * x), [440.0, 3e-4]),
+        "any_power": by_scipy(
+            lambda x, s, b, p: s * ((1 + b * x) ** p - 1) / (p * b), [0.13, 9e-4, 0.25]
+        ),
+    }
+    for name, value in squares.items():
+        assert float(found[name]) == pytest.approx(value, rel=1e-6)
+    # AICc, F and its p-value by their formulas.
+    rows = re.findall(
+        r"^(misra1\w|any_power) +([23]) +(-\S+) +(-\S+) +(\d\S*) +(\S+) +(\S+)$",
+        said,
+        flags=re.MULTILINE,
+    )
+    assert len(rows) == 5
+    squares["misra1a"] = data["rss"]
+    large = squares["any_power"]
+    for name, k, aicc, *_, f_value, p_value in rows:
+        k = int(k)
+        own = n * (np.log(2 * np.pi * squares[name] / n) + 1) + 2 * k
+        own += 2 * k * (k + 1) / (n - k - 1)
+        assert float(aicc) == pytest.approx(own, abs=0.01)
+        if k == 2:
+            f = (squares[name] - large) / (large / (n - 3))
+            assert float(f_value) == pytest.approx(f, rel=1e-3)
+            expected = stats.f(1, n - 3).sf(f)
+            assert float(p_value) == pytest.approx(expected, rel=1e-3)
+
+
+def test_moving_from_lmfit():
+    said = output_of("plot_moving_from_lmfit.py", "lmfit")
+    row = r"^b\d" + r" +(-?\d\S+)" * 6 + "$"
+    values = numbers(said, row)
+    assert values.shape == (5, 6)
+    np.testing.assert_allclose(values[:, 1], values[:, 2], rtol=1e-7)
+    np.testing.assert_allclose(values[:, 4], values[:, 5], rtol=1e-7)
+    np.testing.assert_allclose(values[:, 0], values[:, 2], rtol=1e-5)
+    np.testing.assert_allclose(values[:, 3], values[:, 5], rtol=1e-4)
+    (aics,) = numbers(said, r"^AIC: (\S+), lmfit's plus the constant: (\S+)$")
+    assert aics[0] == pytest.approx(aics[1], abs=1e-3)
+    ends = numbers(said, r"lmfit (\S+) to (\S+) +skoptax (\S+) to (\S+)$")
+    assert ends.shape == (5, 4)
+    np.testing.assert_allclose(ends[:, 2:], ends[:, :2], atol=2e-5)
+    ((theirs, ours),) = numbers(said, r"^chi-square: (\S+), (\S+)$")
+    assert ours == pytest.approx(theirs, rel=1e-6)
+    f = (theirs - nist("mgh17")["rss"]) / (nist("mgh17")["rss"] / 28)
+    assert number(said.replace(",", ""), "F =") == pytest.approx(f, abs=1e-3)
+    # On a bound, errors as with that parameter held there.
+    assert "on a bound: ['b3']" in said
+    fixed = number(said, "of b2 by lmfit, b3 fixed:")
+    assert number(said, "of b2 by skoptax:") == pytest.approx(fixed, rel=1e-3)
+    assert number(said, "of b2 by lmfit:") > 2 * fixed
 
 
 def test_a_search_on_a_dask_cluster():
