@@ -2,7 +2,7 @@
 Counts with an exposure
 =======================
 
-Cases of breast cancer in 301 counties, of 445 to 88,456 inhabitants: a Poisson
+Cases of breast cancer in 301 counties, of 445 to 88,456 people: a Poisson
 regression with a logarithmic link and an exposure. The digits are those of statsmodels'
 generalised linear model. The textbook's standard errors turn out to be too small, and a
 robust covariance mends them.
