@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from scipy.integrate import solve_ivp
-from scipy.optimize import least_squares
+from scipy.optimize import brentq, curve_fit, least_squares
 from scipy.special import expit
 from sklearn.datasets import load_diabetes
 from sklearn.model_selection import KFold
@@ -44,6 +44,177 @@ def output_of(name, *libraries):
 def number(text, label):
     """Return the number that stands right after a label."""
     return float(re.search(re.escape(label) + r" *(\S+)", text).group(1))
+
+
+def rows(text, name):
+    """Return the numbers of each line that begins with a name."""
+    lines = re.findall(rf"^{re.escape(name)} +(-?\d.*)$", text, flags=re.MULTILINE)
+    return [[float(cell) for cell in line.split()] for line in lines]
+
+
+def data_of(name):
+    """Return the columns of one of the examples' tables."""
+    path = ROOT / "examples" / "data" / name
+    lines = [
+        line
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    ]
+    return np.array([line.split(",") for line in lines[1:]], float).T
+
+
+def test_enzyme_kinetics():
+    said = output_of("plot_enzyme_kinetics.py")
+    concentration, rate, treated = data_of("puromycin.csv")
+
+    def law(_, vmax, vmax_0, km, km_0):
+        largest = np.where(treated == 1, vmax, vmax_0)
+        half = np.where(treated == 1, km, km_0)
+        return largest * concentration / (half + concentration)
+
+    def law_shared(_, vmax, vmax_0, km):
+        return law(_, vmax, vmax_0, km, km)
+
+    names = ["vmax_treated", "vmax_untreated", "km_treated", "km_untreated"]
+    squares = []
+    for k, model in enumerate((law, law_shared)):
+        start = [200.0, 150.0, 0.1, 0.1][: 4 - k]
+        values, covariance = curve_fit(model, None, rate, start, ftol=1e-14, xtol=1e-14)
+        found = np.array([rows(said, name)[k][:2] for name in names[: 4 - k]])
+        expected = np.c_[values, np.sqrt(np.diag(covariance))]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        squares.append(np.sum((rate - model(None, *values)) ** 2))
+    assert rows(said, "km_untreated")[1] == rows(said, "km_treated")[1]
+    # As Bates and Watts (1988) have it of the treated cells.
+    assert abs(rows(said, "vmax_treated")[0][0] - 212.7) < 0.05
+    assert abs(rows(said, "km_treated")[0][0] - 0.0641) < 5e-5
+    f_value = (squares[1] - squares[0]) / (squares[0] / 19)
+    _, _, f_found, p_found = rows(said, "shared constant")[0]
+    np.testing.assert_allclose(f_found, f_value, rtol=1e-5)
+    np.testing.assert_allclose(p_found, stats.f(1, 19).sf(f_value), rtol=1e-5)
+
+
+def test_pharmacokinetics():
+    said = output_of("plot_pharmacokinetics.py")
+    names = ["absorption", "elimination", "clearance"]
+    values, errors = np.array([rows(said, name)[0][:2] for name in names]).T
+    # R's documentation of `SSfol` has this fit, in logarithms.
+    np.testing.assert_allclose(np.log(values), [0.5752, -2.9196, -3.9159], atol=1e-4)
+    np.testing.assert_allclose(errors / values, [0.1728, 0.1709, 0.1273], atol=1e-4)
+    # In terms of what is derived, the model has no need of the delta method.
+    time, concentration = data_of("theophylline.csv")
+
+    def serum(time, half_life, peak, exposure):
+        ke = np.log(2) / half_life
+        ka = brentq(lambda k: np.log(k / ke) / (k - ke) - peak, 1.1 * ke, 1e3 * ke)
+        shape = np.exp(-ke * time) - np.exp(-ka * time)
+        return exposure * ka * ke / (ka - ke) * shape
+
+    expected, covariance = curve_fit(serum, time, concentration, [10.0, 2.0, 200.0])
+    derived = [
+        rows(said, name)[0] for name in ("half_life", "time_of_peak", "exposure")
+    ]
+    values, errors = np.array(derived)[:, :2].T
+    np.testing.assert_allclose(values, expected, rtol=1e-5)
+    np.testing.assert_allclose(errors, np.sqrt(np.diag(covariance)), rtol=1e-4)
+
+
+def test_a_dose_response_curve_with_a_prior():
+    said = output_of("plot_dose_response.py")
+    concentration, length = data_of("ryegrass.csv")
+    names = ["upper", "lower", "ec50", "slope"]
+    start = [8.0, 0.5, 3.0, 2.0]
+
+    def curve(dose, upper, lower, ec50, slope):
+        return lower + (upper - lower) / (1 + (dose / ec50) ** slope)
+
+    values, covariance = curve_fit(
+        curve, concentration, length, start, ftol=1e-14, xtol=1e-14
+    )
+    expected = np.c_[values, np.sqrt(np.diag(covariance))]
+    found = np.array([rows(said, name)[0][:2] for name in names])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    # The values of the R package drc.
+    np.testing.assert_allclose(values, [7.79296, 0.48141, 3.05795, 2.98222], atol=1e-5)
+
+    # A prior is one more measurement, of the parameter itself.
+    early = concentration <= 3.75
+    dose, length = concentration[early], length[early]
+    within = [length[dose == d] - length[dose == d].mean() for d in np.unique(dose)]
+    sd = np.sqrt(np.sum(np.concatenate(within) ** 2) / (len(dose) - len(within)))
+
+    def residuals(theta):
+        return np.r_[(curve(dose, *theta) - length) / sd, (theta[1] - 0.5) / 0.5]
+
+    best = least_squares(residuals, start, ftol=1e-14, xtol=1e-14)
+    errors = np.sqrt(np.diag(np.linalg.inv(best.jac.T @ best.jac)))
+    found = np.array([rows(said, name)[2][:2] for name in names])
+    np.testing.assert_allclose(found, np.c_[best.x, errors], atol=2e-4)
+    # Which is the point of it: the dose is known, with it only.
+    assert rows(said, "ec50")[1][1] > 5 * rows(said, "ec50")[2][1]
+
+
+def test_peaks_on_a_background():
+    said = output_of("plot_peaks.py")
+    nist = json.loads((ROOT / "examples" / "data" / "gauss3.json").read_text("utf-8"))
+    names = ["background", "decay"]
+    names += [f"{name}[{k}]" for k in (0, 1) for name in ("height", "center", "width")]
+    found = np.array([rows(said, name)[0] for name in names])
+    np.testing.assert_allclose(found[:, 0], nist["certified"], rtol=1e-9)
+    np.testing.assert_allclose(found[:, 2], nist["certified_sd"], rtol=1e-8)
+    squares = re.search(r"squares: (\S+), certified: (\S+)", said).groups()
+    np.testing.assert_allclose(*map(float, squares), rtol=1e-10)
+    scores = {name: rows(said, name)[0] for name in ("one", "two", "three")}
+    assert min(scores, key=lambda name: scores[name][1]) == "two"
+
+
+def test_counts_with_an_exposure():
+    said = output_of("plot_counts.py", "statsmodels")
+    import statsmodels.api as sm
+
+    data = sm.datasets.cancer.load_pandas().data
+    people = data["population"].to_numpy()
+    design = sm.add_constant(np.log(people / 1e4))
+    glm = sm.GLM(data["cancer"], design, family=sm.families.Poisson(), exposure=people)
+    plain, robust = glm.fit(tol=1e-14), glm.fit(tol=1e-14, cov_type="HC0")
+    for k, name in enumerate(["log_risk", "slope"]):
+        beside, errors = rows(said, name)
+        expected = [plain.params.iloc[k]] * 2 + [plain.bse.iloc[k]] * 2
+        np.testing.assert_allclose(beside, expected, atol=1.1e-8)
+        expected = [plain.bse.iloc[k], robust.bse.iloc[k], robust.bse.iloc[k]]
+        np.testing.assert_allclose(errors, expected, atol=1.1e-8)
+    pearson = number(said, "Pearson's chi-square per degree of freedom:")
+    assert abs(pearson - plain.pearson_chi2 / plain.df_resid) < 0.005
+    risk = number(said, "cases per 1000:")
+    assert abs(risk - 1e3 * data["cancer"].sum() / people.sum()) < 5e-4
+
+
+def test_a_calibration_with_an_outlier():
+    said = output_of("plot_robust_calibration.py")
+    import statsmodels.api as sm
+
+    boiling, pressure = data_of("forbes.csv")
+    x, y = boiling - 200, 100 * np.log10(pressure)
+    design = sm.add_constant(x)
+    found = np.array([rows(said, name)[1] for name in ("level", "slope")])
+    squares = sm.OLS(y, design).fit()
+    np.testing.assert_allclose(found[:, 0], squares.params, atol=1e-6)
+    huber = sm.RLM(y, design, M=sm.robust.norms.HuberT(1.345))
+    huber = huber.fit(tol=1e-12, maxiter=500)
+    # Its normalising constant is that of the quartile, ours 1.4826.
+    np.testing.assert_allclose(found[:, 1], huber.params, atol=1e-5)
+    scale = number(said, "residuals are usually of size")
+    assert abs(scale - huber.scale) < 1e-4
+    for k, loss, width in ((2, "soft_l1", 1.0), (3, "cauchy", 2.385)):
+        best = least_squares(
+            lambda b: design @ b - y,
+            squares.params,
+            loss=loss,
+            f_scale=width * huber.scale,
+            xtol=1e-14,
+            ftol=1e-14,
+        )
+        np.testing.assert_allclose(found[:, k], best.x, atol=1e-5)
 
 
 def test_a_network_without_a_library():

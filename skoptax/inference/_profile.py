@@ -29,9 +29,11 @@ from ._statistics import quantile
 
 # The ends have so many digits of the quantile.
 _DIGITS = 1e-7
-_MOST_TRIALS = 60
+_MOST_TRIALS = 120
 # So many standard errors away, a side that still has not risen has no end.
 _FARTHEST = 1e6
+# A trial that has found so much more than the rise that is looked for is made again.
+_DOUBTFUL = 3.0
 # So much lower than the fit, beside the rise that is looked for, is another optimum.
 _LOWER = 1e-3
 
@@ -96,9 +98,16 @@ class _Side:
     end: float = math.nan
     is_done: bool = False
     kept: str = ""  # which end the last trials have left in place
+    # Whether the last trial is made again, from the fit before as it is: one far along
+    # a line may begin where another optimum is, or nothing is finite.
+    is_doubted: bool = False
 
     def narrow(self, at: float, tau: float) -> None:
         """Take in what a trial has found."""
+        self.is_doubted = not self.is_doubted and tau > _DOUBTFUL * self.reach
+        if self.is_doubted:
+            self.trial = at
+            return
         if abs(tau - self.reach) <= _DIGITS * self.reach:
             self.end, self.is_done = at, True
             return
@@ -176,7 +185,9 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
             if sides[lane].is_done:
                 continue
             at = sides[lane].trial
-            if lane in known and sides[lane].low > 0:
+            if sides[lane].is_doubted:
+                offsets[i] = known.get(lane, 0.0)
+            elif lane in known and sides[lane].low > 0:
                 offsets[i] = known[lane] * at / sides[lane].low
             else:
                 offsets[i] = sign * at * follow[j]

@@ -167,6 +167,52 @@ def test_a_side_without_end(seed, has_end):
     assert np.isfinite(found.loc["top"]).all()
 
 
+def test_a_trial_that_gets_lost_is_no_end():
+    # A dose-response curve whose lower plateau no dose is on: far along the straight
+    # line of the first order the next fit ends in another optimum, or overflows.
+    dose = np.array([0, 0, 0, 0, 0, 0, 0.94, 0.94, 0.94, 1.88, 1.88, 1.88, 3.75, 3.75])
+    y = np.array([7.58, 8, 8.33, 7.25, 7.38, 7.96, 8.36, 6.91, 7.75, 6.87, 6.45, 5.92])
+    y = np.append(y, [2.1, 3.9])
+
+    def curve(dose, upper, lower, ec50, slope):
+        return lower + (upper - lower) / (1 + (dose / ec50) ** slope)
+
+    start = {
+        "upper": 8.0,
+        "lower": 0.5,
+        "ec50": Parameter(value=3.0, lower=0.0),
+        "slope": Parameter(value=2.0, lower=0.0),
+    }
+    weights = np.full(14, 4.0)
+    estimator = fit(curve, start, dose[:, None], y, weights, absolute_sigma=True)
+    found = estimator.confidence_intervals(dose[:, None], y, weights, method="profile")
+
+    def tau(at, name):
+        """Return the root of the rise, by SciPy from several places."""
+        others = [k for k in start if k != name]
+        least = [0.01 if k in ("ec50", "slope") else -np.inf for k in others]
+
+        def residuals(z):
+            values = dict(zip(others, z, strict=True)) | {name: at}
+            return 2 * (curve(dose, **values) - y)
+
+        costs = []
+        for lower, ec50, slope in ((2.4, 2.4, 4.5), (-20.0, 6.0, 2.0), (3.0, 2.0, 9.0)):
+            guess = {"upper": 7.8, "lower": lower, "ec50": ec50, "slope": slope}
+            begin = [guess[k] for k in others]
+            found = optimize.least_squares(residuals, begin, bounds=(least, np.inf))
+            costs.append(found.cost)
+        return np.sqrt(2 * (min(costs) - estimator.loss_ * weights.sum()))
+
+    reach = stats.norm.ppf(0.975)
+    for side in ("ci_lower", "ci_upper"):
+        assert abs(tau(found.loc["upper", side], "upper") - reach) < 1e-3
+    # The half-way dose and the plateau may lie as far off as one likes.
+    assert tau(50.0, "ec50") < reach and tau(-500.0, "lower") < reach
+    assert found.loc["ec50", "ci_upper"] == np.inf
+    assert found.loc["lower", "ci_lower"] == -np.inf
+
+
 def test_what_is_not_determined():
     def product(t, a, b, k):
         return a * b * jnp.exp(-k * t)
