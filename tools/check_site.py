@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import shutil
 import sys
 import threading
@@ -43,7 +44,8 @@ PATIENCE = 30.0
 # A failed request has an entry of its own, which says what was asked for.
 TOLD_ELSEWHERE = "Failed to load resource"
 # What a page links to, resolved by the browser, with the text as written; and the
-# names by which its parts can be linked to.
+# names by which its parts can be linked to. As one text: of many, Playwright would
+# spend more time on each page than the browser does.
 READ = """() => {
   const links = [];
   for (const element of document.querySelectorAll("[href], [src]"))
@@ -55,7 +57,8 @@ READ = """() => {
       links.push([text, whole]);
     }
   const named = [...document.querySelectorAll("[id], a[name]")];
-  return {links, anchors: named.flatMap(element => [element.id, element.name])};
+  const anchors = named.flatMap(element => [element.id, element.name]);
+  return JSON.stringify({links, anchors});
 }"""
 
 
@@ -198,7 +201,7 @@ class _Tab:
         try:
             self._tab.goto(self.site + quote(path), wait_until="load")
             self._settle()
-            found = self._tab.evaluate(READ)
+            found = json.loads(self._tab.evaluate(READ))
         except Error as error:
             self._add(f"cannot be opened: {str(error).splitlines()[0]}")
             self.is_usable = False
