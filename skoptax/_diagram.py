@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,17 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 
-from ._html import block, facts, linked, number, paragraph, sparkline, summarised, table
+from ._html import (
+    ROWS_IN_SIGHT,
+    block,
+    facts,
+    linked,
+    number,
+    paragraph,
+    sparkline,
+    summarised,
+    table,
+)
 from ._model import describe, model_signature
 from ._parameter import Parameter, is_parameter
 from ._spec import implied_spec, read_spec
@@ -175,7 +185,7 @@ def _unfitted(estimator: Any, page: str) -> list[str]:
         for name, parameter in _parameters(spec)
     ]
     head = [linked("parameter", "params", page), "start", "bounds", "", "prior"]
-    return [table(head, rows)]
+    return [table(head, rows), _count(rows)]
 
 
 def _fitted(estimator: Any, page: str) -> list[str]:
@@ -209,10 +219,16 @@ def _fitted(estimator: Any, page: str) -> list[str]:
     names = [name for name in ("loss", "val_loss") if name in history]
     return [
         table(head, rows),
+        _count(rows),
         paragraph(f"There are no standard errors: {reason}." if reason else ""),
         facts(ending, page),
         sparkline({name: np.asarray(history[name]) for name in names}),
     ]
+
+
+def _count(rows: Sequence[Any]) -> str:
+    """Return how many there are, where a table shows some and scrolls to the others."""
+    return paragraph(f"{len(rows)} parameters") if len(rows) > ROWS_IN_SIGHT else ""
 
 
 def _attributes_of(estimator: Any) -> dict[str, Any]:

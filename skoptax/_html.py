@@ -18,25 +18,43 @@ from ._validation import is_number, shorten
 # So many points of a curve are drawn: more cannot be told apart at its width.
 MOST_POINTS = 100
 _WIDTH, _HEIGHT, _MARGIN = 240.0, 48.0, 3.0
+# A table is not higher than about so many rows.
+ROWS_IN_SIGHT = 15
+# A longer text in a table may wrap; shorter are numbers, ranges and most names.
+_LONG = 40
 # The lines of the curves in their order: whole, dashed.
 _DASHES = ("", ' stroke-dasharray="4 3"')
 
-# scikit-learn's box is light in dark notebooks too, and says so in its variable. A
-# notebook's theme paints every other row: these selectors are more specific.
+# scikit-learn's box is light in dark notebooks too, and says so in its variable. The
+# themes of notebooks and of documentation paint every other row, and code: these
+# selectors are more specific. The box is as wide as what is in it, so that on a narrow
+# page this must not be wider: long texts wrap, and a table scrolls. So does one of many
+# rows, but not on paper.
 _STYLE = """
 .skoptax-repr {color: var(--sklearn-color-text, currentColor); padding: 0.5em;
   text-align: left; line-height: 1.4}
-.skoptax-repr p {margin: 0.3em 0; white-space: normal; max-width: 48em}
-.skoptax-repr table.skoptax-table {border-collapse: collapse; margin: 0.4em 0;
-  color: inherit; background: transparent; font-size: inherit}
+div.skoptax-repr p {margin: 0.3em 0; white-space: normal; max-width: min(48em, 75vw);
+  color: inherit; overflow-wrap: anywhere}
+div.skoptax-repr p > code {color: inherit; background: transparent; border: 0;
+  padding: 0; font: inherit; white-space: normal}
+.skoptax-repr .skoptax-scroll {max-height: 24em; overflow: auto; margin: 0.4em 0;
+  max-width: max(75vw, 100vw - 8em)}
+.skoptax-repr table.skoptax-table {border-collapse: collapse; margin: 0;
+  color: inherit; background: transparent; font-size: inherit; table-layout: auto}
 div.skoptax-repr table.skoptax-table tr:nth-child(n) {background: transparent}
 div.skoptax-repr table.skoptax-table tr:nth-child(n) > :is(th, td) {color: inherit;
   background: transparent; border: 0; border-bottom: 1px solid;
   border-color: color-mix(in srgb, currentColor 25%, transparent);
-  padding: 0.15em 0.7em; text-align: left; white-space: nowrap; max-width: none}
+  padding: 0.15em 0.7em; text-align: left; vertical-align: top;
+  white-space: nowrap; max-width: none}
+div.skoptax-repr table.skoptax-table tr:nth-child(n) > .skoptax-long {
+  white-space: normal; overflow-wrap: anywhere; min-width: 16em}
+div.skoptax-repr table.skoptax-table tr:nth-child(n) > :first-child {padding-left: 0}
 .skoptax-repr .skoptax-table td {font-variant-numeric: tabular-nums}
-div.skoptax-repr a {color: inherit; text-decoration: underline dotted}
-.skoptax-repr svg {display: block; overflow: visible}
+div.skoptax-repr a:is(:link, :visited, :hover) {color: inherit;
+  text-decoration: underline dotted}
+.skoptax-repr svg {display: block; overflow: visible; max-width: 100%}
+@media print {.skoptax-repr .skoptax-scroll {max-height: none; max-width: none}}
 """.strip()
 
 
@@ -103,16 +121,22 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """
     top = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     body = "".join(
-        f'<tr><th scope="row">{html.escape(row[0])}</th>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+        "<tr>"
+        + _cell("th", row[0], ' scope="row"')
+        + "".join(_cell("td", text) for text in row[1:])
         + "</tr>"
         for row in rows
     )
     return (
-        '<table class="skoptax-table">'
+        '<div class="skoptax-scroll"><table class="skoptax-table">'
         + (f"<thead><tr>{top}</tr></thead>" if head else "")
-        + f"<tbody>{body}</tbody></table>"
+        + f"<tbody>{body}</tbody></table></div>"
     )
+
+
+def _cell(tag: str, text: str, attributes: str = "") -> str:
+    long = ' class="skoptax-long"' if len(text) > _LONG else ""
+    return f"<{tag}{attributes}{long}>{html.escape(text)}</{tag}>"
 
 
 def facts(items: Mapping[str, str], page: str = "") -> str:

@@ -161,6 +161,15 @@ class TestUnfitted:
             ["coef", "(n_features, 2) 0", "(-inf, (2,) 1 to 3]", "free"],
         ]
 
+    def test_many_are_counted(self):
+        def model(X, params):
+            return X[:, 0]
+
+        for count, is_said in ((15, False), (16, True)):
+            found = read(OptaxEstimator(model, {f"p{i}": 0.0 for i in range(count)}))
+            assert len(found.rows) == count + 1
+            assert (f"{count} parameters" in found.text) == is_said
+
     def test_long_defaults(self):
         wide = np.arange(99.0)
 
@@ -361,8 +370,15 @@ class TestEscaping:
         assert "b" not in found.tags
 
 
+@pytest.mark.parametrize("size", [40, 41])
+def test_only_long_texts_may_wrap(size):
+    text = table(["a", "b"], [["name", "x" * size], ["n" * size, "value"]])
+    assert text.count('class="skoptax-long"') == 2 * (size > 40)
+
+
 def test_style_is_scoped_and_has_no_colour_of_its_own():
     style = block([]).partition("<style>")[2].partition("</style>")[0]
+    style = re.sub(r"@media \w+ \{(.*)\}", r"\1", style)
     selectors = [rule.partition("{")[0] for rule in style.split("}")[:-1]]
     assert len(selectors) > 3
     assert all(".skoptax-repr" in selector for selector in selectors)
