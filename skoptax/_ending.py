@@ -295,8 +295,8 @@ def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
     run : Run
         The run, at its end.
     smooth : bool
-        Whether the loss has a second derivative. The gradient of one that has none
-        need not vanish at the optimum.
+        Whether loss, penalty and priors have a second derivative. Where one has a
+        kink, the gradient need not vanish at the optimum.
 
     Returns
     -------
