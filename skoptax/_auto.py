@@ -46,12 +46,33 @@ def choose_optimizer(objective: Objective, spec: Any, n_responses: int) -> str:
     """
     parameters = jax.tree.leaves(spec, is_leaf=is_parameter)
     free = sum(_count_free(p) for p in parameters if is_free(p))
-    moving = [p for p in parameters if is_free(p) or p.tie is not None]
-    terms = [objective.penalty, *(p.prior for p in moving)]
-    smooth = all(getattr(term, "is_smooth", term is None) for term in terms)
+    smooth = all(
+        getattr(term, "is_smooth", term is None)
+        for term in moving_terms(objective, spec)
+    )
     curved = isinstance(objective.loss, Loss) and objective.has_curvature
     few = free < MANY_PARAMETERS and free * n_responses < MOST_DERIVATIVES
     return "lm" if curved and smooth and few else "lbfgs"
+
+
+def moving_terms(objective: Objective, spec: Any) -> list[Any]:
+    """Return what the objective has beside the losses, and changes with the parameters.
+
+    Parameters
+    ----------
+    objective : Objective
+        What is minimised.
+    spec : pytree
+        With `Parameter` leaves.
+
+    Returns
+    -------
+    list
+        The penalty and the priors, each ``None`` where there is none.
+    """
+    parameters = jax.tree.leaves(spec, is_leaf=is_parameter)
+    moving = [p for p in parameters if is_free(p) or p.tie is not None]
+    return [objective.penalty, *(p.prior for p in moving)]
 
 
 def _count_free(parameter: Parameter) -> int:

@@ -203,10 +203,11 @@ def _undetermined_ending(run: Run, status: str) -> Ending | None:
     entries = entry_names(run.task.structure, run.task.start)
     if what == "diverging":
         names = _named(entries, found.run_away)
+        get = "gets" if len(found.run_away) == 1 else "get"
         return Ending(
             "diverging",
             f"Stopped after {run.step} steps, far from the start: the objective hardly "
-            f"depends on how large {names} gets, and falls towards a limit at "
+            f"depends on how large {names} {get}, and falls towards a limit at "
             "infinity.",
         )
     if what == "plateau":
@@ -294,8 +295,8 @@ def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
     run : Run
         The run, at its end.
     smooth : bool
-        Whether the loss has a second derivative. The gradient of one that has none
-        need not vanish at the optimum.
+        Whether loss, penalty and priors have a second derivative. Where one has a
+        kink, the gradient need not vanish at the optimum.
 
     Returns
     -------

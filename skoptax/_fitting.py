@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._assessment import RUNNING
+from ._auto import moving_terms
 from ._curvature import linearised
 from ._driver import Legacy, Run
 from ._ending import doubt
@@ -210,7 +211,11 @@ def fit_rows(
         if plan.batch_size is not None:
             value = objective_of_all(run, plan.batch_size)
             history = {"epoch": np.arange(run.step + 1) // plan.per_epoch} | history
-        smooth = getattr(problem.objective.loss, "has_curvature", True)
+        terms = moving_terms(problem.objective, problem.spec)
+        # Of a function nothing is known: there a warning is better than none.
+        smooth = getattr(problem.objective.loss, "has_curvature", True) and all(
+            getattr(term, "is_smooth", True) for term in terms
+        )
         # One epoch of partial_fit is not meant to get there.
         is_meant = run.interruption is not None or (
             epochs is not None and status == "max_steps"

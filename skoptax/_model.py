@@ -373,9 +373,11 @@ def _find_columns(
             f"({listed}), but X has {n_columns} column(s). Add what is a parameter to "
             "params with a start value; what is an input needs a column."
         )
+    # As many names as there are columns, those that the model leaves out included.
+    more = ", ..." if len(wanted) < n_columns else ""
     raise ModelError(
         f"X has {n_columns} columns without names, and the model {shown} takes "
-        f"{listed}: which is which cannot be told. Name the columns in their order, as "
-        f"inputs=({listed}{',' if len(wanted) == 1 else ''}), or pass a DataFrame. A "
-        "model that wants the whole matrix has an argument called X."
+        f"{listed}: which is which cannot be told. Name all columns in their order, as "
+        f"inputs=({listed}{more}), or pass a DataFrame. A model that wants the whole "
+        "matrix has an argument called X."
     )

@@ -10,10 +10,12 @@ import scipy.optimize
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from sklearn.linear_model import Lasso
 
 from skoptax import OptaxEstimator, Parameter
 from skoptax._convergence import Progress, has_converged, measure
 from skoptax.exceptions import ConvergenceWarning
+from skoptax.penalties import L1
 
 vectors = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(np.array)
 
@@ -192,3 +194,19 @@ def test_levenberg_marquardt_where_gauss_and_newton_diverge():
     estimator.fit(np.array([[0.0], [1.0]]), np.array([9.0, 11.0]))
     assert estimator.converged_
     assert_allclose(estimator.params_["b"], 1.0, rtol=1e-11)
+
+
+def test_a_kink_of_the_penalty_is_no_failure():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 4))
+    y = X @ [1.0, 0.0, 0.0, 2.0] + 0.1 * rng.normal(size=60)
+    # An error, as every warning here, if it were one.
+    estimator = OptaxEstimator(penalty=L1(0.2, params=["coef"])).fit(X, y)
+    lasso = Lasso(alpha=0.2, tol=1e-12).fit(X, y)
+    assert np.count_nonzero(lasso.coef_) == 2
+    assert estimator.status_ == "stalled"
+    # Line searches end close to a kink, not on it.
+    assert_allclose(estimator.params_["coef"], lasso.coef_, atol=1e-4)
+    half_squares = 0.5 * np.mean((lasso.predict(X) - y) ** 2)
+    least = half_squares + 0.2 * np.abs(lasso.coef_).sum()
+    assert_allclose(estimator.loss_, least, rtol=1e-8)

@@ -85,8 +85,7 @@ def test_diverging():
         estimator = fit(saturation, {"vmax": 1.0, "k": 1.0}, 2 * T + NOISE)
     assert estimator.status_ == "diverging"
     assert len(seen) == 1
-    assert "'k'" in estimator.message_
-    assert "'vmax'" in estimator.message_
+    assert "how large 'k', 'vmax' get, and" in estimator.message_
     assert estimator.params_["k"] > 1e3
 
 

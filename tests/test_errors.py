@@ -647,6 +647,14 @@ SETTINGS = [
         (WIDE, Y),
     ),
     (
+        # Names of all columns are what inputs takes: ('t',) would be the next error.
+        "a column that the model leaves out",
+        make(decay),
+        ModelError,
+        r"2 columns without names.*Name all columns.*inputs=\('t', \.\.\.\)",
+        (WIDE, Y),
+    ),
+    (
         "columns of other names",
         make(two_columns),
         ModelError,
