@@ -44,7 +44,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "backreferences_dir": "gallery/backreferences",
     # The other files are for the command line, or hold what examples share.
-    "ignore_pattern": r"^(?!plot_)",
+    "ignore_pattern": r"(^|[\\/])(?!plot_)[^\\/]*$",
     "doc_module": ("skoptax",),
     "prefer_full_module": {r"skoptax\."},
     "within_subsection_order": "FileNameSortKey",
