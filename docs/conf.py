@@ -18,6 +18,7 @@ version = release = skoptax.__version__
 extensions = [
     "mathml",
     "myst_parser",
+    "names",
     "numpydoc",
     "repository",
     "sphinx.ext.autodoc",
@@ -28,7 +29,7 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build", "_extensions", "_templates"]
 
 # Markdown: what is rendered where the repository is shown is rendered here.
-myst_enable_extensions = ["dollarmath"]
+myst_enable_extensions = ["dollarmath", "tasklist"]
 myst_heading_anchors = 4
 
 # The reference -------------------------------------------------------------------

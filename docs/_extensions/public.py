@@ -10,17 +10,20 @@ from collections.abc import Iterator
 import skoptax
 
 
-def public_classes() -> Iterator[tuple[str, type]]:
-    """Yield the name and the class of each public class, by its public module."""
+def public_objects() -> Iterator[tuple[str, object]]:
+    """Yield the name of each public object, by its public module, and the object."""
     modules = [skoptax]
     for info in pkgutil.walk_packages(skoptax.__path__, "skoptax."):
         if not any(part.startswith("_") for part in info.name.split(".")):
             modules.append(importlib.import_module(info.name))
     for module in modules:
         for name in module.__all__:
-            item = getattr(module, name)
-            if inspect.isclass(item):
-                yield f"{module.__name__}.{name}", item
+            yield f"{module.__name__}.{name}", getattr(module, name)
+
+
+def public_names() -> list[str]:
+    """Return the names of all public objects, modules among them."""
+    return [name for name, _ in public_objects()]
 
 
 def is_ours(item: object) -> bool:
@@ -34,26 +37,33 @@ def class_pages() -> dict[str, dict[str, list]]:
     Returns
     -------
     dict of str to dict
-        By the name of the class, lists under three keys: ``methods`` and
-        ``properties``, the names of those documented on its page, and ``inherited``,
-        pairs of a public base and the names of the members that it documents. What
-        comes from scikit-learn or Python has no part in it.
+        By the name of the class, lists under four keys: ``methods`` and
+        ``properties``, the names of those documented on its page; ``inherited``,
+        pairs of a public base and the names of the members that it documents, even
+        if the class has its own code for them; and ``sklearn``, the names of
+        scikit-learn's methods.
     """
-    classes = dict(public_classes())
+    classes = {n: item for n, item in public_objects() if inspect.isclass(item)}
     names = {cls: name for name, cls in classes.items()}
     return {name: _page(cls, names) for name, cls in classes.items()}
 
 
 def _page(cls: type, names: dict[type, str]) -> dict[str, list]:
     """Return what the page of one class shows."""
-    methods, properties = [], []
+    methods, properties, foreign = [], [], []
     inherited: dict[str, list[str]] = {}
     for name in dir(cls):
         if name.startswith("_") and name != "__call__":
             continue
-        owner = next((c for c in cls.__mro__ if name in vars(c)), None)
-        if owner is None or not is_ours(owner):
+        if (getattr(getattr(cls, name), "__module__", None) or "").startswith(
+            "sklearn."
+        ):
+            foreign.append(name)
             continue
+        owners = [c for c in cls.__mro__ if name in vars(c)]
+        if not owners or not is_ours(owners[0]):
+            continue
+        owner = next((c for c in owners if vars(c)[name].__doc__), owners[0])
         member = vars(owner)[name]
         if isinstance(member, property):
             kind = properties
@@ -63,10 +73,11 @@ def _page(cls: type, names: dict[type, str]) -> dict[str, list]:
             continue
         if owner is not cls and owner in names:
             inherited.setdefault(names[owner], []).append(name)
-        elif inspect.getdoc(getattr(owner, name)):
+        elif member.__doc__:
             kind.append(name)
     return {
         "methods": methods,
         "properties": properties,
         "inherited": list(inherited.items()),
+        "sklearn": foreign,
     }
