@@ -55,9 +55,8 @@ def _page(cls: type, names: dict[type, str]) -> dict[str, list]:
     for name in dir(cls):
         if name.startswith("_") and name != "__call__":
             continue
-        if (getattr(getattr(cls, name), "__module__", None) or "").startswith(
-            "sklearn."
-        ):
+        module = getattr(getattr(cls, name), "__module__", None) or ""
+        if module.startswith("sklearn."):
             foreign.append(name)
             continue
         owners = [c for c in cls.__mro__ if name in vars(c)]
