@@ -20,9 +20,9 @@ from sphinx.util import logging
 LOGGER = logging.getLogger(__name__)
 FONT = files("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"
 
-# A bar may open or close, which MathML cannot tell: by default it is spaced like a sign
-# of an operation between two terms.
-BAR = re.compile(r'<mo stretchy="false">(&#x0007C;)</mo>')
+# By default these are spaced like the sign of an operation between two terms: a bar,
+# which may open or close, and a slash.
+TIGHT = re.compile(r'<mo( stretchy="false")?>(&#x0007C;|&#x0002F;)</mo>')
 # A function such as log, with the bracket after it, if there is one.
 FUNCTION = re.compile(
     r'<m([io])>([A-Za-z]{2,})</m\1>(?=(<mo stretchy="false">&#x00028;)?)'
@@ -53,7 +53,8 @@ def to_mathml(latex: str, node: nodes.Element, display: str) -> str:
         return f"<code>{html.escape(latex)}</code>"
     if unknown := re.search(r"\\\w+", mathml):
         LOGGER.warning("no such command: %s", unknown[0], location=node)
-    mathml = BAR.sub(r'<mo stretchy="false" lspace="0" rspace="0">\1</mo>', mathml)
+    mathml = mathml.replace("<mo>&#x0005E;</mo>", "<mo>&#x002C6;</mo>")  # a hat
+    mathml = TIGHT.sub(r'<mo stretchy="false" lspace="0" rspace="0">\2</mo>', mathml)
     return FUNCTION.sub(spaced_function, mathml)
 
 
