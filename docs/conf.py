@@ -61,6 +61,7 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = f"skoptax {version}"
 html_show_sourcelink = False
+html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_sidebars = {"index": [], "changelog": []}
 html_theme_options = {
     "logo": {"text": "skoptax"},
