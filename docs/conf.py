@@ -50,6 +50,7 @@ sphinx_gallery_conf = {
     "prefer_full_module": {r"skoptax\."},
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "ignore_repr_types": r"matplotlib|skoptax\.plots",  # their pictures say more
     "remove_config_comments": True,
     "show_signature": False,
     "write_computation_times": False,  # a page that loads scripts from elsewhere
