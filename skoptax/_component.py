@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from sklearn.base import BaseEstimator
 
+from ._scikit_learn import BaseEstimator
 from ._validation import invalid, is_number
 
 C = TypeVar("C", bound="Component")

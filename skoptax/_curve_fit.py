@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import Bounds
@@ -62,7 +62,7 @@ class CurveFit(OptaxEstimator):
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
-    ) -> CurveFit:
+    ) -> Self:
         """Fit anew, to other data: then there is no `pcov`.
 
         Parameters
@@ -136,7 +136,7 @@ def curve_fit(
     p0: ArrayLike | None = None,
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
-    bounds: Any = (-np.inf, np.inf),
+    bounds: tuple[ArrayLike, ArrayLike] | Bounds = (-np.inf, np.inf),
     **settings: Any,
 ) -> CurveFit:
     r"""Fit a function to data, called as `scipy.optimize.curve_fit` is.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
+import optax
 import pandas as pd
+from numpy.typing import DTypeLike
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,9 +25,13 @@ from ._persistence import StampedEstimator
 from ._prediction import predict_rows
 from ._problem import check_row_independent
 from ._sklearn_callbacks import CallbackSupport, follow, with_callbacks
-from ._typing import ArrayLike, Mode, StepCallback
+from ._typing import ArrayLike, CovType, Mode, StepCallback
 from ._validation import check_new_inputs, invalid
 from .exceptions import InvalidParameterError
+from .losses import Loss
+from .losses._base import LossFunction
+from .optimizers._spec import Factory, OptimizerSpec
+from .penalties import Penalty, PenaltyFunction
 
 # The constructor's arguments of each class.
 _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
@@ -229,16 +235,33 @@ class OptaxEstimator(
     {'amplitude': 2.5..., 'rate': 1.3...}
     """
 
+    params_: dict[str, Any]
+    at_bound_: dict[str, Any]
+    loss_: float
+    n_iter_: int
+    selected_step_: int
+    status_: str
+    message_: str
+    converged_: bool
+    fitting_data_: dict[str, Any]
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+    _history: Any
+    _starts: Any
+
     def __init__(
         self,
         model: Callable[..., Any] | None = None,
         params: dict[str, Any] | Sequence[Parameter] | None = None,
         *,
         inputs: Sequence[str] | None = None,
-        loss: Any = "squared_error",
-        penalty: Any = None,
-        optimizer: Any = "auto",
-        learning_rate: Any = None,
+        loss: str | Loss | LossFunction = "squared_error",
+        penalty: Penalty | PenaltyFunction | None = None,
+        optimizer: str
+        | Factory
+        | optax.GradientTransformation
+        | OptimizerSpec = "auto",
+        learning_rate: float | Callable[[Any], Any] | None = None,
         optimizer_kwargs: dict[str, Any] | None = None,
         mode: Mode = "rev",
         has_aux: bool = False,
@@ -251,15 +274,15 @@ class OptaxEstimator(
         validation_fraction: float = 0.1,
         n_iter_no_change: int | None = None,
         n_starts: int = 1,
-        cov_type: str | None = "nonrobust",
+        cov_type: CovType | None = "nonrobust",
         absolute_sigma: bool = False,
         callbacks: StepCallback | Sequence[StepCallback] | None = None,
         chunk_size: int | None = None,
-        row_independent: Any = "auto",
+        row_independent: bool | Literal["auto"] = "auto",
         warm_start: bool = False,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         self.model = model
         self.params = params
@@ -315,7 +338,7 @@ class OptaxEstimator(
             names = _NAMES[type(self)] = self._get_param_names()
         return {name: getattr(self, name) for name in names}
 
-    def set_params(self, **params: Any) -> OptaxEstimator:
+    def set_params(self, **params: Any) -> Self:
         """Set arguments by their names, nested ones included.
 
         Parameters
@@ -349,7 +372,7 @@ class OptaxEstimator(
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
-    ) -> OptaxEstimator:
+    ) -> Self:
         """Fit the model to data.
 
         Parameters
@@ -390,7 +413,7 @@ class OptaxEstimator(
 
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> OptaxEstimator:
+    ) -> Self:
         """Go on for one epoch, on these rows.
 
         Parameters
@@ -430,7 +453,7 @@ class OptaxEstimator(
         held_out: tuple[Any, Any, Any],
         goes_on: bool,
         epochs: int | None,
-    ) -> OptaxEstimator:
+    ) -> Self:
         """Fit, or leave everything as it was."""
         before = self.__dict__.copy()
         try:
@@ -473,16 +496,16 @@ class OptaxEstimator(
         return fitted
 
     def _store(self, fitted: Fitted, dtype: np.dtype) -> None:
-        self.params_: dict[str, Any] = fitted.params
-        self.at_bound_: dict[str, Any] = fitted.at_bound
-        self.loss_: float = fitted.loss
-        self.n_iter_: int = fitted.n_steps
-        self.status_: str = fitted.status
-        self.message_: str = fitted.message
-        self.converged_: bool = fitted.status == "converged"
-        self.selected_step_: int = fitted.selected_step
-        self.fitting_data_: dict[str, Any] = fitted.collected
-        self._history: Any = fitted.history
+        self.params_ = fitted.params
+        self.at_bound_ = fitted.at_bound
+        self.loss_ = fitted.loss
+        self.n_iter_ = fitted.n_steps
+        self.status_ = fitted.status
+        self.message_ = fitted.message
+        self.converged_ = fitted.status == "converged"
+        self.selected_step_ = fitted.selected_step
+        self.fitting_data_ = fitted.collected
+        self._history = fitted.history
         self._starts = fitted.starts
         self._record = fitted.record
         self._linearised = fitted.linearised
@@ -511,7 +534,30 @@ class OptaxEstimator(
             self._starts = self._starts.frame()
         return self._starts
 
-    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
+    if TYPE_CHECKING:
+        # What scikit-learn's untyped classes add.
+        def score(
+            self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        ) -> float: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: bool
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Predict the mean response.
 
         Parameters

@@ -7,7 +7,7 @@ already catch, so that ``except ValueError`` or a filter on
 
 from __future__ import annotations
 
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from ._scikit_learn import ConvergenceWarning, NotFittedError
 
 __all__ = [
     "CheckpointError",

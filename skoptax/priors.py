@@ -11,7 +11,7 @@ hyperparameters are arrays that broadcast with it, each with its own. A function
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,9 @@ __all__ = [
     "Prior",
     "resolve_prior",
 ]
+
+# The second of what a prior may be.
+LogDensity: TypeAlias = Callable[[jax.Array], ArrayLike]
 
 _LOG_TWO_PI = float(np.log(2.0 * np.pi))
 _LOG_TWO = float(np.log(2.0))
@@ -480,8 +483,8 @@ class Beta(Prior):
 
 
 def resolve_prior(
-    prior: Prior | Callable[[Any], Any] | None, owner: str = "Parameter"
-) -> Prior | Callable[[Any], Any] | None:
+    prior: Prior | LogDensity | None, owner: str = "Parameter"
+) -> Prior | LogDensity | None:
     """Return the prior that an argument stands for.
 
     Parameters

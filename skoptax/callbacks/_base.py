@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sklearn.base import BaseEstimator
-
+from .._scikit_learn import BaseEstimator
 from ._protocol import (
     A_CALLBACK,
     Outcome,

@@ -86,7 +86,7 @@ class Checkpoint(Callback):
         self.keep = keep
 
     #: Whether the run is to hand over a snapshot.
-    wants_snapshot = False
+    wants_snapshot: bool = False
     _written: int | None = None
 
     def on_run_start(self, fitting_data: dict[str, Any]) -> None:

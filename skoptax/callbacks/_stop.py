@@ -18,6 +18,8 @@ from ._protocol import Call, in_run
 class _Stopper(Callback):
     """Base of the callbacks that stop the run when they see a reason to."""
 
+    message: str | None
+
     def on_step(
         self,
         step: int,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import jax
 from jax.typing import ArrayLike
@@ -13,7 +13,7 @@ from .._component import (
     as_floats,
 )
 
-LossFunction = Callable[[Any, Any], Any]
+LossFunction: TypeAlias = Callable[[jax.Array, jax.Array], ArrayLike]
 
 
 class Loss(Component):

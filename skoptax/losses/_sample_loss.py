@@ -60,9 +60,13 @@ class SampleLoss:
     4.0
     """
 
+    sample_loss: Loss | LossFunction
+
     def __init__(
-        self, predict_fn: Callable[[Any], Any], sample_loss: str | Loss | LossFunction
-    ):
+        self,
+        predict_fn: Callable[[Any], tuple[Any, ...]],
+        sample_loss: str | Loss | LossFunction,
+    ) -> None:
         if not callable(predict_fn):
             must = "a function state -> (y_true, y_pred)"
             raise invalid("predict_fn", "SampleLoss", must, predict_fn)

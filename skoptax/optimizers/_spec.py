@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from ._states import rate_in_state, rate_of_schedule, scale_on_plateau
 # Their updates ask for arguments that line searches refuse.
 NEEDS_MORE = frozenset({"sophia"})
 
-Factory = Callable[..., optax.GradientTransformation]
+Factory: TypeAlias = Callable[..., optax.GradientTransformation]
 
 # The step size where the user gives none and the factory has no default.
 DEFAULT_LEARNING_RATE = 1e-2
@@ -343,7 +343,9 @@ def resolve_optimizer(
 
 
 def spec(
-    optimizer: str | Factory, learning_rate: Any = None, **hyperparameters: Any
+    optimizer: str | Factory,
+    learning_rate: float | Callable[[Any], Any] | None = None,
+    **hyperparameters: Any,
 ) -> OptimizerSpec:
     """Describe an optimiser whose numbers are traced.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,12 @@ from ..exceptions import InvalidParameterError
 from ._axes import AxesArgument, need_matplotlib, one_axes
 from ._source import Source, entries_of, read_source, refuse_without_covariance
 from ._style import BLACK, GREY, color, marker, merged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _METHODS = ("wald", "profile", "bootstrap", "none")
 _SCALES = ("value", "relative")
@@ -72,6 +78,11 @@ class ParameterEstimatesDisplay:
     (2, 2)
     >>> plt.close(display.figure_)
     """
+
+    ax_: Axes
+    figure_: Figure
+    points_: list[Line2D]
+    intervals_: list[LineCollection]
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,11 @@ from ._source import (
     response_name,
 )
 from ._style import BLACK, BLUE, GREY, SKY, VERMILION, merged
+
+if TYPE_CHECKING:
+    from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _BANDS = ("auto", "both", "confidence", "prediction", "none")
 
@@ -106,6 +111,16 @@ class FitDisplay:
     2
     >>> plt.close(display.figure_)
     """
+
+    ax_: np.ndarray
+    figure_: Figure
+    line_: Line2D
+    scatter_: PathCollection
+    errorbar_: LineCollection | None
+    confidence_: PolyCollection | None
+    prediction_: PolyCollection | None
+    residuals_scatter_: PathCollection | None
+    zero_line_: Line2D | None
 
     def __init__(
         self,

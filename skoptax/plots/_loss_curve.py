@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from ._axes import (
 )
 from ._source import read_source
 from ._style import BLACK, BLUE, VERMILION, merged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 
 class LossCurveDisplay:
@@ -67,6 +72,12 @@ class LossCurveDisplay:
     'log'
     >>> plt.close(display.figure_)
     """
+
+    ax_: Axes
+    figure_: Figure
+    line_: Line2D
+    val_line_: Line2D | None
+    selected_line_: Line2D | None
 
     def __init__(
         self,

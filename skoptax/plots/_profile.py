@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,11 @@ from ._axes import AxesArgument, need_matplotlib, panels
 from ._contours import ellipse, on_grid
 from ._source import check_rows, entries_of, read_source
 from ._style import BLACK, BLUE, GREY, VERMILION, dashes, merged
+
+if TYPE_CHECKING:
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # One parameter, or two.
 Name: TypeAlias = str | tuple[str, str]
@@ -86,6 +91,13 @@ class ProfileDisplay:
     >>> plt.close(display.figure_)
     """
 
+    ax_: np.ndarray
+    figure_: Figure
+    lines_: list[Line2D | None]
+    wald_lines_: list[Line2D | None]
+    level_lines_: list[list[Line2D]]
+    contours_: list[QuadContourSet | None]
+
     def __init__(
         self,
         *,
@@ -138,10 +150,10 @@ class ProfileDisplay:
         line = merged(Line2D, {"color": BLUE, "linewidth": 1.8}, line_kwargs)
         wald = {"color": VERMILION, "linestyle": "--", "linewidth": 1.3}
         wald = merged(Line2D, wald, wald_kwargs)
-        self.lines_: list[Any] = []
-        self.wald_lines_: list[Any] = []
-        self.level_lines_: list[list[Any]] = []
-        self.contours_: list[Any] = []
+        self.lines_ = []
+        self.wald_lines_ = []
+        self.level_lines_ = []
+        self.contours_ = []
         for name, table, panel in zip(self.names, self.profiles, axes, strict=True):
             if isinstance(name, str):
                 self._draw_one(panel, name, table, kind, line, wald)

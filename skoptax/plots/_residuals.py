@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.special import ndtri
@@ -14,6 +14,11 @@ from ..exceptions import InvalidParameterError
 from ._axes import AxesArgument, need_matplotlib, panels
 from ._source import check_rows, check_table, one_output, read_source, response_name
 from ._style import BLACK, BLUE, SKY, VERMILION, merged
+
+if TYPE_CHECKING:
+    from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 KINDS = ("predicted", "quantiles", "autocorrelation")
 
@@ -83,6 +88,15 @@ class ResidualsDisplay:
     >>> plt.close(display.figure_)
     """
 
+    ax_: np.ndarray
+    figure_: Figure
+    scatter_: PathCollection | None
+    quantiles_scatter_: PathCollection | None
+    quantiles_line_: Line2D | None
+    autocorrelation_: np.ndarray | None
+    autocorrelation_lines_: LineCollection | None
+    autocorrelation_band_: PolyCollection | None
+
     def __init__(
         self, *, y_pred: np.ndarray, residuals: np.ndarray, name: str = "residual"
     ) -> None:
@@ -142,7 +156,7 @@ default=("predicted", "quantiles", "autocorrelation")
         line = {"color": VERMILION, "linestyle": "--", "linewidth": 1.4}
         line = merged(Line2D, line, line_kwargs)
         self.scatter_ = self.quantiles_scatter_ = self.quantiles_line_ = None
-        self.autocorrelation_: np.ndarray | None = None
+        self.autocorrelation_ = None
         self.autocorrelation_lines_ = self.autocorrelation_band_ = None
         for kind, panel in zip(chosen, axes, strict=True):
             if kind == "predicted":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -13,6 +13,12 @@ from ..exceptions import InvalidParameterError
 from ._axes import SCALES, AxesArgument, log_if_positive, need_matplotlib, one_axes
 from ._source import read_source
 from ._style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, merged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # A look for each status, so that it is the same in all pictures.
 _LOOKS = {
@@ -78,6 +84,13 @@ class StartsDisplay:
     8
     >>> plt.close(display.figure_)
     """
+
+    ax_: Axes
+    figure_: Figure
+    order_: np.ndarray
+    line_: Line2D
+    scatters_: dict[str, PathCollection]
+    first_: PathCollection | None
 
     def __init__(self, *, losses: np.ndarray, statuses: Sequence[str]) -> None:
         self.losses = losses

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from ..exceptions import InvalidParameterError
 from ._axes import AxesArgument, need_matplotlib, panels
 from ._source import Source, column_of_history, entries_of, read_source
 from ._style import BLACK, BLUE, merged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 
 class ParameterTraceDisplay:
@@ -60,6 +64,11 @@ class ParameterTraceDisplay:
     ['intercept']
     >>> plt.close(display.figure_)
     """
+
+    ax_: np.ndarray
+    figure_: Figure
+    lines_: list[Line2D]
+    selected_lines_: list[Line2D]
 
     def __init__(
         self,
