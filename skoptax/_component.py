@@ -52,6 +52,14 @@ class Component(BaseEstimator):
         ------
         InvalidParameterError
             If a hyperparameter is not usable.
+
+        Examples
+        --------
+        >>> from skoptax.losses import Huber
+        >>> Huber(delta=-1.0).validate()
+        Traceback (most recent call last):
+        ...
+        skoptax.exceptions.InvalidParameterError: ...
         """
 
 

@@ -227,12 +227,23 @@ class OptaxEstimator(
     >>> def decay(t, amplitude, rate):
     ...     return amplitude * jnp.exp(-rate * t)
     >>> t = np.linspace(0.0, 3.0, 20)
-    >>> y = 2.5 * np.exp(-1.3 * t)
+    >>> y = 2.5 * np.exp(-1.3 * t) + 0.01 * np.cos(9.0 * t)
     >>> estimator = OptaxEstimator(
     ...     decay, {"amplitude": 1.0, "rate": Parameter(value=0.5, lower=0.0)}
     ... )
-    >>> estimator.fit(t[:, None], y).params_
-    {'amplitude': 2.5..., 'rate': 1.3...}
+    >>> {name: round(v, 2) for name, v in estimator.fit(t[:, None], y).params_.items()}
+    {'amplitude': 2.5, 'rate': 1.3}
+
+    How it got there, and how certain the values are:
+
+    >>> estimator.status_, len(estimator.history_) == estimator.n_iter_ + 1
+    ('converged', True)
+    >>> {name: round(v, 3) for name, v in estimator.stderr_.items()}
+    {'amplitude': 0.006, 'rate': 0.005}
+    >>> np.sqrt(np.diag(estimator.covariance_)).round(3)
+    array([0.006, 0.005])
+    >>> print(f"{estimator.correlation_.loc['amplitude', 'rate']:.2f}")
+    0.63
     """
 
     params_: dict[str, Any]
@@ -326,6 +337,13 @@ class OptaxEstimator(
         -------
         dict
             Name to value.
+
+        Examples
+        --------
+        >>> from skoptax import OptaxEstimator, Parameter
+        >>> estimator = OptaxEstimator(params={"rate": Parameter(value=0.5, lower=0.0)})
+        >>> estimator.get_params()["params__rate__lower"]
+        0.0
         """
         shallow = self._arguments()
         return get_nested(shallow) if deep else shallow
@@ -357,6 +375,13 @@ class OptaxEstimator(
         ------
         ValueError
             If there is no argument of that name; nothing is changed then.
+
+        Examples
+        --------
+        >>> from skoptax import OptaxEstimator
+        >>> estimator = OptaxEstimator(params={"rate": 0.5})
+        >>> estimator.set_params(params__rate__lower=0.0).params
+        {'rate': Parameter(value=0.5, lower=0.0)}
         """
         shallow = self._arguments()
         for name, value in set_nested(shallow, params).items():
@@ -404,6 +429,16 @@ class OptaxEstimator(
             If model, spec and data do not fit together.
         NonFiniteError
             If the objective is not finite at the start values.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 1 + 2 * X[:, 0]
+        >>> weights = np.ones(10)
+        >>> round(OptaxEstimator().fit(X, y, weights).params_["intercept"], 4)
+        1.0
         """
         goes_on = self.warm_start
         if not isinstance(goes_on, (bool, np.bool_)):
@@ -437,6 +472,21 @@ class OptaxEstimator(
         Calls with the same rows make the steps of one fit of as many epochs. With other
         rows each time, a prior counts in each call as in a fit to these alone: of k
         parts of the data it weighs k times as much as in a fit to all.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None] / 10
+        >>> y = 1 + 2 * X[:, 0]
+        >>> estimator = OptaxEstimator(
+        ...     optimizer="adam", learning_rate=0.1, batch_size=5, random_state=0
+        ... )
+        >>> for epoch in range(200):
+        ...     estimator.partial_fit(X, y)
+        OptaxEstimator(...)
+        >>> round(estimator.params_["intercept"], 2)
+        1.0
         """
         if self.early_stopping:
             raise InvalidParameterError(
@@ -524,7 +574,23 @@ class OptaxEstimator(
 
     @property
     def starts_(self) -> pd.DataFrame:
-        """What has become of each start, made a DataFrame when it is first read."""
+        """What has become of each start, made a DataFrame when it is first read.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> def wave(t, frequency=3.0):
+        ...     return jnp.sin(frequency * t)
+        >>> t = np.linspace(0.0, 6.0, 50)
+        >>> estimator = OptaxEstimator(wave, n_starts=4, random_state=0)
+        >>> starts = estimator.fit(t[:, None], np.sin(2.9 * t)).starts_
+        >>> [*starts.columns]
+        ['start__frequency', 'frequency', 'loss', 'status', 'n_iter']
+        >>> print(f"{starts.loc[0, 'start__frequency']:.1f}")
+        3.0
+        """
         check_is_fitted(self)
         if self._starts is None:
             raise AttributeError(
@@ -574,6 +640,17 @@ class OptaxEstimator(
             Predictions, in the precision of the fit.
         std : ndarray
             With `return_std`, of the same shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> estimator = OptaxEstimator().fit(X, y)
+        >>> mean, std = estimator.predict([[4.5], [20.0]], return_std=True)
+        >>> mean.shape, bool(std[0] < std[1])
+        ((2,), True)
         """
         if return_std:
             spread = self._spread(X)

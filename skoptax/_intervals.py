@@ -238,6 +238,16 @@ class IntervalsMixin(UncertaintyMixin):
         ------
         InvalidParameterError
             As `confidence_intervals`, and if there is no free parameter of that name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(20.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=20)
+        >>> found = OptaxEstimator().fit(X, y).profile(X, y, "intercept", n_points=5)
+        >>> found["tau"].is_monotonic_increasing
+        True
         """
         level = check_level(level)
         count = check_integer("n_points", "profile", n_points, 2)

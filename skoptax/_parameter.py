@@ -78,6 +78,12 @@ class Parameter:
         The value's shape: a scalar value is spread over it. May hold the names
         ``"n_features"`` and ``"n_outputs"``, known once the data are.
 
+    Raises
+    ------
+    InvalidParameterError
+        If ``name`` is neither a str nor ``None``. The other arguments are checked when
+        an optimisation begins.
+
     Attributes
     ----------
     dtype : numpy.dtype
@@ -100,6 +106,9 @@ class Parameter:
     0.500
     >>> rate
     Parameter('rate', 0.5, lower=0.0)
+    >>> slopes = Parameter("slopes", [1.0, 2.0])
+    >>> slopes.shape, slopes.ndim, slopes.dtype
+    ((2,), 1, dtype('float64'))
     """
 
     # NumPy must hand `array * parameter` over to __rmul__ instead of making an
@@ -180,6 +189,12 @@ class Parameter:
         -------
         dict
             Argument name to value.
+
+        Examples
+        --------
+        >>> from skoptax import Parameter
+        >>> Parameter("rate", 0.5, lower=0.0).get_params()["lower"]
+        0.0
         """
         found = {k: self._shape if k == "shape" else getattr(self, k) for k in FIELDS}
         if deep and hasattr(self.prior, "get_params"):
@@ -204,6 +219,12 @@ class Parameter:
         ------
         InvalidParameterError
             If there is no argument of that name.
+
+        Examples
+        --------
+        >>> from skoptax import Parameter
+        >>> Parameter("rate", 0.5).set_params(lower=0.0, free=False)
+        Parameter('rate', 0.5, free=False, lower=0.0)
         """
         nested = {}
         for key, value in changes.items():
@@ -238,6 +259,13 @@ class Parameter:
         -------
         Parameter
             A new object; this one is unchanged.
+
+        Examples
+        --------
+        >>> from skoptax import Parameter
+        >>> rate = Parameter("rate", 0.5)
+        >>> rate.with_fields(value=2.0), rate
+        (Parameter('rate', 2.0), Parameter('rate', 0.5))
         """
         copy = object.__new__(Parameter)
         copy.__dict__.update(self.__dict__)

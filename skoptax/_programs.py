@@ -70,6 +70,13 @@ class CacheInfo(NamedTuple):
         How often a program was compiled.
     seconds : float
         The time spent on tracing and compiling them.
+
+    Examples
+    --------
+    >>> import skoptax
+    >>> info = skoptax.cache_info()
+    >>> info.programs <= 256
+    True
     """
 
     hits: int

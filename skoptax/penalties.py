@@ -118,6 +118,11 @@ class Penalty(Component):
         ------
         InvalidParameterError
             If a selected name is none of them.
+
+        Examples
+        --------
+        >>> from skoptax.penalties import L2
+        >>> L2(params=("slope",)).check_names(["slope", "offset"])
         """
         known = list(names)
         for name in self.params or ():

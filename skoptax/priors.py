@@ -104,6 +104,12 @@ class Prior(Component):
             The log densities, in the shape to which the value and the
             hyperparameters broadcast and the value's floating dtype; ``-inf``
             outside the support.
+
+        Examples
+        --------
+        >>> from skoptax.priors import Normal
+        >>> round(float(Normal(mean=1.0, sd=2.0).log_prob(1.0)), 4)
+        -1.6121
         """
         (value,) = as_floats(value)
         low, high = self.support()
@@ -124,6 +130,12 @@ class Prior(Component):
         -------
         tuple of (float, float)
             The lower and the upper end, in the units of the parameter.
+
+        Examples
+        --------
+        >>> from skoptax.priors import HalfNormal
+        >>> HalfNormal().support()
+        (0.0, inf)
         """
         return self._support
 

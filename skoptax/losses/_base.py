@@ -80,6 +80,13 @@ class Loss(Component):
         array or None
             Of the shape of ``y_pred``; ``None`` where the second derivative itself is
             to be used.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.losses import Poisson
+        >>> Poisson().information(jnp.array([1.0, 2.0])).tolist()
+        [1.0, 0.5]
         """
         del y_pred
         return None
@@ -97,6 +104,12 @@ class Loss(Component):
         ------
         ValueError
             If some values are outside the domain.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax.losses import Poisson
+        >>> Poisson().check_y(np.array([0.0, 3.0]))
         """
         del y
 

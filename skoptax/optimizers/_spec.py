@@ -65,6 +65,20 @@ class OptimizerSpec:
         Hyperparameters that are known at trace time; part of the program's key.
     numbers : dict of str to float
         Hyperparameters that the program takes as arguments.
+
+    Examples
+    --------
+    >>> from skoptax.optimizers import spec
+    >>> adam = spec("adam", 0.1, b1=0.8)
+    >>> adam.numbers["learning_rate"], adam.numbers["b1"]
+    (0.1, 0.8)
+    >>> adam.is_entrywise, adam.descends, adam.looks
+    (True, False, False)
+    >>> adam.content()[1].__name__
+    'adam'
+    >>> transformation = adam.build(adam.numbers)
+    >>> print(adam.learning_rate(adam.numbers, transformation.init(1.0), 0))
+    0.1
     """
 
     factory: Factory

@@ -62,7 +62,10 @@ class CorrelationDisplay:
     >>> display = CorrelationDisplay.from_estimator(OptaxEstimator().fit(X, y))
     >>> display.text_[0, 1].get_text()
     '-0.84'
-    >>> plt.close(display.figure_)
+    >>> _, ax = plt.subplots()
+    >>> display.plot(ax).ax_ is ax
+    True
+    >>> plt.close("all")
     """
 
     ax_: Axes

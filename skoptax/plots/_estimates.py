@@ -76,7 +76,13 @@ class ParameterEstimatesDisplay:
     >>> display = ParameterEstimatesDisplay.from_estimators(fits)
     >>> display.estimates.shape
     (2, 2)
-    >>> plt.close(display.figure_)
+    >>> single = ParameterEstimatesDisplay.from_estimator(fits["huber"])
+    >>> single.estimates.shape
+    (1, 2)
+    >>> _, ax = plt.subplots()
+    >>> display.plot(ax).ax_ is ax
+    True
+    >>> plt.close("all")
     """
 
     ax_: Axes

@@ -109,7 +109,10 @@ class FitDisplay:
     >>> display = FitDisplay.from_estimator(OptaxEstimator().fit(X, y), X, y)
     >>> len(display.ax_)
     2
-    >>> plt.close(display.figure_)
+    >>> _, axes = plt.subplots(2)
+    >>> display.plot(axes).figure_ is axes[0].figure
+    True
+    >>> plt.close("all")
     """
 
     ax_: np.ndarray

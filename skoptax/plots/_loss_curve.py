@@ -70,7 +70,10 @@ class LossCurveDisplay:
     >>> display = LossCurveDisplay.from_estimator(estimator)
     >>> display.ax_.get_yscale()
     'log'
-    >>> plt.close(display.figure_)
+    >>> _, ax = plt.subplots()
+    >>> display.plot(ax).ax_ is ax
+    True
+    >>> plt.close("all")
     """
 
     ax_: Axes

@@ -88,7 +88,10 @@ class ProfileDisplay:
     >>> display = ProfileDisplay.from_estimator(fit, X, y, names=["intercept"])
     >>> display.ax_[0].get_xlabel()
     'intercept'
-    >>> plt.close(display.figure_)
+    >>> _, axes = plt.subplots(1)
+    >>> display.plot(axes).figure_ is axes.figure
+    True
+    >>> plt.close("all")
     """
 
     ax_: np.ndarray

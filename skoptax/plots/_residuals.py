@@ -85,7 +85,10 @@ class ResidualsDisplay:
     >>> display = ResidualsDisplay.from_predictions(y_true, y_pred)
     >>> len(display.ax_)
     3
-    >>> plt.close(display.figure_)
+    >>> _, axes = plt.subplots(3)
+    >>> display.plot(axes).figure_ is axes[0].figure
+    True
+    >>> plt.close("all")
     """
 
     ax_: np.ndarray
@@ -254,6 +257,21 @@ default=("predicted", "quantiles", "autocorrelation")
             If an argument is not usable.
         NotFittedError
             If the estimator is not fitted.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import ResidualsDisplay
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> display = ResidualsDisplay.from_estimator(
+        ...     OptaxEstimator().fit(X, y), X, y, kinds="predicted"
+        ... )
+        >>> display.residuals.shape
+        (10,)
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_estimator"
         need_matplotlib(owner)

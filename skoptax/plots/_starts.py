@@ -82,7 +82,10 @@ class StartsDisplay:
     >>> display = StartsDisplay.from_estimator(fit)
     >>> len(display.line_.get_xdata())
     8
-    >>> plt.close(display.figure_)
+    >>> _, ax = plt.subplots()
+    >>> display.plot(ax).ax_ is ax
+    True
+    >>> plt.close("all")
     """
 
     ax_: Axes

@@ -62,7 +62,10 @@ class ParameterTraceDisplay:
     >>> display = ParameterTraceDisplay.from_estimator(estimator)
     >>> [ax.get_ylabel() for ax in display.ax_]
     ['intercept']
-    >>> plt.close(display.figure_)
+    >>> _, axes = plt.subplots(1)
+    >>> display.plot(axes).figure_ is axes.figure
+    True
+    >>> plt.close("all")
     """
 
     ax_: np.ndarray
