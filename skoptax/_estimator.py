@@ -90,7 +90,7 @@ class OptaxEstimator(
     max_steps : int, default=1000
         The largest number of optimiser steps, 0 or more.
     max_epochs : int, default=None
-        The largest number of passes over the rows, in place of `max_steps`.
+        The largest number of passes over the rows, 1 or more, in place of `max_steps`.
     tol : float, default=None
         The fit has converged when
         :math:`\max_i |g_i| \max(|x_i|, 1) \le \mathrm{tol}\, |f|`, for the
@@ -151,8 +151,8 @@ class OptaxEstimator(
         Seeds start values that are drawn, the starts of `n_starts`, the order of
         batches, and what `early_stopping` holds out.
     verbose : int, default=0
-        1 draws a bar: steps, the loss, with held-out rows the lowest of theirs so far,
-        and how long `max_steps` would take.
+        0 is silent. 1 draws a bar: steps, the loss, with held-out rows the lowest of
+        theirs so far, and how long `max_steps` would take.
     dtype : {"float32", "float64"} or dtype, default=None
         The precision of the fit; ``None`` is that of `X`, double precision for
         integers. JAX's process-wide setting is not touched.
@@ -453,8 +453,12 @@ class OptaxEstimator(
 
         Parameters
         ----------
-        X, y, sample_weight : array-like
-            As for `fit`; they may be others than before.
+        X : array-like of shape (n_samples, n_features)
+            Inputs; they may be others than before.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Responses.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; ``None`` is 1 each.
 
         Returns
         -------

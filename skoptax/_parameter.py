@@ -55,13 +55,13 @@ class Parameter:
         The start value in the user's own units, or a function
         ``(X, y, rng) -> array`` that computes one from the data (in
         :class:`OptaxEstimator` only; ``rng`` is a `numpy.random.Generator`).
-    free : bool or array-like of bool, default=True
+    free : bool or array-like of bool of the value's shape, default=True
         Whether the optimiser changes the value; an array frees the entries
         where it is true.
-    lower, upper : float or array-like, default=None
+    lower, upper : float or array-like of the value's shape, default=None
         Bounds in the user's units; ``None`` or an infinity is no bound. They
         hold at every step, and an optimum on a bound is reached exactly.
-    scale : float, array-like or "value", default=None
+    scale : float, array-like of the value's shape or "value", default=None
         The optimiser steps in units of it (positive; ``"value"`` is the
         absolute start value; with a transform, units of the transformed
         value). ``None`` is 1.
@@ -78,18 +78,18 @@ class Parameter:
         The value's shape: a scalar value is spread over it. May hold the names
         ``"n_features"`` and ``"n_outputs"``, known once the data are.
 
-    Raises
-    ------
-    InvalidParameterError
-        If ``name`` is neither a str nor ``None``. The other arguments are checked when
-        an optimisation begins.
-
     Attributes
     ----------
     dtype : numpy.dtype
         The value's data type.
     ndim : int
         The value's number of dimensions.
+
+    Raises
+    ------
+    InvalidParameterError
+        If ``name`` is neither a str nor ``None``. The other arguments are checked when
+        an optimisation begins.
 
     See Also
     --------

@@ -180,9 +180,9 @@ class Normal(Prior):
 
     Parameters
     ----------
-    mean : float or array, default=0.0
-        Mean, in the units of the parameter.
-    sd : float or array, default=1.0
+    mean : float or array that broadcasts with the parameter, default=0.0
+        Mean, finite, in the units of the parameter.
+    sd : float or array that broadcasts with the parameter, default=1.0
         Standard deviation, in (0, inf), in the units of the parameter.
 
     See Also
@@ -234,7 +234,7 @@ class HalfNormal(Prior):
 
     Parameters
     ----------
-    sd : float or array, default=1.0
+    sd : float or array that broadcasts with the parameter, default=1.0
         Standard deviation of the normal distribution that is folded, in (0, inf), in
         the units of the parameter.
 
@@ -286,9 +286,9 @@ class LogNormal(Prior):
 
     Parameters
     ----------
-    mean : float or array, default=0.0
-        Mean of the natural logarithm of the parameter.
-    sd : float or array, default=1.0
+    mean : float or array that broadcasts with the parameter, default=0.0
+        Mean of the natural logarithm of the parameter, finite.
+    sd : float or array that broadcasts with the parameter, default=1.0
         Standard deviation of that logarithm, in (0, inf): 0.1 is about 10 % of the
         parameter.
 
@@ -341,9 +341,9 @@ class Laplace(Prior):
 
     Parameters
     ----------
-    mean : float or array, default=0.0
-        Mean, in the units of the parameter.
-    scale : float or array, default=1.0
+    mean : float or array that broadcasts with the parameter, default=0.0
+        Mean, finite, in the units of the parameter.
+    scale : float or array that broadcasts with the parameter, default=1.0
         Mean absolute deviation :math:`b`, in (0, inf), in the units of the parameter.
 
     See Also
@@ -395,9 +395,9 @@ class Gamma(Prior):
 
     Parameters
     ----------
-    shape : float or array, default=1.0
+    shape : float or array that broadcasts with the parameter, default=1.0
         Shape :math:`a`, in (0, inf). 1 is the exponential distribution.
-    rate : float or array, default=1.0
+    rate : float or array that broadcasts with the parameter, default=1.0
         Rate :math:`b`, in (0, inf), in units of one over the parameter's.
 
     References
@@ -450,9 +450,9 @@ class Beta(Prior):
 
     Parameters
     ----------
-    a : float or array, default=1.0
+    a : float or array that broadcasts with the parameter, default=1.0
         In (0, inf): the weight of 1, as ``a - 1`` successes have it.
-    b : float or array, default=1.0
+    b : float or array that broadcasts with the parameter, default=1.0
         In (0, inf): the weight of 0, as ``b - 1`` failures have it. With 1 for both
         the prior is uniform.
 

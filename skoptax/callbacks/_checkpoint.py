@@ -30,9 +30,9 @@ class Checkpoint(Callback):
     keep : int, default=2
         How many of the newest checkpoints to keep, at least 1.
     every : int or None, default=1000
-        Write after the steps 0, ``every``, 2 * ``every``, ..., or with None at every
-        call; and at the end of the run, also if Ctrl-C ends it, but not if an error
-        does.
+        Write after the steps 0, ``every``, 2 * ``every``, ..., at least 1, or with None
+        at every call; and at the end of the run, also if Ctrl-C ends it, but not if an
+        error does.
 
     Raises
     ------

@@ -73,7 +73,7 @@ class Loss(Component):
         Parameters
         ----------
         y_pred : array
-            The predictions.
+            The predictions, of any shape.
 
         Returns
         -------

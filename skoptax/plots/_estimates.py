@@ -232,7 +232,7 @@ class ParameterEstimatesDisplay:
         ----------
         estimator : OptaxEstimator
             Fitted; or a pipeline that ends in one, or a search over either.
-        X, y, sample_weight : array-like, default=None
+        X, y, sample_weight : array-like of shape (n_samples, ...), default=None
             The rows of the fit, for intervals by ``"profile"`` and ``"bootstrap"``.
         names : sequence of str, default=None
             Which parameters or entries, such as ``"w[0]"``. ``None``: all that are free
@@ -303,7 +303,7 @@ class ParameterEstimatesDisplay:
         ----------
         estimators : dict
             Name to fitted estimator. They may have different parameters.
-        X, y, sample_weight : array-like, default=None
+        X, y, sample_weight : array-like of shape (n_samples, ...), default=None
             The rows of all fits, for intervals by ``"profile"`` and ``"bootstrap"``.
         names, level, method, interval_options, scale, ax : object
             As for :meth:`from_estimator`.

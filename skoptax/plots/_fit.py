@@ -67,7 +67,7 @@ class FitDisplay:
     sigma : ndarray of shape (n,), default=None
         Known standard deviations of the responses, drawn as error bars.
     level : float, default=0.95
-        The bands' probability, for the legend.
+        The bands' probability, in (0, 1), for the legend.
     x_name : str, default="x"
         The input's name.
     y_name : str, default="y"
@@ -319,7 +319,7 @@ class FitDisplay:
             Where the curve is evaluated: so many points over the range of the data,
             or these.
         output : int, default=None
-            Which response of a model of several.
+            Which response of a model of several, from 0.
         bands : {"auto", "both", "confidence", "prediction", "none"}, default="auto"
             Which bands. ``"auto"``: both, as far as the fit knows them.
         level : float, default=0.95

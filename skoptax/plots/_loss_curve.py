@@ -40,7 +40,7 @@ class LossCurveDisplay:
     val_loss : ndarray of shape (n,), default=None
         The loss of held-out rows; NaN where it was not taken.
     selected_step : int, default=None
-        The step that the fitted values are from.
+        The step that the fitted values are from, counted from 0.
 
     Attributes
     ----------

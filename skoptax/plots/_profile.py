@@ -271,9 +271,11 @@ class ProfileDisplay:
         ----------
         estimator : OptaxEstimator
             Fitted; or a pipeline that ends in one, or a search over either.
-        X, y : array-like
-            The rows of the fit.
-        sample_weight : array-like, default=None
+        X : array-like of shape (n_samples, n_features)
+            The inputs of the fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Its responses.
+        sample_weight : array-like of shape (n_samples,), default=None
             Their weights in the fit.
         names : str or sequence of str and (str, str), default=None
             Of what: free parameters or entries such as ``"w[0]"``, and pairs of these,

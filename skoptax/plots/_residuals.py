@@ -136,6 +136,11 @@ default=("predicted", "quantiles", "autocorrelation")
         -------
         ResidualsDisplay
             This display.
+
+        Raises
+        ------
+        InvalidParameterError
+            If an argument is not usable, or there are fewer than three residuals.
         """
         owner = type(self).__name__
         chosen = [kinds] if isinstance(kinds, str) else list(kinds)
@@ -240,7 +245,7 @@ default=("predicted", "quantiles", "autocorrelation")
             Residuals are times the root of these, so that all have one variance. Rows
             of weight 0 are left out.
         output : int, default=None
-            Which response of a model of several.
+            Which response of a model of several, from 0.
         kinds, max_lag, ax : object
             As for :meth:`plot`.
         scatter_kwargs, line_kwargs : dict, default=None

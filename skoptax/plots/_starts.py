@@ -122,6 +122,11 @@ class StartsDisplay:
         -------
         StartsDisplay
             This display.
+
+        Raises
+        ------
+        InvalidParameterError
+            If an argument is not usable, or no start has a finite loss.
         """
         owner = type(self).__name__
         check_choice("scale", owner, scale, SCALES)

@@ -34,7 +34,7 @@ class ParameterTraceDisplay:
     names : sequence of str
         Their names.
     selected_step : int, default=None
-        The step that the fitted values are from.
+        The step that the fitted values are from, counted from 0.
 
     Attributes
     ----------
