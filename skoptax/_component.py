@@ -17,8 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
-from sklearn.base import BaseEstimator
 
+from ._scikit_learn import BaseEstimator
 from ._validation import invalid, is_number
 
 C = TypeVar("C", bound="Component")
@@ -52,6 +52,14 @@ class Component(BaseEstimator):
         ------
         InvalidParameterError
             If a hyperparameter is not usable.
+
+        Examples
+        --------
+        >>> from skoptax.losses import Huber
+        >>> Huber(delta=-1.0).validate()
+        Traceback (most recent call last):
+        ...
+        skoptax.exceptions.InvalidParameterError: ...
         """
 
 

@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import Bounds
@@ -62,7 +62,7 @@ class CurveFit(OptaxEstimator):
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
-    ) -> CurveFit:
+    ) -> Self:
         """Fit anew, to other data: then there is no `pcov`.
 
         Parameters
@@ -136,7 +136,7 @@ def curve_fit(
     p0: ArrayLike | None = None,
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
-    bounds: Any = (-np.inf, np.inf),
+    bounds: tuple[ArrayLike, ArrayLike] | Bounds = (-np.inf, np.inf),
     **settings: Any,
 ) -> CurveFit:
     r"""Fit a function to data, called as `scipy.optimize.curve_fit` is.
@@ -153,13 +153,13 @@ def curve_fit(
         Start values. ``None`` is the middle between two finite bounds, 1 away from a
         single one, else 1, for each argument of ``f`` after the first.
     sigma : float or array-like of shape (n,), default=None
-        Standard deviations of the responses; each row gets the weight
-        ``1 / sigma**2``.
+        Standard deviations of the responses, positive and in their units; each row
+        gets the weight ``1 / sigma**2``.
     absolute_sigma : bool, default=False
         Whether ``sigma`` is known, and not only up to a common factor. If not, the
         covariance is scaled by the reduced chi-square of the residuals.
     bounds : 2-tuple of array-like or scipy.optimize.Bounds, default=(-inf, inf)
-        Lower and upper bounds, each a number or one for each parameter.
+        Lower and upper bounds, each a number or of shape (p,).
     **settings : dict
         Other arguments of :class:`skoptax.OptaxEstimator`, such as ``loss``,
         ``optimizer``, ``n_starts`` or ``random_state``.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
+import optax
 import pandas as pd
+from numpy.typing import DTypeLike
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -23,9 +25,13 @@ from ._persistence import StampedEstimator
 from ._prediction import predict_rows
 from ._problem import check_row_independent
 from ._sklearn_callbacks import CallbackSupport, follow, with_callbacks
-from ._typing import ArrayLike, Mode, StepCallback
+from ._typing import ArrayLike, CovType, Mode, StepCallback
 from ._validation import check_new_inputs, invalid
 from .exceptions import InvalidParameterError
+from .losses import Loss
+from .losses._base import LossFunction
+from .optimizers._spec import Factory, OptimizerSpec
+from .penalties import Penalty, PenaltyFunction
 
 # The constructor's arguments of each class.
 _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
@@ -84,7 +90,7 @@ class OptaxEstimator(
     max_steps : int, default=1000
         The largest number of optimiser steps, 0 or more.
     max_epochs : int, default=None
-        The largest number of passes over the rows, in place of `max_steps`.
+        The largest number of passes over the rows, 1 or more, in place of `max_steps`.
     tol : float, default=None
         The fit has converged when
         :math:`\max_i |g_i| \max(|x_i|, 1) \le \mathrm{tol}\, |f|`, for the
@@ -145,8 +151,8 @@ class OptaxEstimator(
         Seeds start values that are drawn, the starts of `n_starts`, the order of
         batches, and what `early_stopping` holds out.
     verbose : int, default=0
-        1 draws a bar: steps, the loss, with held-out rows the lowest of theirs so far,
-        and how long `max_steps` would take.
+        0 is silent. 1 draws a bar: steps, the loss, with held-out rows the lowest of
+        theirs so far, and how long `max_steps` would take.
     dtype : {"float32", "float64"} or dtype, default=None
         The precision of the fit; ``None`` is that of `X`, double precision for
         integers. JAX's process-wide setting is not touched.
@@ -221,13 +227,38 @@ class OptaxEstimator(
     >>> def decay(t, amplitude, rate):
     ...     return amplitude * jnp.exp(-rate * t)
     >>> t = np.linspace(0.0, 3.0, 20)
-    >>> y = 2.5 * np.exp(-1.3 * t)
+    >>> y = 2.5 * np.exp(-1.3 * t) + 0.01 * np.cos(9.0 * t)
     >>> estimator = OptaxEstimator(
     ...     decay, {"amplitude": 1.0, "rate": Parameter(value=0.5, lower=0.0)}
     ... )
-    >>> estimator.fit(t[:, None], y).params_
-    {'amplitude': 2.5..., 'rate': 1.3...}
+    >>> {name: round(v, 2) for name, v in estimator.fit(t[:, None], y).params_.items()}
+    {'amplitude': 2.5, 'rate': 1.3}
+
+    How it got there, and how certain the values are:
+
+    >>> estimator.status_, len(estimator.history_) == estimator.n_iter_ + 1
+    ('converged', True)
+    >>> {name: round(v, 3) for name, v in estimator.stderr_.items()}
+    {'amplitude': 0.006, 'rate': 0.005}
+    >>> np.sqrt(np.diag(estimator.covariance_)).round(3)
+    array([0.006, 0.005])
+    >>> print(f"{estimator.correlation_.loc['amplitude', 'rate']:.2f}")
+    0.63
     """
+
+    params_: dict[str, Any]
+    at_bound_: dict[str, Any]
+    loss_: float
+    n_iter_: int
+    selected_step_: int
+    status_: str
+    message_: str
+    converged_: bool
+    fitting_data_: dict[str, Any]
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+    _history: Any
+    _starts: Any
 
     def __init__(
         self,
@@ -235,10 +266,13 @@ class OptaxEstimator(
         params: dict[str, Any] | Sequence[Parameter] | None = None,
         *,
         inputs: Sequence[str] | None = None,
-        loss: Any = "squared_error",
-        penalty: Any = None,
-        optimizer: Any = "auto",
-        learning_rate: Any = None,
+        loss: str | Loss | LossFunction = "squared_error",
+        penalty: Penalty | PenaltyFunction | None = None,
+        optimizer: str
+        | Factory
+        | optax.GradientTransformation
+        | OptimizerSpec = "auto",
+        learning_rate: float | Callable[[Any], Any] | None = None,
         optimizer_kwargs: dict[str, Any] | None = None,
         mode: Mode = "rev",
         has_aux: bool = False,
@@ -251,15 +285,15 @@ class OptaxEstimator(
         validation_fraction: float = 0.1,
         n_iter_no_change: int | None = None,
         n_starts: int = 1,
-        cov_type: str | None = "nonrobust",
+        cov_type: CovType | None = "nonrobust",
         absolute_sigma: bool = False,
         callbacks: StepCallback | Sequence[StepCallback] | None = None,
         chunk_size: int | None = None,
-        row_independent: Any = "auto",
+        row_independent: bool | Literal["auto"] = "auto",
         warm_start: bool = False,
-        random_state: Any = None,
+        random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:
         self.model = model
         self.params = params
@@ -303,6 +337,13 @@ class OptaxEstimator(
         -------
         dict
             Name to value.
+
+        Examples
+        --------
+        >>> from skoptax import OptaxEstimator, Parameter
+        >>> estimator = OptaxEstimator(params={"rate": Parameter(value=0.5, lower=0.0)})
+        >>> estimator.get_params()["params__rate__lower"]
+        0.0
         """
         shallow = self._arguments()
         return get_nested(shallow) if deep else shallow
@@ -315,7 +356,7 @@ class OptaxEstimator(
             names = _NAMES[type(self)] = self._get_param_names()
         return {name: getattr(self, name) for name in names}
 
-    def set_params(self, **params: Any) -> OptaxEstimator:
+    def set_params(self, **params: Any) -> Self:
         """Set arguments by their names, nested ones included.
 
         Parameters
@@ -334,6 +375,13 @@ class OptaxEstimator(
         ------
         ValueError
             If there is no argument of that name; nothing is changed then.
+
+        Examples
+        --------
+        >>> from skoptax import OptaxEstimator
+        >>> estimator = OptaxEstimator(params={"rate": 0.5})
+        >>> estimator.set_params(params__rate__lower=0.0).params
+        {'rate': Parameter(value=0.5, lower=0.0)}
         """
         shallow = self._arguments()
         for name, value in set_nested(shallow, params).items():
@@ -349,7 +397,7 @@ class OptaxEstimator(
         X_val: ArrayLike | None = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
-    ) -> OptaxEstimator:
+    ) -> Self:
         """Fit the model to data.
 
         Parameters
@@ -381,6 +429,16 @@ class OptaxEstimator(
             If model, spec and data do not fit together.
         NonFiniteError
             If the objective is not finite at the start values.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 1 + 2 * X[:, 0]
+        >>> weights = np.ones(10)
+        >>> round(OptaxEstimator().fit(X, y, weights).params_["intercept"], 4)
+        1.0
         """
         goes_on = self.warm_start
         if not isinstance(goes_on, (bool, np.bool_)):
@@ -390,13 +448,17 @@ class OptaxEstimator(
 
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> OptaxEstimator:
+    ) -> Self:
         """Go on for one epoch, on these rows.
 
         Parameters
         ----------
-        X, y, sample_weight : array-like
-            As for `fit`; they may be others than before.
+        X : array-like of shape (n_samples, n_features)
+            Inputs; they may be others than before.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Responses.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Non-negative weights; ``None`` is 1 each.
 
         Returns
         -------
@@ -414,6 +476,21 @@ class OptaxEstimator(
         Calls with the same rows make the steps of one fit of as many epochs. With other
         rows each time, a prior counts in each call as in a fit to these alone: of k
         parts of the data it weighs k times as much as in a fit to all.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None] / 10
+        >>> y = 1 + 2 * X[:, 0]
+        >>> estimator = OptaxEstimator(
+        ...     optimizer="adam", learning_rate=0.1, batch_size=5, random_state=0
+        ... )
+        >>> for epoch in range(200):
+        ...     estimator.partial_fit(X, y)
+        OptaxEstimator(...)
+        >>> round(estimator.params_["intercept"], 2)
+        1.0
         """
         if self.early_stopping:
             raise InvalidParameterError(
@@ -430,7 +507,7 @@ class OptaxEstimator(
         held_out: tuple[Any, Any, Any],
         goes_on: bool,
         epochs: int | None,
-    ) -> OptaxEstimator:
+    ) -> Self:
         """Fit, or leave everything as it was."""
         before = self.__dict__.copy()
         try:
@@ -473,16 +550,16 @@ class OptaxEstimator(
         return fitted
 
     def _store(self, fitted: Fitted, dtype: np.dtype) -> None:
-        self.params_: dict[str, Any] = fitted.params
-        self.at_bound_: dict[str, Any] = fitted.at_bound
-        self.loss_: float = fitted.loss
-        self.n_iter_: int = fitted.n_steps
-        self.status_: str = fitted.status
-        self.message_: str = fitted.message
-        self.converged_: bool = fitted.status == "converged"
-        self.selected_step_: int = fitted.selected_step
-        self.fitting_data_: dict[str, Any] = fitted.collected
-        self._history: Any = fitted.history
+        self.params_ = fitted.params
+        self.at_bound_ = fitted.at_bound
+        self.loss_ = fitted.loss
+        self.n_iter_ = fitted.n_steps
+        self.status_ = fitted.status
+        self.message_ = fitted.message
+        self.converged_ = fitted.status == "converged"
+        self.selected_step_ = fitted.selected_step
+        self.fitting_data_ = fitted.collected
+        self._history = fitted.history
         self._starts = fitted.starts
         self._record = fitted.record
         self._linearised = fitted.linearised
@@ -501,7 +578,23 @@ class OptaxEstimator(
 
     @property
     def starts_(self) -> pd.DataFrame:
-        """What has become of each start, made a DataFrame when it is first read."""
+        """What has become of each start, made a DataFrame when it is first read.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> def wave(t, frequency=3.0):
+        ...     return jnp.sin(frequency * t)
+        >>> t = np.linspace(0.0, 6.0, 50)
+        >>> estimator = OptaxEstimator(wave, n_starts=4, random_state=0)
+        >>> starts = estimator.fit(t[:, None], np.sin(2.9 * t)).starts_
+        >>> [*starts.columns]
+        ['start__frequency', 'frequency', 'loss', 'status', 'n_iter']
+        >>> print(f"{starts.loc[0, 'start__frequency']:.1f}")
+        3.0
+        """
         check_is_fitted(self)
         if self._starts is None:
             raise AttributeError(
@@ -511,7 +604,30 @@ class OptaxEstimator(
             self._starts = self._starts.frame()
         return self._starts
 
-    def predict(self, X: ArrayLike, return_std: bool = False) -> Any:
+    if TYPE_CHECKING:
+        # What scikit-learn's untyped classes add.
+        def score(
+            self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+        ) -> float: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[False] = False
+    ) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    @overload
+    def predict(
+        self, X: ArrayLike, return_std: bool
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(
+        self, X: ArrayLike, return_std: bool = False
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
         """Predict the mean response.
 
         Parameters
@@ -528,6 +644,17 @@ class OptaxEstimator(
             Predictions, in the precision of the fit.
         std : ndarray
             With `return_std`, of the same shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> estimator = OptaxEstimator().fit(X, y)
+        >>> mean, std = estimator.predict([[4.5], [20.0]], return_std=True)
+        >>> mean.shape, bool(std[0] < std[1])
+        ((2,), True)
         """
         if return_std:
             spread = self._spread(X)

@@ -53,7 +53,7 @@ class IntervalsMixin(UncertaintyMixin):
 
         Parameters
         ----------
-        X, y, sample_weight : array-like, default=None
+        X, y, sample_weight : array-like of shape (n_samples, ...), default=None
             The rows of the fit, for ``method="profile"`` and ``"bootstrap"``.
         level : float, default=0.95
             Their probability, in (0, 1).
@@ -140,9 +140,11 @@ class IntervalsMixin(UncertaintyMixin):
 
         Parameters
         ----------
-        X, y : array-like
-            The rows of the fit.
-        sample_weight : array-like, default=None
+        X : array-like of shape (n_samples, n_features)
+            The inputs of the fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Its responses.
+        sample_weight : array-like of shape (n_samples,), default=None
             Their weights in the fit.
         n_resamples : int, default=2000
             How many, 1 or more.
@@ -215,14 +217,17 @@ class IntervalsMixin(UncertaintyMixin):
 
         Parameters
         ----------
-        X, y : array-like
-            The rows of the fit.
+        X : array-like of shape (n_samples, n_features)
+            The inputs of the fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Its responses.
         name : str
             A free parameter, or an entry of one such as ``"w[0]"``.
-        sample_weight : array-like, default=None
+        sample_weight : array-like of shape (n_samples,), default=None
             Their weights in the fit.
         level : float, default=0.99
-            How far it goes: as far as an interval from standard errors.
+            How far it goes: as far as an interval of this probability, in (0, 1), from
+            standard errors.
         n_points : int, default=31
             How many values, 2 or more.
 
@@ -238,6 +243,16 @@ class IntervalsMixin(UncertaintyMixin):
         ------
         InvalidParameterError
             As `confidence_intervals`, and if there is no free parameter of that name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(20.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=20)
+        >>> found = OptaxEstimator().fit(X, y).profile(X, y, "intercept", n_points=5)
+        >>> found["tau"].is_monotonic_increasing
+        True
         """
         level = check_level(level)
         count = check_integer("n_points", "profile", n_points, 2)
@@ -261,15 +276,17 @@ class IntervalsMixin(UncertaintyMixin):
 
         Parameters
         ----------
-        X, y : array-like
-            The rows of the fit.
+        X : array-like of shape (n_samples, n_features)
+            The inputs of the fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Its responses.
         a, b : str
             Two free parameters, or entries such as ``"w[0]"``.
-        sample_weight : array-like, default=None
+        sample_weight : array-like of shape (n_samples,), default=None
             Their weights in the fit.
         level : float, default=0.99
-            How far it goes: as far as the ellipse of this probability that standard
-            errors and correlation give.
+            How far it goes: as far as the ellipse of this probability, in (0, 1), that
+            standard errors and correlation give.
         n_points : int, default=21
             How many values of each, 2 or more.
 

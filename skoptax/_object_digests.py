@@ -63,7 +63,7 @@ _DESCRIPTORS = (
 _JITTED = type(jax.jit(lambda: None))
 
 
-_array_digests: dict[int, tuple[weakref.ref, bytes]] = {}
+_array_digests: dict[int, tuple[weakref.ref[Any], bytes]] = {}
 
 
 def array_digest(walk: Visitor, obj: Any) -> bytes:

@@ -21,16 +21,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._component import Component, join_numbers
+from ._component import join_numbers
 from ._model import ModelCall, describe
 from ._packing import pack
 from ._parameter import is_parameter
 from ._tracing import own
 from ._unpacking import build_state, internal_start, user_values
 from .exceptions import ModelError
-from .losses import SquaredError, per_sample
+from .losses import Loss, SquaredError, per_sample
 from .losses._regression import squares
 from .losses._resolve import information_of, is_own
+from .penalties import Penalty
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,9 @@ class Objective:
     ----------
     call : ModelCall
         The bound model.
-    loss : Component or callable
+    loss : Loss or callable
         The per-sample loss, without its numbers.
-    penalty : Component, callable or None
+    penalty : Penalty, callable or None
         The penalty, without its numbers.
     """
 
@@ -171,7 +172,7 @@ class Objective:
     ) -> Callable[[Any], Any]:
         """Return each share's expected second derivative at a prediction, or None."""
         loss = self.loss
-        if isinstance(loss, Component):
+        if isinstance(loss, Loss):
             loss = join_numbers(loss, loss_numbers)
 
         def information(prediction: Any) -> Any:
@@ -207,7 +208,7 @@ class Objective:
         penalty = self.penalty
         if penalty is None:
             return None
-        if isinstance(penalty, Component):
+        if isinstance(penalty, Penalty):
             penalty = join_numbers(penalty, numbers)
         return _scalar(penalty(values))
 
@@ -237,7 +238,7 @@ class Objective:
         return _one_for_each(losses, y.shape)
 
     def _whole_loss(self, numbers: dict[str, Any]) -> Any:
-        if not isinstance(self.loss, Component):
+        if not isinstance(self.loss, Loss):
             return self.loss
         loss = join_numbers(self.loss, numbers)
         return own(loss) if is_own(self.loss) else loss

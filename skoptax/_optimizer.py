@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -101,7 +102,7 @@ class OptaxOptimizer:
 
     def __init__(
         self,
-        loss: Any,
+        loss: Callable[[Any], Any],
         optimizer: optax.GradientTransformation | OptimizerSpec,
         callback: StepCallback | None = None,
         has_aux: bool = False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -55,13 +55,13 @@ class Parameter:
         The start value in the user's own units, or a function
         ``(X, y, rng) -> array`` that computes one from the data (in
         :class:`OptaxEstimator` only; ``rng`` is a `numpy.random.Generator`).
-    free : bool or array-like of bool, default=True
+    free : bool or array-like of bool of the value's shape, default=True
         Whether the optimiser changes the value; an array frees the entries
         where it is true.
-    lower, upper : float or array-like, default=None
+    lower, upper : float or array-like of the value's shape, default=None
         Bounds in the user's units; ``None`` or an infinity is no bound. They
         hold at every step, and an optimum on a bound is reached exactly.
-    scale : float, array-like or "value", default=None
+    scale : float, array-like of the value's shape or "value", default=None
         The optimiser steps in units of it (positive; ``"value"`` is the
         absolute start value; with a transform, units of the transformed
         value). ``None`` is 1.
@@ -87,6 +87,12 @@ class Parameter:
     ndim : int
         The value's number of dimensions.
 
+    Raises
+    ------
+    InvalidParameterError
+        If ``name`` is neither a str nor ``None``. The other arguments are checked when
+        an optimisation begins.
+
     See Also
     --------
     skoptax.OptaxOptimizer : Optimises the free parameters of any pytree.
@@ -102,6 +108,9 @@ class Parameter:
     0.500
     >>> rate
     Parameter('rate', 0.5, lower=0.0)
+    >>> slopes = Parameter("slopes", [1.0, 2.0])
+    >>> slopes.shape, slopes.ndim, slopes.dtype
+    ((2,), 1, dtype('float64'))
     """
 
     # NumPy must hand `array * parameter` over to __rmul__ instead of making an
@@ -141,6 +150,32 @@ class Parameter:
         self.prior = prior
         self._shape = shape
 
+    if TYPE_CHECKING:
+        # `_add_operators` makes these; what they return is of the value's own type.
+        def __add__(self, other: Any) -> Any: ...
+        def __radd__(self, other: Any) -> Any: ...
+        def __sub__(self, other: Any) -> Any: ...
+        def __rsub__(self, other: Any) -> Any: ...
+        def __mul__(self, other: Any) -> Any: ...
+        def __rmul__(self, other: Any) -> Any: ...
+        def __truediv__(self, other: Any) -> Any: ...
+        def __rtruediv__(self, other: Any) -> Any: ...
+        def __floordiv__(self, other: Any) -> Any: ...
+        def __rfloordiv__(self, other: Any) -> Any: ...
+        def __mod__(self, other: Any) -> Any: ...
+        def __rmod__(self, other: Any) -> Any: ...
+        def __pow__(self, other: Any) -> Any: ...
+        def __rpow__(self, other: Any) -> Any: ...
+        def __matmul__(self, other: Any) -> Any: ...
+        def __rmatmul__(self, other: Any) -> Any: ...
+        def __lt__(self, other: Any) -> Any: ...
+        def __le__(self, other: Any) -> Any: ...
+        def __gt__(self, other: Any) -> Any: ...
+        def __ge__(self, other: Any) -> Any: ...
+        def __neg__(self) -> Any: ...
+        def __pos__(self) -> Any: ...
+        def __abs__(self) -> Any: ...
+
     # The constructor's arguments, as scikit-learn asks for them.
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -156,6 +191,12 @@ class Parameter:
         -------
         dict
             Argument name to value.
+
+        Examples
+        --------
+        >>> from skoptax import Parameter
+        >>> Parameter("rate", 0.5, lower=0.0).get_params()["lower"]
+        0.0
         """
         found = {k: self._shape if k == "shape" else getattr(self, k) for k in FIELDS}
         if deep and hasattr(self.prior, "get_params"):
@@ -180,6 +221,12 @@ class Parameter:
         ------
         InvalidParameterError
             If there is no argument of that name.
+
+        Examples
+        --------
+        >>> from skoptax import Parameter
+        >>> Parameter("rate", 0.5).set_params(lower=0.0, free=False)
+        Parameter('rate', 0.5, free=False, lower=0.0)
         """
         nested = {}
         for key, value in changes.items():
@@ -214,6 +261,13 @@ class Parameter:
         -------
         Parameter
             A new object; this one is unchanged.
+
+        Examples
+        --------
+        >>> from skoptax import Parameter
+        >>> rate = Parameter("rate", 0.5)
+        >>> rate.with_fields(value=2.0), rate
+        (Parameter('rate', 2.0), Parameter('rate', 0.5))
         """
         copy = object.__new__(Parameter)
         copy.__dict__.update(self.__dict__)

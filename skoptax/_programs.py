@@ -69,7 +69,14 @@ class CacheInfo(NamedTuple):
     compilations : int
         How often a program was compiled.
     seconds : float
-        The time spent on tracing and compiling them.
+        The time spent on tracing and compiling them, in seconds.
+
+    Examples
+    --------
+    >>> import skoptax
+    >>> info = skoptax.cache_info()
+    >>> info.programs <= 256
+    True
     """
 
     hits: int

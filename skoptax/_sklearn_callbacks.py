@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 
 class _NoCallbacks:
@@ -25,8 +25,21 @@ def _find_support() -> tuple[Any, Callable[[Any], Any]]:
     return CallbackSupportMixin, with_callbacks
 
 
-CallbackSupport: Any
-CallbackSupport, with_callbacks = _find_support()
+if TYPE_CHECKING:
+    # A base class must not depend on what is installed, nor a method's type on an
+    # untyped decorator.
+    Method = TypeVar("Method", bound=Callable[..., Any])
+
+    class CallbackSupport:
+        """Takes scikit-learn's callbacks."""
+
+        def set_callbacks(self, *callbacks: Any) -> Self:
+            """Follow fits by these callbacks; from scikit-learn 1.9 on."""
+
+    def with_callbacks(method: Method) -> Method:
+        """Hand the end of a method on to callbacks."""
+else:
+    CallbackSupport, with_callbacks = _find_support()
 
 
 class FitTask:

@@ -9,11 +9,21 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "ArrayLike", "Block", "Mode", "NDArray", "PyTree", "StepCallback"]
+__all__ = [
+    "Array",
+    "ArrayLike",
+    "Block",
+    "CovType",
+    "Mode",
+    "NDArray",
+    "PyTree",
+    "StepCallback",
+]
 
 Array: TypeAlias = jax.Array | np.ndarray
 PyTree: TypeAlias = Any
 Mode: TypeAlias = Literal["rev", "fwd"]
+CovType: TypeAlias = Literal["nonrobust", "HC0", "HC1", "HC2", "HC3", "hessian"]
 
 # (step, diff_state, static_state, fitting_data, aux_data, loss_value, grads)
 # -> (stop, diff_state, static_state)

@@ -63,6 +63,16 @@ class UncertaintyMixin:
         -------
         FitRecord
             Small matrices and sums, no data.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> estimator = OptaxEstimator().fit(X, y)
+        >>> estimator.fit_record().n
+        10
         """
         check_is_fitted(self)
         return self._record
@@ -157,6 +167,17 @@ class UncertaintyMixin:
         -------
         Report
             Prints as text, shows as HTML in a notebook.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> estimator = OptaxEstimator().fit(X, y)
+        >>> print(estimator.report())
+        Fit
+        ====...
         """
         level = check_level(level)
         least = check_real("min_correlation", "report", min_correlation, 0.0)
@@ -177,6 +198,16 @@ class UncertaintyMixin:
         ------
         InvalidParameterError
             If the fit has no information; the message says why.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> estimator = OptaxEstimator().fit(X, y)
+        >>> estimator.identifiability().worst
+        "The data determine a change of ..."
         """
         with warnings.catch_warnings():
             # That is what the result says.
@@ -220,6 +251,18 @@ class UncertaintyMixin:
         -----
         For counts, positive amounts and classes the intervals are those of their
         distributions; see ``docs/theory/uncertainty.md``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> estimator = OptaxEstimator().fit(X, y)
+        >>> mean = estimator.predict_interval([[4.5]])
+        >>> response = estimator.predict_interval([[4.5]], kind="prediction")
+        >>> mean.shape, bool(np.ptp(response) > np.ptp(mean))
+        ((1, 2), True)
         """
         check_choice("kind", "predict_interval", kind, _BANDS)
         level = check_level(level)
@@ -250,6 +293,16 @@ class UncertaintyMixin:
         ------
         InvalidParameterError
             If the model has several outputs.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> estimator = OptaxEstimator().fit(X, y)
+        >>> [*estimator.predict_summary([[4.5]]).columns]
+        ['mean', 'mean_stderr', 'ci_lower', 'ci_upper', 'pi_lower', 'pi_upper']
         """
         level = check_level(level)
         spread = self._spread(X, sample_weight)

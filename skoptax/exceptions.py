@@ -7,7 +7,7 @@ already catch, so that ``except ValueError`` or a filter on
 
 from __future__ import annotations
 
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from ._scikit_learn import ConvergenceWarning, NotFittedError
 
 __all__ = [
     "CheckpointError",
@@ -26,7 +26,14 @@ __all__ = [
 
 
 class SkoptaxError(Exception):
-    """Base of all errors that skoptax raises by itself."""
+    """Base of all errors that skoptax raises by itself.
+
+    Examples
+    --------
+    >>> from skoptax.exceptions import ModelError, SkoptaxError
+    >>> issubclass(ModelError, SkoptaxError), issubclass(ModelError, ValueError)
+    (True, True)
+    """
 
 
 class InvalidParameterError(SkoptaxError, ValueError, TypeError):
@@ -34,31 +41,122 @@ class InvalidParameterError(SkoptaxError, ValueError, TypeError):
 
     It is a ``ValueError`` and a ``TypeError`` at once, as scikit-learn's own
     parameter validation has it.
+
+    Examples
+    --------
+    >>> from skoptax import OptaxEstimator
+    >>> OptaxEstimator(max_steps=-1).fit([[1.0], [2.0]], [1.0, 2.0])
+    Traceback (most recent call last):
+    ...
+    skoptax.exceptions.InvalidParameterError: The 'max_steps' parameter of ...
     """
 
 
 class ModelError(SkoptaxError, ValueError):
-    """The model function does not fit the data or the parameter spec."""
+    """The model function does not fit the data or the parameter spec.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from skoptax import OptaxEstimator
+    >>> def model(x, a=1.0):
+    ...     return a * jnp.ones(7)
+    >>> OptaxEstimator(model).fit([[1.0], [2.0]], [1.0, 2.0])
+    Traceback (most recent call last):
+    ...
+    skoptax.exceptions.ModelError: ...
+    """
 
 
 class NonFiniteError(SkoptaxError, ValueError):
-    """The loss or its gradient is not finite at the start values."""
+    """The loss or its gradient is not finite at the start values.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from skoptax import OptaxEstimator
+    >>> def model(x, a=-1.0):
+    ...     return jnp.log(a) * x
+    >>> OptaxEstimator(model, optimizer="adam").fit([[1.0], [2.0]], [1.0, 2.0])
+    Traceback (most recent call last):
+    ...
+    skoptax.exceptions.NonFiniteError: ...
+    """
 
 
 class DifferentiationError(SkoptaxError, ValueError):
-    """The loss cannot be differentiated in the requested mode."""
+    """The loss cannot be differentiated in the requested mode.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import optax
+    >>> from skoptax import OptaxOptimizer, Parameter
+    >>> def loss(state):
+    ...     x = 1.0 * state["x"]
+    ...     return jax.lax.while_loop(lambda x: x < 3.0, lambda x: 2.0 * x, x)
+    >>> OptaxOptimizer(loss, optax.sgd(0.1)).run({"x": Parameter(value=1.0)})
+    Traceback (most recent call last):
+    ...
+    skoptax.exceptions.DifferentiationError: ...mode="fwd"...
+    """
 
 
 class CheckpointError(SkoptaxError, ValueError):
-    """A checkpoint is damaged, or of another fit than the one that is to go on."""
+    """A checkpoint is damaged, or of another fit than the one that is to go on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import optax
+    >>> from skoptax import OptaxOptimizer, Parameter
+    >>> from skoptax.callbacks import Checkpoint, Resume
+    >>> def loss(state):
+    ...     return state["x"] ** 2
+    >>> folder = tempfile.mkdtemp()
+    >>> start = {"x": Parameter(value=1.0)}
+    >>> result = OptaxOptimizer(loss, optax.sgd(0.1), Checkpoint(folder)).run(start)
+    >>> OptaxOptimizer(loss, optax.sgd(0.2), Resume(folder)).run(start)
+    Traceback (most recent call last):
+    ...
+    skoptax.exceptions.CheckpointError: ...
+    """
 
 
 class NonFiniteWarning(ConvergenceWarning):
-    """The optimisation met a non-finite loss or gradient and stopped there."""
+    """The optimisation met a non-finite loss or gradient and stopped there.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skoptax import OptaxEstimator
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     estimator = OptaxEstimator(optimizer="sgd", learning_rate=1e30)
+    ...     estimator = estimator.fit([[1.0], [2.0], [4.0]], [1.0, 2.0, 3.0])
+    >>> caught[0].category.__name__, estimator.status_
+    ('NonFiniteWarning', 'non_finite')
+    """
 
 
 class UncachedWarning(UserWarning):
-    """A program could not be keyed by content and is compiled for this run only."""
+    """A program could not be keyed by content and is compiled for this run only.
+
+    Examples
+    --------
+    >>> import threading
+    >>> import warnings
+    >>> from skoptax import OptaxEstimator
+    >>> lock = threading.Lock()
+    >>> def model(x, a=1.0):
+    ...     with lock:
+    ...         return a * x
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     estimator = OptaxEstimator(model).fit([[1.0], [2.0]], [1.0, 2.5])
+    >>> caught[0].category.__name__
+    'UncachedWarning'
+    """
 
 
 class InconsistentVersionWarning(UserWarning):
@@ -66,8 +164,39 @@ class InconsistentVersionWarning(UserWarning):
 
     It is none of scikit-learn's warnings of this name, which speak of the version of
     scikit-learn.
+
+    Examples
+    --------
+    >>> import pickle
+    >>> import warnings
+    >>> from skoptax import OptaxEstimator, __version__
+    >>> written = pickle.dumps(OptaxEstimator())
+    >>> older = written.replace(__version__.encode(), b"x" * len(__version__))
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     estimator = pickle.loads(older)
+    >>> caught[0].category.__name__
+    'InconsistentVersionWarning'
     """
 
 
 class UndeterminedWarning(UserWarning):
-    """Standard errors are missing: of some parameters, or of all."""
+    """Standard errors are missing: of some parameters, or of all.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from skoptax import OptaxEstimator
+    >>> def model(x, a=1.0, b=1.0):
+    ...     return (a + b) * x
+    >>> X, y = [[1.0], [2.0], [3.0]], [1.0, 2.5, 3.0]
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     estimator = OptaxEstimator(model).fit(X, y)
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     estimator.stderr_
+    {'a': nan, 'b': nan}
+    >>> caught[0].category.__name__
+    'UndeterminedWarning'
+    """

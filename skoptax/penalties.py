@@ -9,10 +9,11 @@ user's own units. A function ``params -> scalar`` in JAX will do as well.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from ._component import (
     Component,
@@ -24,6 +25,9 @@ from ._component import (
 from ._validation import check_real, did_you_mean, invalid
 
 __all__ = ["L1", "L2", "ElasticNet", "Penalty", "resolve_penalty"]
+
+# Of the parameters; the second of what a penalty may be.
+PenaltyFunction: TypeAlias = Callable[[Any], ArrayLike]
 
 
 class Penalty(Component):
@@ -114,6 +118,11 @@ class Penalty(Component):
         ------
         InvalidParameterError
             If a selected name is none of them.
+
+        Examples
+        --------
+        >>> from skoptax.penalties import L2
+        >>> L2(params=("slope",)).check_names(["slope", "offset"])
         """
         known = list(names)
         for name in self.params or ():
@@ -298,8 +307,8 @@ class ElasticNet(Penalty):
 
 
 def resolve_penalty(
-    penalty: Penalty | Callable[[Any], Any] | None, owner: str = "OptaxEstimator"
-) -> Penalty | Callable[[Any], Any] | None:
+    penalty: Penalty | PenaltyFunction | None, owner: str = "OptaxEstimator"
+) -> Penalty | PenaltyFunction | None:
     """Return the penalty that an argument stands for.
 
     Parameters

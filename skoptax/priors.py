@@ -11,7 +11,7 @@ hyperparameters are arrays that broadcast with it, each with its own. A function
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,9 @@ __all__ = [
     "Prior",
     "resolve_prior",
 ]
+
+# The second of what a prior may be.
+LogDensity: TypeAlias = Callable[[jax.Array], ArrayLike]
 
 _LOG_TWO_PI = float(np.log(2.0 * np.pi))
 _LOG_TWO = float(np.log(2.0))
@@ -101,6 +104,12 @@ class Prior(Component):
             The log densities, in the shape to which the value and the
             hyperparameters broadcast and the value's floating dtype; ``-inf``
             outside the support.
+
+        Examples
+        --------
+        >>> from skoptax.priors import Normal
+        >>> round(float(Normal(mean=1.0, sd=2.0).log_prob(1.0)), 4)
+        -1.6121
         """
         (value,) = as_floats(value)
         low, high = self.support()
@@ -121,6 +130,12 @@ class Prior(Component):
         -------
         tuple of (float, float)
             The lower and the upper end, in the units of the parameter.
+
+        Examples
+        --------
+        >>> from skoptax.priors import HalfNormal
+        >>> HalfNormal().support()
+        (0.0, inf)
         """
         return self._support
 
@@ -165,9 +180,9 @@ class Normal(Prior):
 
     Parameters
     ----------
-    mean : float or array, default=0.0
-        Mean, in the units of the parameter.
-    sd : float or array, default=1.0
+    mean : float or array that broadcasts with the parameter, default=0.0
+        Mean, finite, in the units of the parameter.
+    sd : float or array that broadcasts with the parameter, default=1.0
         Standard deviation, in (0, inf), in the units of the parameter.
 
     See Also
@@ -219,7 +234,7 @@ class HalfNormal(Prior):
 
     Parameters
     ----------
-    sd : float or array, default=1.0
+    sd : float or array that broadcasts with the parameter, default=1.0
         Standard deviation of the normal distribution that is folded, in (0, inf), in
         the units of the parameter.
 
@@ -271,9 +286,9 @@ class LogNormal(Prior):
 
     Parameters
     ----------
-    mean : float or array, default=0.0
-        Mean of the natural logarithm of the parameter.
-    sd : float or array, default=1.0
+    mean : float or array that broadcasts with the parameter, default=0.0
+        Mean of the natural logarithm of the parameter, finite.
+    sd : float or array that broadcasts with the parameter, default=1.0
         Standard deviation of that logarithm, in (0, inf): 0.1 is about 10 % of the
         parameter.
 
@@ -326,9 +341,9 @@ class Laplace(Prior):
 
     Parameters
     ----------
-    mean : float or array, default=0.0
-        Mean, in the units of the parameter.
-    scale : float or array, default=1.0
+    mean : float or array that broadcasts with the parameter, default=0.0
+        Mean, finite, in the units of the parameter.
+    scale : float or array that broadcasts with the parameter, default=1.0
         Mean absolute deviation :math:`b`, in (0, inf), in the units of the parameter.
 
     See Also
@@ -380,9 +395,9 @@ class Gamma(Prior):
 
     Parameters
     ----------
-    shape : float or array, default=1.0
+    shape : float or array that broadcasts with the parameter, default=1.0
         Shape :math:`a`, in (0, inf). 1 is the exponential distribution.
-    rate : float or array, default=1.0
+    rate : float or array that broadcasts with the parameter, default=1.0
         Rate :math:`b`, in (0, inf), in units of one over the parameter's.
 
     References
@@ -435,9 +450,9 @@ class Beta(Prior):
 
     Parameters
     ----------
-    a : float or array, default=1.0
+    a : float or array that broadcasts with the parameter, default=1.0
         In (0, inf): the weight of 1, as ``a - 1`` successes have it.
-    b : float or array, default=1.0
+    b : float or array that broadcasts with the parameter, default=1.0
         In (0, inf): the weight of 0, as ``b - 1`` failures have it. With 1 for both
         the prior is uniform.
 
@@ -480,8 +495,8 @@ class Beta(Prior):
 
 
 def resolve_prior(
-    prior: Prior | Callable[[Any], Any] | None, owner: str = "Parameter"
-) -> Prior | Callable[[Any], Any] | None:
+    prior: Prior | LogDensity | None, owner: str = "Parameter"
+) -> Prior | LogDensity | None:
     """Return the prior that an argument stands for.
 
     Parameters

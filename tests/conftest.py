@@ -17,3 +17,6 @@ hypothesis.settings.register_profile(
     "explore", deadline=None, max_examples=1000, print_blob=True
 )
 hypothesis.settings.load_profile("ci")
+
+# Code to be checked, not run.
+collect_ignore = ["typing/usage.py"]

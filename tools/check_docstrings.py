@@ -5,7 +5,8 @@ the methods and properties that skoptax itself defines for it. A method that ove
 one of skoptax with the same arguments may leave the full docstring to that one. What
 an estimator inherits from scikit-learn is not ours to check, and modules are ruff's.
 The checks that apply are those of ``[tool.numpydoc_validation]`` in
-``pyproject.toml``.
+``pyproject.toml``, and those of `lacking`: an example of each class, function, method
+and property, a source of each formula, and what a function raises.
 
 numpydoc's own hook reads files instead: it would ask for full docstrings in private
 modules, and for a ``Returns`` section of each property.
@@ -13,14 +14,20 @@ modules, and for a ``Returns`` section of each property.
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import functools
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+from numpydoc.docscrape import get_doc_object
 from numpydoc.hooks.validate_docstrings import parse_config
 from numpydoc.validate import validate
 
@@ -50,16 +57,18 @@ def public_modules() -> Iterator[ModuleType]:
             yield importlib.import_module(info.name)
 
 
-def public_paths() -> set[str]:
-    """Return the import paths of all public classes, functions and their members."""
-    paths = set()
+def public_paths() -> dict[str, set[type]]:
+    """Return the import paths of all that is public: of members, with their classes."""
+    paths: dict[str, set[type]] = {}
     for module in public_modules():
         for name in getattr(module, "__all__", ()):
             item = getattr(module, name)
             if inspect.isclass(item) and is_ours(item):
-                paths |= {path(item), *member_paths(item)}
+                paths.setdefault(path(item), set())
+                for member in member_paths(item):
+                    paths.setdefault(member, set()).add(item)
             elif inspect.isfunction(item) and is_ours(item):
-                paths.add(path(item))
+                paths.setdefault(path(item), set())
     return paths
 
 
@@ -88,18 +97,72 @@ def arguments(cls: type, name: str) -> list[str]:
     return [] if is_property(member) else [*inspect.signature(member).parameters]
 
 
+def lacking(name: str, classes: set[type]) -> Iterator[tuple[str, str]]:
+    """Yield code and text of what a docstring lacks that numpydoc does not ask for."""
+    item = found(name)
+    doc = get_doc_object(item, config={"attributes_members_list": False})
+    # A method may be shown at work in the example of its class.
+    shown = [doc["Examples"], *(get_doc_object(cls)["Examples"] for cls in classes)]
+    own, *others = ("\n".join(lines) for lines in shown)
+    called = re.compile(rf"(\.|\bdef ){name.rpartition('.')[2]}\b")
+    if ">>>" not in own and not any(map(called.search, others)):
+        yield "SK01", "No example, nor one in its class that calls it"
+    if "+SKIP" in own:
+        yield "SK02", "An example is skipped"
+    if ".. math::" in item.__doc__ and not (doc["References"] or doc["See Also"]):
+        yield "SK03", "A formula without References or See Also"
+    function = constructor(item) if inspect.isclass(item) else item
+    if raises(function) and not doc["Raises"]:
+        yield "SK04", "It raises, and there is no section Raises"
+
+
+def found(name: str) -> Any:
+    """Return what stands at an import path."""
+    module = importlib.import_module("skoptax")
+    *parents, last = name.split(".")
+    for length in range(len(parents), 0, -1):
+        try:
+            module = importlib.import_module(".".join(parents[:length]))
+        except ImportError:
+            continue
+        return functools.reduce(getattr, [*parents[length:], last], module)
+    raise ImportError(name)
+
+
+def constructor(cls: type) -> Any:
+    """Return what a class does to make an instance, as far as it is written down."""
+    generated = dataclasses.is_dataclass(cls) or issubclass(cls, tuple)
+    return getattr(cls, "__post_init__", None) if generated else cls.__init__
+
+
+def raises(function: Any) -> bool:
+    """Tell whether a function's own code raises an exception anew."""
+    if is_property(function) or not is_ours(function):
+        return False
+    source = inspect.getsource(function)
+    # (`textwrap.dedent` would look into its strings.)
+    tree = ast.parse("if True:\n" + source if source[0] == " " else source)
+    # One that must be overridden tells those who forgot to.
+    return any(
+        isinstance(node, ast.Raise)
+        and node.exc is not None
+        and "NotImplementedError" not in ast.unparse(node.exc)
+        for node in ast.walk(tree)
+    )
+
+
 def main() -> int:
     """Print every finding and return the exit status."""
     checks = parse_config(ROOT)["checks"]
-    paths = sorted(public_paths())
+    paths = public_paths()
     findings = 0
-    for name in paths:
+    for name in sorted(paths):
         result = validate(name)
         file = Path(result["file"]).relative_to(ROOT)
-        for code, text in result["errors"]:
-            if code in checks:
-                findings += 1
-                print(f"{file}:{result['file_line']}: {name}: {code} {text}")
+        errors = [(code, text) for code, text in result["errors"] if code in checks]
+        for code, text in [*errors, *lacking(name, paths[name])]:
+            findings += 1
+            print(f"{file}:{result['file_line']}: {name}: {code} {text}")
     print(f"{len(paths)} public objects, {findings} findings")
     return int(findings > 0)
 

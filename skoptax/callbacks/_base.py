@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sklearn.base import BaseEstimator
-
+from .._scikit_learn import BaseEstimator
 from ._protocol import (
     A_CALLBACK,
     Outcome,
@@ -78,6 +77,24 @@ class Callback(BaseEstimator):
     >>> state, data = optimizer.run({"x": Parameter(value=1.0)}, max_steps=100)
     >>> data["message"]
     'x is 2.875 after step 3.'
+
+    One that keeps something from step to step, and says at the end what it was:
+
+    >>> class LargestLoss(Callback):
+    ...     def on_run_start(self, fitting_data):
+    ...         super().on_run_start(fitting_data)
+    ...         self._largest = 0.0
+    ...
+    ...     def on_step(self, step, diff_state, static_state, fitting_data, aux_data,
+    ...                 loss_value, grads):
+    ...         self._largest = max(self._largest, float(loss_value))
+    ...
+    ...     def on_run_end(self, fitting_data):
+    ...         fitting_data["largest_loss"] = self._largest
+    >>> optimizer.callback = LargestLoss()
+    >>> state, data = optimizer.run({"x": Parameter(value=1.0)}, max_steps=100)
+    >>> data["largest_loss"]
+    1.0
     """
 
     # On the class too, for a subclass whose constructor doesn't call ours.

@@ -31,9 +31,9 @@ class Checkpoint(Callback):
     keep : int, default=2
         How many of the newest checkpoints to keep, at least 1.
     every : int or None, default=1000
-        Write after the steps 0, ``every``, 2 * ``every``, ..., or with None at every
-        call; and at the end of the run, also if Ctrl-C ends it, but not if an error
-        does.
+        Write after the steps 0, ``every``, 2 * ``every``, ..., at least 1, or with None
+        at every call; and at the end of the run, also if Ctrl-C ends it, but not if an
+        error does.
 
     Raises
     ------
@@ -77,6 +77,8 @@ class Checkpoint(Callback):
     >>> state, data = optimizer.run(start, max_steps=100)
     >>> len(data["history"])
     101
+    >>> callbacks[0].wants_snapshot
+    False
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Checkpoint(Callback):
         self.keep = keep
 
     #: Whether the run is to hand over a snapshot.
-    wants_snapshot = False
+    wants_snapshot: bool = False
     _written: int | None = None
 
     def on_run_start(self, fitting_data: dict[str, Any]) -> None:
@@ -125,6 +127,25 @@ class Checkpoint(Callback):
         ------
         CheckpointError
             If the folder has checkpoints of another fit.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import optax
+        >>> from skoptax import OptaxOptimizer, Parameter
+        >>> from skoptax.callbacks import Checkpoint, Resume
+        >>> first, second = tempfile.mkdtemp(), tempfile.mkdtemp()
+        >>> def loss(state):
+        ...     return state["x"] ** 2
+        >>> optimizer = OptaxOptimizer(loss, optax.sgd(0.1), Checkpoint(first))
+        >>> state, data = optimizer.run({"x": Parameter(value=1.0)}, max_steps=5)
+        >>> path, snapshot = Resume(first).find_snapshot()
+        >>> callback = Checkpoint(second)
+        >>> callback.on_run_start({})
+        >>> callback.keep_snapshot(snapshot)
+        >>> path, copy = Resume(second).find_snapshot()
+        >>> copy.step
+        5
         """
         self.wants_snapshot = False
         if snapshot.step == self._written:
@@ -182,6 +203,24 @@ class Resume(Callback):
     on if the rule has changed; one that a callback has stopped goes on in any case. A
     fit that draws random numbers without an integer as its ``random_state`` goes on
     with the seed of the checkpoint.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import optax
+    >>> from skoptax import OptaxOptimizer, Parameter
+    >>> from skoptax.callbacks import Checkpoint, Resume
+    >>> def loss(state):
+    ...     return (state["x"] - 3.0) ** 2
+    >>> folder = tempfile.mkdtemp()
+    >>> callbacks = [Checkpoint(folder, every=10), Resume(folder)]
+    >>> callbacks[1].find_about() is None
+    True
+    >>> optimizer = OptaxOptimizer(loss, optax.adam(0.1), callback=callbacks)
+    >>> state, data = optimizer.run({"x": Parameter(value=1.0)}, max_steps=25)
+    >>> path, snapshot = callbacks[1].find_snapshot()
+    >>> snapshot.step
+    25
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -83,7 +83,8 @@ class PrintLoss(_Printer):
         An open text file, or any object with ``write(str)``; None is ``sys.stdout`` as
         it is at the time of the call.
     every : int or None, default=None
-        Write at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Write at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
+        call.
 
     Examples
     --------
@@ -113,7 +114,8 @@ class PrintParameters(_Printer):
         An open text file, or any object with ``write(str)``; None is ``sys.stdout`` as
         it is at the time of the call.
     every : int or None, default=None
-        Write at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Write at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
+        call.
 
     Notes
     -----
@@ -148,7 +150,8 @@ class PrintGradients(_Printer):
         An open text file, or any object with ``write(str)``; None is ``sys.stdout`` as
         it is at the time of the call.
     every : int or None, default=None
-        Write at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Write at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
+        call.
 
     Notes
     -----
@@ -185,7 +188,8 @@ class PrintGradientNorms(_Printer):
         An open text file, or any object with ``write(str)``; None is ``sys.stdout`` as
         it is at the time of the call.
     every : int or None, default=None
-        Write at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Write at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
+        call.
 
     Notes
     -----

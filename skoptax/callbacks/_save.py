@@ -29,7 +29,8 @@ class Save(Collector):
         Called with the seven arguments of a callback, ``(step, diff_state,
         static_state, fitting_data, aux_data, loss_value, grads)``; returns anything.
     every : int or None, default=None
-        Collect at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Collect at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at
+        every call.
 
     Notes
     -----
@@ -85,7 +86,8 @@ class SaveLoss(Collector):
         Where it goes: ``fitting_data[key]``, a DataFrame with the integer index
         ``step`` and one column of floats, ``key``.
     every : int or None, default=None
-        Collect at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Collect at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at
+        every call.
 
     Examples
     --------
@@ -120,7 +122,8 @@ class SaveParameters(Collector):
         ``step`` and one column per free parameter, named like it: floats for a scalar
         parameter, NumPy arrays in object cells for any other.
     every : int or None, default=None
-        Collect at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Collect at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at
+        every call.
 
     Examples
     --------
@@ -163,8 +166,8 @@ class Timing(Collector):
         Where it goes: ``fitting_data[key]``, a DataFrame with the integer index
         ``step`` and one column of floats, ``seconds``.
     every : int or None, default=None
-        Look at the clock at the steps 0, ``every``, 2 * ``every``, ...; None: at every
-        call.
+        Look at the clock at the steps 0, ``every``, 2 * ``every``, ..., at least 1;
+        None: at every call.
 
     Notes
     -----
@@ -213,7 +216,8 @@ class BestSeen(Callback):
     mode : {"min", "max"}, default="min"
         Whether the smallest or the largest loss is the best.
     every : int or None, default=None
-        Look at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Look at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
+        call.
 
     Notes
     -----

@@ -18,6 +18,8 @@ from ._protocol import Call, in_run
 class _Stopper(Callback):
     """Base of the callbacks that stop the run when they see a reason to."""
 
+    message: str | None
+
     def on_step(
         self,
         step: int,
@@ -54,8 +56,8 @@ class StopAfterTime(_Stopper):
     seconds : float
         The time limit in seconds, above 0.
     every : int or None, default=None
-        Look at the clock at the steps 0, ``every``, 2 * ``every``, ...; None: at every
-        call.
+        Look at the clock at the steps 0, ``every``, 2 * ``every``, ..., at least 1;
+        None: at every call.
 
     Notes
     -----
@@ -114,7 +116,8 @@ class StopAtLoss(_Stopper):
     threshold : float
         The loss to reach, in the loss's own units; any finite number.
     every : int or None, default=None
-        Look at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Look at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
+        call.
 
     Notes
     -----
@@ -165,7 +168,8 @@ class StopOnNoImprovement(_Stopper):
         What the loss must fall by to be an improvement, in the loss's own units, at
         least 0.
     every : int or None, default=None
-        Look at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Look at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
+        call.
 
     Notes
     -----
@@ -243,7 +247,8 @@ class StopOnNonFinite(_Stopper):
     Parameters
     ----------
     every : int or None, default=None
-        Look at the steps 0, ``every``, 2 * ``every``, ...; None: at every call.
+        Look at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
+        call.
 
     Notes
     -----

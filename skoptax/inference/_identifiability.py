@@ -34,6 +34,18 @@ class Identifiability:
         not determined.
     worst : str
         The worst-determined combination, in words.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skoptax import OptaxEstimator
+    >>> X = np.arange(10.0)[:, None]
+    >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+    >>> found = OptaxEstimator().fit(X, y).identifiability()
+    >>> print(round(found.eigenvalues.sum(), 6))
+    2.0
+    >>> found.condition_number > 1
+    True
     """
 
     eigenvalues: np.ndarray

@@ -46,6 +46,18 @@ class Report:
         The pairs above the threshold, the strongest first.
     notes : list of str
         How to read the numbers.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skoptax import OptaxEstimator
+    >>> X = np.arange(10.0)[:, None]
+    >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+    >>> report = OptaxEstimator().fit(X, y).report()
+    >>> report.statistics["R2"] > 0.98
+    True
+    >>> [*report.parameters.index]
+    ['coef[0]', 'intercept']
     """
 
     facts: dict[str, str]

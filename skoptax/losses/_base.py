@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar, TypeAlias
 
 import jax
 from jax.typing import ArrayLike
@@ -13,7 +13,7 @@ from .._component import (
     as_floats,
 )
 
-LossFunction = Callable[[Any, Any], Any]
+LossFunction: TypeAlias = Callable[[jax.Array, jax.Array], ArrayLike]
 
 
 class Loss(Component):
@@ -73,13 +73,20 @@ class Loss(Component):
         Parameters
         ----------
         y_pred : array
-            The predictions.
+            The predictions, of any shape.
 
         Returns
         -------
         array or None
             Of the shape of ``y_pred``; ``None`` where the second derivative itself is
             to be used.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.losses import Poisson
+        >>> Poisson().information(jnp.array([1.0, 2.0])).tolist()
+        [1.0, 0.5]
         """
         del y_pred
         return None
@@ -97,6 +104,12 @@ class Loss(Component):
         ------
         ValueError
             If some values are outside the domain.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax.losses import Poisson
+        >>> Poisson().check_y(np.array([0.0, 3.0]))
         """
         del y
 

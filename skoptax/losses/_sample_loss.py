@@ -49,6 +49,11 @@ class SampleLoss:
     InvalidParameterError
         If ``predict_fn`` is not callable or ``sample_loss`` is no loss.
 
+    See Also
+    --------
+    skoptax.optimizers.levenberg_marquardt : What it is for.
+    per_sample : How the losses of several outputs become that of a sample.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -56,13 +61,28 @@ class SampleLoss:
     >>> def predict(state):
     ...     return state["y"], state["slope"] * state["x"]
     >>> loss = SampleLoss(predict, "squared_error")
-    >>> float(loss({"slope": 2.0, "x": jnp.array([0.0, 2.0]), "y": jnp.zeros(2)}))
+    >>> state = {"slope": 2.0, "x": jnp.array([0.0, 2.0]), "y": jnp.zeros(2)}
+    >>> float(loss(state))
     4.0
+
+    What Levenberg-Marquardt asks of it:
+
+    >>> predictions = loss.predict(state)
+    >>> loss.losses_at(state)(predictions).tolist()
+    [0.0, 4.0]
+    >>> loss.information_at(state)(predictions) is None, loss.others(state) is None
+    (True, True)
+    >>> loss.has_curvature, loss.couples_outputs
+    (True, False)
     """
 
+    sample_loss: Loss | LossFunction
+
     def __init__(
-        self, predict_fn: Callable[[Any], Any], sample_loss: str | Loss | LossFunction
-    ):
+        self,
+        predict_fn: Callable[[Any], tuple[Any, ...]],
+        sample_loss: str | Loss | LossFunction,
+    ) -> None:
         if not callable(predict_fn):
             must = "a function state -> (y_true, y_pred)"
             raise invalid("predict_fn", "SampleLoss", must, predict_fn)

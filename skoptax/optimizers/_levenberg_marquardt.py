@@ -48,6 +48,16 @@ class LevenbergMarquardtState(NamedTuple):
         ``damping``, ``growth``, ``accepted`` and ``trials``.
     vectors : array of shape (2, p)
         ``scale`` and ``slope``.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> from skoptax.optimizers import LevenbergMarquardtState
+    >>> state = LevenbergMarquardtState.of(0.5, 2.0, True, 3, jnp.ones(2), jnp.zeros(2))
+    >>> print(state.damping, state.growth, state.accepted, state.trials)
+    0.5 2.0 True 3
+    >>> state.scale.shape, state.slope.shape
+    ((2,), (2,))
     """
 
     # A compiled loop's call takes longer with each array.

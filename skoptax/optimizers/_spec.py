@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from ._states import rate_in_state, rate_of_schedule, scale_on_plateau
 # Their updates ask for arguments that line searches refuse.
 NEEDS_MORE = frozenset({"sophia"})
 
-Factory = Callable[..., optax.GradientTransformation]
+Factory: TypeAlias = Callable[..., optax.GradientTransformation]
 
 # The step size where the user gives none and the factory has no default.
 DEFAULT_LEARNING_RATE = 1e-2
@@ -65,6 +65,20 @@ class OptimizerSpec:
         Hyperparameters that are known at trace time; part of the program's key.
     numbers : dict of str to float
         Hyperparameters that the program takes as arguments.
+
+    Examples
+    --------
+    >>> from skoptax.optimizers import spec
+    >>> adam = spec("adam", 0.1, b1=0.8)
+    >>> adam.numbers["learning_rate"], adam.numbers["b1"]
+    (0.1, 0.8)
+    >>> adam.is_entrywise, adam.descends, adam.looks
+    (True, False, False)
+    >>> adam.content()[1].__name__
+    'adam'
+    >>> transformation = adam.build(adam.numbers)
+    >>> print(adam.learning_rate(adam.numbers, transformation.init(1.0), 0))
+    0.1
     """
 
     factory: Factory
@@ -343,7 +357,9 @@ def resolve_optimizer(
 
 
 def spec(
-    optimizer: str | Factory, learning_rate: Any = None, **hyperparameters: Any
+    optimizer: str | Factory,
+    learning_rate: float | Callable[[Any], Any] | None = None,
+    **hyperparameters: Any,
 ) -> OptimizerSpec:
     """Describe an optimiser whose numbers are traced.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -11,6 +11,13 @@ from .._typing import ArrayLike
 from ._axes import AxesArgument, need_matplotlib, one_axes
 from ._source import read_source, refuse_without_covariance
 from ._style import BLACK, merged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PatchCollection
+    from matplotlib.colorbar import Colorbar
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
 # Numbers in more cells than these cannot be read.
 _MOST_NUMBERS = 12
@@ -55,8 +62,18 @@ class CorrelationDisplay:
     >>> display = CorrelationDisplay.from_estimator(OptaxEstimator().fit(X, y))
     >>> display.text_[0, 1].get_text()
     '-0.84'
-    >>> plt.close(display.figure_)
+    >>> _, ax = plt.subplots()
+    >>> display.plot(ax).ax_ is ax
+    True
+    >>> plt.close("all")
     """
+
+    ax_: Axes
+    figure_: Figure
+    im_: AxesImage
+    hatches_: PatchCollection
+    text_: np.ndarray | None
+    colorbar_: Colorbar | None
 
     def __init__(self, *, correlation: np.ndarray, names: Sequence[str]) -> None:
         self.correlation = correlation

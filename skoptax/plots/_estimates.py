@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,12 @@ from ..exceptions import InvalidParameterError
 from ._axes import AxesArgument, need_matplotlib, one_axes
 from ._source import Source, entries_of, read_source, refuse_without_covariance
 from ._style import BLACK, GREY, color, marker, merged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _METHODS = ("wald", "profile", "bootstrap", "none")
 _SCALES = ("value", "relative")
@@ -70,8 +76,19 @@ class ParameterEstimatesDisplay:
     >>> display = ParameterEstimatesDisplay.from_estimators(fits)
     >>> display.estimates.shape
     (2, 2)
-    >>> plt.close(display.figure_)
+    >>> single = ParameterEstimatesDisplay.from_estimator(fits["huber"])
+    >>> single.estimates.shape
+    (1, 2)
+    >>> _, ax = plt.subplots()
+    >>> display.plot(ax).ax_ is ax
+    True
+    >>> plt.close("all")
     """
+
+    ax_: Axes
+    figure_: Figure
+    points_: list[Line2D]
+    intervals_: list[LineCollection]
 
     def __init__(
         self,
@@ -215,7 +232,7 @@ class ParameterEstimatesDisplay:
         ----------
         estimator : OptaxEstimator
             Fitted; or a pipeline that ends in one, or a search over either.
-        X, y, sample_weight : array-like, default=None
+        X, y, sample_weight : array-like of shape (n_samples, ...), default=None
             The rows of the fit, for intervals by ``"profile"`` and ``"bootstrap"``.
         names : sequence of str, default=None
             Which parameters or entries, such as ``"w[0]"``. ``None``: all that are free
@@ -286,7 +303,7 @@ class ParameterEstimatesDisplay:
         ----------
         estimators : dict
             Name to fitted estimator. They may have different parameters.
-        X, y, sample_weight : array-like, default=None
+        X, y, sample_weight : array-like of shape (n_samples, ...), default=None
             The rows of all fits, for intervals by ``"profile"`` and ``"bootstrap"``.
         names, level, method, interval_options, scale, ax : object
             As for :meth:`from_estimator`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,11 @@ from ._source import (
     response_name,
 )
 from ._style import BLACK, BLUE, GREY, SKY, VERMILION, merged
+
+if TYPE_CHECKING:
+    from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 _BANDS = ("auto", "both", "confidence", "prediction", "none")
 
@@ -62,7 +67,7 @@ class FitDisplay:
     sigma : ndarray of shape (n,), default=None
         Known standard deviations of the responses, drawn as error bars.
     level : float, default=0.95
-        The bands' probability, for the legend.
+        The bands' probability, in (0, 1), for the legend.
     x_name : str, default="x"
         The input's name.
     y_name : str, default="y"
@@ -104,8 +109,21 @@ class FitDisplay:
     >>> display = FitDisplay.from_estimator(OptaxEstimator().fit(X, y), X, y)
     >>> len(display.ax_)
     2
-    >>> plt.close(display.figure_)
+    >>> _, axes = plt.subplots(2)
+    >>> display.plot(axes).figure_ is axes[0].figure
+    True
+    >>> plt.close("all")
     """
+
+    ax_: np.ndarray
+    figure_: Figure
+    line_: Line2D
+    scatter_: PathCollection
+    errorbar_: LineCollection | None
+    confidence_: PolyCollection | None
+    prediction_: PolyCollection | None
+    residuals_scatter_: PathCollection | None
+    zero_line_: Line2D | None
 
     def __init__(
         self,
@@ -301,7 +319,7 @@ class FitDisplay:
             Where the curve is evaluated: so many points over the range of the data,
             or these.
         output : int, default=None
-            Which response of a model of several.
+            Which response of a model of several, from 0.
         bands : {"auto", "both", "confidence", "prediction", "none"}, default="auto"
             Which bands. ``"auto"``: both, as far as the fit knows them.
         level : float, default=0.95

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -18,6 +18,11 @@ from ._axes import (
 )
 from ._source import read_source
 from ._style import BLACK, BLUE, VERMILION, merged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 
 class LossCurveDisplay:
@@ -35,7 +40,7 @@ class LossCurveDisplay:
     val_loss : ndarray of shape (n,), default=None
         The loss of held-out rows; NaN where it was not taken.
     selected_step : int, default=None
-        The step that the fitted values are from.
+        The step that the fitted values are from, counted from 0.
 
     Attributes
     ----------
@@ -65,8 +70,17 @@ class LossCurveDisplay:
     >>> display = LossCurveDisplay.from_estimator(estimator)
     >>> display.ax_.get_yscale()
     'log'
-    >>> plt.close(display.figure_)
+    >>> _, ax = plt.subplots()
+    >>> display.plot(ax).ax_ is ax
+    True
+    >>> plt.close("all")
     """
+
+    ax_: Axes
+    figure_: Figure
+    line_: Line2D
+    val_line_: Line2D | None
+    selected_line_: Line2D | None
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,11 @@ from ._axes import AxesArgument, need_matplotlib, panels
 from ._contours import ellipse, on_grid
 from ._source import check_rows, entries_of, read_source
 from ._style import BLACK, BLUE, GREY, VERMILION, dashes, merged
+
+if TYPE_CHECKING:
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # One parameter, or two.
 Name: TypeAlias = str | tuple[str, str]
@@ -83,8 +88,18 @@ class ProfileDisplay:
     >>> display = ProfileDisplay.from_estimator(fit, X, y, names=["intercept"])
     >>> display.ax_[0].get_xlabel()
     'intercept'
-    >>> plt.close(display.figure_)
+    >>> _, axes = plt.subplots(1)
+    >>> display.plot(axes).figure_ is axes.figure
+    True
+    >>> plt.close("all")
     """
+
+    ax_: np.ndarray
+    figure_: Figure
+    lines_: list[Line2D | None]
+    wald_lines_: list[Line2D | None]
+    level_lines_: list[list[Line2D]]
+    contours_: list[QuadContourSet | None]
 
     def __init__(
         self,
@@ -138,10 +153,10 @@ class ProfileDisplay:
         line = merged(Line2D, {"color": BLUE, "linewidth": 1.8}, line_kwargs)
         wald = {"color": VERMILION, "linestyle": "--", "linewidth": 1.3}
         wald = merged(Line2D, wald, wald_kwargs)
-        self.lines_: list[Any] = []
-        self.wald_lines_: list[Any] = []
-        self.level_lines_: list[list[Any]] = []
-        self.contours_: list[Any] = []
+        self.lines_ = []
+        self.wald_lines_ = []
+        self.level_lines_ = []
+        self.contours_ = []
         for name, table, panel in zip(self.names, self.profiles, axes, strict=True):
             if isinstance(name, str):
                 self._draw_one(panel, name, table, kind, line, wald)
@@ -256,9 +271,11 @@ class ProfileDisplay:
         ----------
         estimator : OptaxEstimator
             Fitted; or a pipeline that ends in one, or a search over either.
-        X, y : array-like
-            The rows of the fit.
-        sample_weight : array-like, default=None
+        X : array-like of shape (n_samples, n_features)
+            The inputs of the fit.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Its responses.
+        sample_weight : array-like of shape (n_samples,), default=None
             Their weights in the fit.
         names : str or sequence of str and (str, str), default=None
             Of what: free parameters or entries such as ``"w[0]"``, and pairs of these,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from scipy.special import ndtri
@@ -14,6 +14,11 @@ from ..exceptions import InvalidParameterError
 from ._axes import AxesArgument, need_matplotlib, panels
 from ._source import check_rows, check_table, one_output, read_source, response_name
 from ._style import BLACK, BLUE, SKY, VERMILION, merged
+
+if TYPE_CHECKING:
+    from matplotlib.collections import LineCollection, PathCollection, PolyCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 KINDS = ("predicted", "quantiles", "autocorrelation")
 
@@ -80,8 +85,20 @@ class ResidualsDisplay:
     >>> display = ResidualsDisplay.from_predictions(y_true, y_pred)
     >>> len(display.ax_)
     3
-    >>> plt.close(display.figure_)
+    >>> _, axes = plt.subplots(3)
+    >>> display.plot(axes).figure_ is axes[0].figure
+    True
+    >>> plt.close("all")
     """
+
+    ax_: np.ndarray
+    figure_: Figure
+    scatter_: PathCollection | None
+    quantiles_scatter_: PathCollection | None
+    quantiles_line_: Line2D | None
+    autocorrelation_: np.ndarray | None
+    autocorrelation_lines_: LineCollection | None
+    autocorrelation_band_: PolyCollection | None
 
     def __init__(
         self, *, y_pred: np.ndarray, residuals: np.ndarray, name: str = "residual"
@@ -119,6 +136,11 @@ default=("predicted", "quantiles", "autocorrelation")
         -------
         ResidualsDisplay
             This display.
+
+        Raises
+        ------
+        InvalidParameterError
+            If an argument is not usable, or there are fewer than three residuals.
         """
         owner = type(self).__name__
         chosen = [kinds] if isinstance(kinds, str) else list(kinds)
@@ -142,7 +164,7 @@ default=("predicted", "quantiles", "autocorrelation")
         line = {"color": VERMILION, "linestyle": "--", "linewidth": 1.4}
         line = merged(Line2D, line, line_kwargs)
         self.scatter_ = self.quantiles_scatter_ = self.quantiles_line_ = None
-        self.autocorrelation_: np.ndarray | None = None
+        self.autocorrelation_ = None
         self.autocorrelation_lines_ = self.autocorrelation_band_ = None
         for kind, panel in zip(chosen, axes, strict=True):
             if kind == "predicted":
@@ -223,7 +245,7 @@ default=("predicted", "quantiles", "autocorrelation")
             Residuals are times the root of these, so that all have one variance. Rows
             of weight 0 are left out.
         output : int, default=None
-            Which response of a model of several.
+            Which response of a model of several, from 0.
         kinds, max_lag, ax : object
             As for :meth:`plot`.
         scatter_kwargs, line_kwargs : dict, default=None
@@ -240,6 +262,21 @@ default=("predicted", "quantiles", "autocorrelation")
             If an argument is not usable.
         NotFittedError
             If the estimator is not fitted.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import ResidualsDisplay
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> display = ResidualsDisplay.from_estimator(
+        ...     OptaxEstimator().fit(X, y), X, y, kinds="predicted"
+        ... )
+        >>> display.residuals.shape
+        (10,)
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_estimator"
         need_matplotlib(owner)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -13,6 +13,12 @@ from ..exceptions import InvalidParameterError
 from ._axes import SCALES, AxesArgument, log_if_positive, need_matplotlib, one_axes
 from ._source import read_source
 from ._style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, merged
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # A look for each status, so that it is the same in all pictures.
 _LOOKS = {
@@ -76,8 +82,18 @@ class StartsDisplay:
     >>> display = StartsDisplay.from_estimator(fit)
     >>> len(display.line_.get_xdata())
     8
-    >>> plt.close(display.figure_)
+    >>> _, ax = plt.subplots()
+    >>> display.plot(ax).ax_ is ax
+    True
+    >>> plt.close("all")
     """
+
+    ax_: Axes
+    figure_: Figure
+    order_: np.ndarray
+    line_: Line2D
+    scatters_: dict[str, PathCollection]
+    first_: PathCollection | None
 
     def __init__(self, *, losses: np.ndarray, statuses: Sequence[str]) -> None:
         self.losses = losses
@@ -106,6 +122,11 @@ class StartsDisplay:
         -------
         StartsDisplay
             This display.
+
+        Raises
+        ------
+        InvalidParameterError
+            If an argument is not usable, or no start has a finite loss.
         """
         owner = type(self).__name__
         check_choice("scale", owner, scale, SCALES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from ..exceptions import InvalidParameterError
 from ._axes import AxesArgument, need_matplotlib, panels
 from ._source import Source, column_of_history, entries_of, read_source
 from ._style import BLACK, BLUE, merged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 
 class ParameterTraceDisplay:
@@ -30,7 +34,7 @@ class ParameterTraceDisplay:
     names : sequence of str
         Their names.
     selected_step : int, default=None
-        The step that the fitted values are from.
+        The step that the fitted values are from, counted from 0.
 
     Attributes
     ----------
@@ -58,8 +62,16 @@ class ParameterTraceDisplay:
     >>> display = ParameterTraceDisplay.from_estimator(estimator)
     >>> [ax.get_ylabel() for ax in display.ax_]
     ['intercept']
-    >>> plt.close(display.figure_)
+    >>> _, axes = plt.subplots(1)
+    >>> display.plot(axes).figure_ is axes.figure
+    True
+    >>> plt.close("all")
     """
+
+    ax_: np.ndarray
+    figure_: Figure
+    lines_: list[Line2D]
+    selected_lines_: list[Line2D]
 
     def __init__(
         self,
