@@ -13,13 +13,16 @@ from scipy.optimize import Bounds
 from sklearn.utils.validation import check_is_fitted
 
 from ._estimator import OptaxEstimator
+from ._optimizer import precision
 from ._parameter import Parameter
 from ._typing import ArrayLike
 from ._validation import invalid, refuse_strings
 from .exceptions import ConvergenceWarning, InvalidParameterError, UncachedWarning
-from .losses import SquaredError, resolve_loss
+from .losses import Cauchy, Huber, LogCosh, SquaredError, resolve_loss
 
 OWNER = "curve_fit"
+# Close to 0 they are half of the squared residual: no log-likelihoods but for a scale.
+_OF_RESIDUALS = (SquaredError, Huber, LogCosh, Cauchy)
 
 
 class CurveFit(OptaxEstimator):
@@ -191,9 +194,14 @@ def curve_fit(
     .. math:: (J^T W J)^{-1}\, s^2, \qquad
         s^2 = \frac{\sum_i w_i (y_i - f_i)^2}{n - p}
 
-    with :math:`s^2 = 1` for ``absolute_sigma``. For another loss than the squared
-    error it is the inverse of the curvature of the summed losses, which is right where
-    they are negative log-likelihoods.
+    with :math:`s^2 = 1` for ``absolute_sigma``. For a robust loss
+    (:class:`~skoptax.losses.Huber`, :class:`~skoptax.losses.LogCosh`,
+    :class:`~skoptax.losses.Cauchy`) the inverse of the curvature of the summed losses
+    takes the place of the first factor, and twice their sum that of the squares: SciPy
+    does the same. Outliers count in that sum; ``stderr_`` of the result has the
+    standard errors of an M-estimator, for which they do not. For any other loss it is
+    the inverse of the curvature alone, which is right where losses are negative
+    log-likelihoods.
 
     References
     ----------
@@ -390,14 +398,15 @@ def _inverse(
         return np.full((p, p), np.inf)
     half = rows.T / sizes / norms[:, None]
     covariance = half @ half.T / total
-    if type(loss) is SquaredError and not absolute_sigma:
-        squares = 2 * total * estimator.loss_
+    if type(loss) in _OF_RESIDUALS and not absolute_sigma:
+        losses = total * estimator.loss_
         if estimator.penalty is not None:  # which is a part of the objective
-            shape = (len(y), -1)
-            residuals = np.reshape(y, shape) - estimator.predict(X).reshape(shape)
-            of_rows = np.sum(residuals**2, axis=1)
-            squares = np.sum(of_rows * (1 if weights is None else weights))
-        covariance = covariance * (squares / (n - p) if n > p else np.inf)
+            predictions = estimator.predict(X).reshape(y.shape)
+            with precision(True):
+                each = np.asarray(loss(y.astype(float), predictions.astype(float)))
+            of_rows = each.reshape(len(y), -1).sum(axis=1)
+            losses = np.sum(of_rows * (1 if weights is None else weights))
+        covariance = covariance * (2 * losses / (n - p) if n > p else np.inf)
     return np.asarray(covariance)
 
 

@@ -16,6 +16,7 @@ from sklearn.base import clone
 
 from skoptax import OptaxEstimator, curve_fit, penalties
 from skoptax.exceptions import ConvergenceWarning, InvalidParameterError
+from skoptax.losses import Cauchy, Huber, LogCosh
 
 T = np.linspace(0.0, 3.0, 20)
 RNG = np.random.default_rng(0)
@@ -350,6 +351,44 @@ def test_covariance_of_a_likelihood():
     assert_allclose(design.T @ (counts - mean), 0, atol=1e-8 * counts.sum())
     information = design.T @ (mean[:, None] * design)
     assert_allclose(pcov, np.linalg.inv(information), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name, loss", [("huber", Huber(0.1)), ("cauchy", Cauchy(0.1))])
+@pytest.mark.parametrize("known", [False, True])
+def test_covariance_of_a_robust_loss(name, loss, known):
+    """It is SciPy's, which has the losses of standardised residuals, of one scale."""
+    y = Y.copy()
+    y[[5, 11]] += 1.5, -0.8
+    settings = {"sigma": np.ones(20), "absolute_sigma": known}
+    tight = {"xtol": 1e-14, "ftol": 1e-14, "gtol": 1e-14}
+    expected = scipy.optimize.curve_fit(
+        lambda t, a, k: a * np.exp(-k * t),
+        T,
+        y,
+        [2.0, 1.0],
+        method="trf",
+        loss=name,
+        f_scale=0.1,
+        **settings,
+        **tight,
+    )
+    popt, pcov = curve_fit(decay, T, y, [2.0, 1.0], loss=loss, **settings)
+    assert_allclose(popt, expected[0], rtol=1e-6)
+    assert_allclose(pcov, expected[1], rtol=1e-6)
+
+
+def test_covariance_of_a_robust_loss_with_a_penalty():
+    y = 20 * Y
+    popt, pcov = curve_fit(
+        decay, T, y, [40.0, 1.0], loss=LogCosh(), penalty=penalties.L2(1e-4)
+    )
+    away = y - decay_in_numpy(popt)
+    assert np.abs(away).max() > 1.5
+    columns = np.stack([np.exp(-popt[1] * T), -T * decay_in_numpy(popt)], axis=1)
+    curvature = columns.T @ (columns / np.cosh(away)[:, None] ** 2)
+    expected = np.linalg.inv(curvature + 20 * 1e-4 * np.eye(2))
+    s2 = 2 * np.log(np.cosh(away)).sum() / 18
+    assert_allclose(pcov, expected * s2, rtol=1e-8)
 
 
 def test_callbacks_see_one_run():
