@@ -21,6 +21,20 @@ from .exceptions import ConvergenceWarning, InvalidParameterError, UncachedWarni
 from .losses import Cauchy, Huber, LogCosh, SquaredError, resolve_loss
 
 OWNER = "curve_fit"
+# What SciPy's arguments are called here.
+_INSTEAD = {
+    "method": "choose an optimizer, such as 'lm' or 'lbfgs'",
+    "maxfev": "max_steps limits the steps",
+    "max_nfev": "max_steps limits the steps",
+    "jac": "JAX differentiates f, and mode='fwd' or 'rev' says how",
+    "ftol": "tol is the tolerance",
+    "xtol": "tol is the tolerance",
+    "gtol": "tol is the tolerance",
+    "f_scale": "give it to the loss, as in skoptax.losses.Huber(delta=...)",
+    "nan_policy": "leave rows with NaN out of x and y",
+    "check_finite": "x and y are always checked",
+    "full_output": "what the result knows is in its attributes, such as history_",
+}
 # Close to 0 they are half of the squared residual: no log-likelihoods but for a scale.
 _OF_RESIDUALS = (SquaredError, Huber, LogCosh, Cauchy)
 
@@ -178,6 +192,8 @@ def curve_fit(
     ------
     InvalidParameterError
         If an argument is not usable.
+    TypeError
+        If there is no such argument; what SciPy calls otherwise is named.
     ModelError
         If ``f`` cannot be traced or returns another shape than ``y`` has.
     NonFiniteError
@@ -236,6 +252,10 @@ def curve_fit(
         )
     lower, upper = _read_bounds(bounds, len(names))
     start = _start(p0, lower, upper, len(names))
+    for name in settings:
+        if name not in CurveFit._get_param_names():
+            hint = _INSTEAD.get(name, "its arguments are those of OptaxEstimator")
+            raise TypeError(f"{OWNER}() has no argument {name!r}: {hint}.")
     taken = sorted({"model", "params", "inputs"} & set(settings))
     if taken:
         raise InvalidParameterError(

@@ -391,6 +391,15 @@ def test_covariance_of_a_robust_loss_with_a_penalty():
     assert_allclose(pcov, expected * s2, rtol=1e-8)
 
 
+@pytest.mark.parametrize(
+    "name, instead",
+    [("method", "optimizer"), ("maxfev", "max_steps"), ("ftols", "OptaxEstimator")],
+)
+def test_arguments_that_have_another_name(name, instead):
+    with pytest.raises(TypeError, match=rf"curve_fit\(\) .*'{name}': .*{instead}"):
+        curve_fit(decay, T, Y, **{name: 1})
+
+
 def test_callbacks_see_one_run():
     def watch(step, diff_state, static_state, *_):
         seen.append(step)
