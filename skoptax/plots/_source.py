@@ -235,7 +235,12 @@ def check_table(X: Any, owner: str) -> None:
 
 
 def one_output(
-    values: Any, output: int | None, owner: str, name: str = "y"
+    values: Any,
+    output: int | None,
+    owner: str,
+    name: str = "y",
+    *,
+    is_chosen: bool = True,
 ) -> np.ndarray:
     """Return one response of a model, which may have several.
 
@@ -249,6 +254,8 @@ def one_output(
         Named in errors.
     name : str, default="y"
         What they are.
+    is_chosen : bool, default=True
+        Whether the user can choose one of several, by `output`.
 
     Returns
     -------
@@ -265,19 +272,23 @@ def one_output(
         output = 0
     if array.ndim == 1 and output in (None, 0):
         return array
-    if array.ndim not in (1, 2):
+    if array.ndim not in (1, 2) or not is_chosen:
         raise invalid(
-            name, owner, "of one or two dimensions", f"an array of shape {array.shape}"
+            name,
+            owner,
+            "of one or two dimensions" if is_chosen else "of one dimension",
+            f"an array of shape {array.shape}",
         )
     count = array.shape[1] if array.ndim == 2 else 1
     is_position = isinstance(output, (int, np.integer)) and not isinstance(output, bool)
     if not (is_position and 0 <= int(output) < count):  # type: ignore[arg-type]
+        several = f"{name} has {count} outputs, and a picture shows one of them."
         raise invalid(
             "output",
             owner,
-            f"an int from 0 to {count - 1}",
+            f"an int from 0 to {count - 1}" if count > 1 else "None or 0",
             output,
-            f"The model has {count} outputs, and a picture shows one of them.",
+            several if count > 1 else f"{name} has one output.",
         )
     return array[:, output]
 
@@ -292,11 +303,41 @@ def response_name(y: Any, output: int | None) -> str:
     return f"y[{output}]" if several else "y"
 
 
-def check_rows(owner: str, X: Any, y: Any, sample_weight: Any = None) -> None:
-    """Raise unless there are rows, as many of each."""
-    for name, rows in (("X", X), ("y", y)):
+def check_rows(
+    owner: str,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    names: tuple[str, str] = ("X", "y"),
+) -> None:
+    """Raise unless there are rows, as many of each.
+
+    Parameters
+    ----------
+    owner : str
+        Named in errors.
+    X, y : array-like
+        What the user gave.
+    sample_weight : float or array-like of shape (n,), default=None
+        A number is that of all rows, as it is in a fit.
+    names : (str, str), default=("X", "y")
+        What the first two are called.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there are none.
+    ValueError
+        If their numbers differ.
+    """
+    for name, rows in zip(names, (X, y), strict=True):
         if rows is None:
             raise invalid(
                 name, owner, "the rows to draw, which a fit does not keep", None
             )
-    check_consistent_length(X, y, sample_weight)
+    each = None if np.ndim(sample_weight) == 0 else sample_weight
+    check_consistent_length(X, y, each)
+    if not np.shape(y)[0]:
+        raise invalid(
+            names[0], owner, "one row or more", f"an array of shape {np.shape(X)}"
+        )

@@ -12,7 +12,18 @@ from .._validation import check_choice
 from ..exceptions import InvalidParameterError
 from ._axes import SCALES, AxesArgument, log_if_positive, need_matplotlib, one_axes
 from ._source import read_source
-from ._style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, merged
+from ._style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    merged,
+    of_points,
+)
 
 # A look for each status, so that it is the same in all pictures.
 _LOOKS = {
@@ -100,7 +111,8 @@ class StartsDisplay:
         scale : {"auto", "log", "linear", "symlog"}, default="auto"
             Of the losses. ``"auto"`` is logarithmic if all of them are positive.
         line_kwargs, scatter_kwargs : dict, default=None
-            For `Axes.plot`: the line, and for `Axes.scatter`: the losses.
+            For `Axes.plot`: the line, and for `Axes.scatter`: the losses. What has a
+            value for each start, such as ``s``, is in their order.
 
         Returns
         -------
@@ -137,7 +149,8 @@ class StartsDisplay:
                 "zorder": 2,
                 "label": f"{str(status).replace('_', ' ')} ({count})",
             }
-            style = merged(PathCollection, style, scatter_kwargs)
+            own = of_points(scatter_kwargs or {}, len(losses), order[here])
+            style = merged(PathCollection, style, own)
             self.scatters_[status] = ax.scatter(
                 rank[here], losses[order][here], **style
             )

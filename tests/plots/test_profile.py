@@ -8,7 +8,11 @@ from matplotlib.path import Path
 from scipy import stats
 
 from skoptax import OptaxEstimator, Parameter
-from skoptax.exceptions import ConvergenceWarning, InvalidParameterError
+from skoptax.exceptions import (
+    ConvergenceWarning,
+    InvalidParameterError,
+    UndeterminedWarning,
+)
 from skoptax.plots import ProfileDisplay
 from skoptax.plots._contours import ellipse, on_grid
 from tests.plots.artists import curve
@@ -95,7 +99,7 @@ def test_one_name(fits):
         ({"levels": ()}, "one probability or more"),
         (
             {"levels": (0.5, 95)},
-            r"'levels' parameter of ProfileDisplay\.from_estimator .* Got 95\.0 instead",
+            r"'levels' parameter of ProfileDisplay\.from_estimator .* Got 95\.0",
         ),
         ({"contour_kwargs": {"levels": [0.5]}}, "without 'levels'.*Use levels="),
         ({"n_points": 4}, "at least 5"),
@@ -149,7 +153,7 @@ def test_legend_names_the_contours_that_are_drawn(levels, options, shown):
     display, _ = profile()
     display.levels = levels
     display.plot(contour_kwargs=options)
-    one, two = display.ax_
+    two = display.ax_[1]
     np.testing.assert_array_equal(display.contours_[1].levels, shown)
     handles, labels = two.get_legend_handles_labels()
     assert labels[: len(shown)] == [f"{100 * level:g} %" for level in shown]
@@ -212,6 +216,8 @@ def test_what_the_data_do_not_determine():
     fit = OptaxEstimator(lambda t, a, b: (a + b) * t, {"a": 1.0, "b": 1.0})
     with pytest.warns(ConvergenceWarning, match="do not determine"):
         fit.fit(X, y)
+    with pytest.warns(UndeterminedWarning):
+        assert np.isnan(list(fit.stderr_.values())).all()
     for names in (None, "b", [("a", "b")]):
         with pytest.raises(InvalidParameterError, match="do not determine it"):
             ProfileDisplay.from_estimator(fit, X, y, names=names)
