@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from .._typing import ArrayLike
-from .._uncertainty import check_level
 from .._validation import check_choice, did_you_mean, invalid
 from ..exceptions import InvalidParameterError
 from ._axes import AxesArgument, need_matplotlib, one_axes
+from ._levels import check_level
 from ._source import Source, entries_of, read_source, refuse_without_covariance
 from ._style import BLACK, GREY, color, marker, merged
 
@@ -218,8 +218,8 @@ class ParameterEstimatesDisplay:
         X, y, sample_weight : array-like, default=None
             The rows of the fit, for intervals by ``"profile"`` and ``"bootstrap"``.
         names : sequence of str, default=None
-            Which parameters or entries, such as ``"w[0]"``. ``None``: all that are free
-            or tied.
+            Which parameters, or entries such as ``"w[0]"``: ``"w"`` is all of these.
+            ``None``: all that are free or tied.
         level : float, default=0.95
             The intervals' probability, in (0, 1).
         method : {"wald", "profile", "bootstrap", "none"}, default="wald"
@@ -247,9 +247,9 @@ class ParameterEstimatesDisplay:
         NotFittedError
             If the estimator is not fitted.
         """
-        name = type(estimator).__name__
-        return cls.from_estimators(
-            {name: estimator},
+        return cls._drawn(
+            f"{cls.__name__}.from_estimator",
+            {type(estimator).__name__: estimator},
             X,
             y,
             sample_weight=sample_weight,
@@ -306,13 +306,45 @@ class ParameterEstimatesDisplay:
             If an estimator is not fitted.
         """
         owner = f"{cls.__name__}.from_estimators"
-        need_matplotlib(owner)
         if not isinstance(estimators, Mapping) or not estimators:
             raise invalid(
                 "estimators", owner, "a dict of names to fitted estimators", estimators
             )
+        return cls._drawn(
+            owner,
+            estimators,
+            X,
+            y,
+            sample_weight=sample_weight,
+            names=names,
+            level=level,
+            method=method,
+            interval_options=interval_options,
+            scale=scale,
+            ax=ax,
+            point_kwargs=point_kwargs,
+            interval_kwargs=interval_kwargs,
+        )
+
+    @classmethod
+    def _drawn(
+        cls,
+        owner: str,
+        estimators: Mapping[str, Any],
+        X: ArrayLike | None,
+        y: ArrayLike | None,
+        *,
+        sample_weight: ArrayLike | None,
+        names: Sequence[str] | None,
+        level: float,
+        method: str,
+        interval_options: dict[str, Any] | None,
+        **options: Any,
+    ) -> Self:
+        """Read estimates and intervals off the fits, and draw them."""
+        need_matplotlib(owner)
         check_choice("method", owner, method, _METHODS)
-        level = check_level(level)
+        level = check_level(owner, level)
         sources = [read_source(one, owner) for one in estimators.values()]
         values = [_estimates(source) for source in sources]
         known = list(dict.fromkeys(name for one in values for name in one))
@@ -346,9 +378,7 @@ class ParameterEstimatesDisplay:
             if method == "none"
             else f"{100 * level:g} % intervals{_METHOD_NAMES[method]}",
         )
-        return display.plot(
-            ax, scale=scale, point_kwargs=point_kwargs, interval_kwargs=interval_kwargs
-        )
+        return display.plot(**options)
 
 
 def _estimates(source: Source) -> dict[str, float]:
@@ -364,9 +394,12 @@ def _chosen(names: Any, known: list[str], owner: str) -> list[str]:
     """Return the names of the entries to draw."""
     if names is None:
         return known
-    chosen = [names] if isinstance(names, str) else list(names)
-    for name in chosen:
-        if name not in known:
+    chosen = []
+    for name in [names] if isinstance(names, str) else names:
+        # Of an array, all of its entries.
+        entries = [one for one in known if one == name or one.startswith(f"{name}[")]
+        chosen += entries
+        if not entries:
             listed = ", ".join(map(repr, known[:10]))
             raise invalid(
                 "names",
@@ -377,4 +410,4 @@ def _chosen(names: Any, known: list[str], owner: str) -> list[str]:
             )
     if not chosen:
         raise invalid("names", owner, "one name or more, or None for all", names)
-    return chosen
+    return list(dict.fromkeys(chosen))

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from .._typing import ArrayLike
-from .._uncertainty import check_level
 from .._validation import check_choice
 from ._axes import AxesArgument, need_matplotlib, panels, place_legend
+from ._levels import check_level
 from ._section import (
     grid_of,
     held_values,
@@ -69,6 +69,8 @@ class FitDisplay:
         The response's name.
     held : dict, default=None
         Name to value of the inputs that the curve is for.
+    new_responses : str, default="new responses"
+        What the band of new responses is for, for the legend.
 
     Attributes
     ----------
@@ -122,6 +124,7 @@ class FitDisplay:
         x_name: str = "x",
         y_name: str = "y",
         held: Mapping[str, Any] | None = None,
+        new_responses: str = "new responses",
     ) -> None:
         self.x = x
         self.y = y
@@ -135,6 +138,7 @@ class FitDisplay:
         self.x_name = x_name
         self.y_name = y_name
         self.held = held
+        self.new_responses = new_responses
 
     def plot(
         self,
@@ -237,7 +241,7 @@ class FitDisplay:
                 "linewidth": 0.9,
                 "linestyle": "--",
                 "zorder": 1,
-                "label": f"{percent} of new responses",
+                "label": f"{percent} of {self.new_responses}",
             }
             style = merged(PolyCollection, style, prediction_kwargs, "edgecolor")
             self.prediction_ = above.fill_between(
@@ -287,7 +291,7 @@ class FitDisplay:
             Inputs.
         y : array-like of shape (n,) or (n, k)
             Responses.
-        sample_weight : array-like of shape (n,), default=None
+        sample_weight : float or array-like of shape (n,), default=None
             Their weights. Where the fit has ``absolute_sigma=True`` they are one over
             known variances, and error bars are drawn; else they have no influence.
         feature : str or int, default=None
@@ -295,15 +299,17 @@ class FitDisplay:
             where there are several.
         held : dict, default=None
             Name to value of other columns. Those that are not in it are held at their
-            median. The data are then drawn as the curve at their input plus their
-            residual, since their own responses belong to other curves.
+            median: of whole numbers and flags the lower one, which a row has. The data
+            are then drawn as the curve at their input plus their residual, since their
+            own responses belong to other curves.
         grid : int or array-like of shape (m,), default=300
             Where the curve is evaluated: so many points over the range of the data,
             or these.
         output : int, default=None
             Which response of a model of several.
         bands : {"auto", "both", "confidence", "prediction", "none"}, default="auto"
-            Which bands. ``"auto"``: both, as far as the fit knows them.
+            Which bands. ``"auto"``: both, as far as the fit knows them, but with
+            ``absolute_sigma=True`` the first: new responses have no known variance.
         level : float, default=0.95
             Their probability, in (0, 1).
         with_residuals : bool, default=True
@@ -336,10 +342,10 @@ default=None
         need_matplotlib(owner)
         source = read_source(estimator, owner)
         check_choice("bands", owner, bands, _BANDS)
-        level = check_level(level)
+        level = check_level(owner, level)
         check_rows(owner, X, y, sample_weight)
         check_table(X, owner)
-        names = input_names(source, X)
+        names = input_names(source, X, owner)
         column = find_column(feature, names, owner)
         frame = input_frame(X, names)
         fixed = held_values(frame, column, held, owner)
@@ -365,6 +371,7 @@ default=None
             ends = source.estimator.predict_interval(rows, level=level, kind=kind)
             pair = [one_output(ends[..., side], output, owner) for side in (0, 1)]
             found[kind] = known_band(np.stack(pair, axis=-1), kind, bands)
+        is_weighted = sample_weight is not None or source.estimator.absolute_sigma
         display = cls(
             x=x,
             y=shown,
@@ -378,6 +385,7 @@ default=None
             x_name=names[column],
             y_name=response_name(y, output),
             held=fixed,
+            new_responses="new responses" + (" of weight 1" if is_weighted else ""),
         )
         return display.plot(
             ax,

@@ -242,7 +242,7 @@ default=("predicted", "quantiles", "autocorrelation")
             Inputs.
         y : array-like of shape (n,) or (n, k)
             Responses.
-        sample_weight : array-like of shape (n,), default=None
+        sample_weight : float or array-like of shape (n,), default=None
             Residuals are times the root of these, so that all have one variance. Rows
             of weight 0 are left out, but keep their place in the autocorrelation.
         output : int, default=None
@@ -308,7 +308,7 @@ default=("predicted", "quantiles", "autocorrelation")
             Responses.
         y_pred : array-like of shape (n,)
             Predictions.
-        sample_weight : array-like of shape (n,), default=None
+        sample_weight : float or array-like of shape (n,), default=None
             As for :meth:`from_estimator`.
         name : str, default="residual"
             What the residuals are, for labels.

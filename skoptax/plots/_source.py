@@ -131,7 +131,7 @@ def column_of_history(name: str) -> str:
     return f"params__{name}" if name in RESERVED_COLUMNS else name
 
 
-def input_names(source: Source, X: Any) -> list[str]:
+def input_names(source: Source, X: Any, owner: str) -> list[str]:
     """Return the names of the columns of `X`.
 
     Parameters
@@ -140,15 +140,32 @@ def input_names(source: Source, X: Any) -> list[str]:
         Fitted.
     X : array-like of shape (n, d)
         What the user gave.
+    owner : str
+        Named in errors.
 
     Returns
     -------
     list of str
         Those of a DataFrame; else what the estimator knows them by, or its model's
         arguments; else ``x0``, ``x1``, ...
+
+    Raises
+    ------
+    InvalidParameterError
+        If two columns of a DataFrame have one name.
     """
     if hasattr(X, "columns"):
-        return [str(column) for column in X.columns]
+        names = [str(column) for column in X.columns]
+        twice = [name for i, name in enumerate(names) if name in names[:i]]
+        if twice:
+            raise invalid(
+                "X",
+                owner,
+                "a table whose columns have different names",
+                f"{twice[0]!r} twice",
+                "Rename them, and fit again with these names.",
+            )
+        return names
     count = np.shape(X)[1]
     known = getattr(source.given, "feature_names_in_", None)
     if known is not None and len(known) == count:
@@ -158,10 +175,12 @@ def input_names(source: Source, X: Any) -> list[str]:
         return names
     if source.estimator.inputs is not None and len(source.estimator.inputs) == count:
         return [str(name) for name in source.estimator.inputs]
+    plain = list(names)
     for argument in source.estimator._call.arguments:
-        if argument.kind == "column":
+        # Of too few columns, `predict` says so.
+        if argument.kind == "column" and argument.column < count:
             names[argument.column] = argument.name.strip("_")
-    return names
+    return names if len(set(names)) == count else plain
 
 
 def input_frame(X: Any, names: list[str]) -> pd.DataFrame:

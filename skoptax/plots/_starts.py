@@ -8,9 +8,8 @@ from typing import Any, Self
 import numpy as np
 
 from .._typing import ArrayLike
-from .._validation import check_choice
 from ..exceptions import InvalidParameterError
-from ._axes import SCALES, AxesArgument, log_if_positive, need_matplotlib, one_axes
+from ._axes import AxesArgument, need_matplotlib, one_axes, scale_for
 from ._source import read_source
 from ._style import (
     BLACK,
@@ -118,9 +117,14 @@ class StartsDisplay:
         -------
         StartsDisplay
             This display.
+
+        Raises
+        ------
+        InvalidParameterError
+            If no start has a finite loss, `scale` is none of these, or ``"log"`` where
+            a loss is not positive.
         """
         owner = type(self).__name__
-        check_choice("scale", owner, scale, SCALES)
         losses = np.asarray(self.losses, dtype=float)
         order = np.argsort(losses, kind="stable")
         order = order[np.isfinite(losses[order])]
@@ -129,6 +133,7 @@ class StartsDisplay:
                 f"{owner} has nothing to draw: no start has a finite loss. Choose "
                 "other start values, or bounds that keep the model finite."
             )
+        scale = scale_for(losses[order], scale, owner)
         ax = one_axes(ax, owner)
         from matplotlib.collections import PathCollection
         from matplotlib.lines import Line2D
@@ -168,7 +173,7 @@ class StartsDisplay:
                 zorder=3,
                 label="from the given values",
             )
-        log_if_positive(ax.set_yscale, losses[order], scale)
+        ax.set_yscale(scale)
         lost = len(losses) - len(order)
         note = f" ({lost} of {len(losses)} not finite)" if lost else ""
         ax.set(xlabel=f"starts, the best first{note}", ylabel="loss")

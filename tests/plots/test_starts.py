@@ -67,3 +67,9 @@ def test_sizes_stay_with_their_starts():
         key: list(scatter.get_sizes()) for key, scatter in display.scatters_.items()
     }
     assert sizes == {"stalled": [13], "converged": [12, 14], "max_steps": [11]}
+
+
+def test_logarithm_of_a_negative_loss():
+    display = StartsDisplay(losses=np.array([3.0, -1.0]), statuses=["converged"] * 2)
+    with pytest.raises(InvalidParameterError, match="use 'symlog'"):
+        display.plot(scale="log")
