@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 
 from .._typing import ArrayLike
-from .._validation import check_choice, did_you_mean, invalid
+from .._validation import check_choice, invalid
 from ..exceptions import InvalidParameterError
 from ._axes import AxesArgument, need_matplotlib, one_axes
 from ._levels import check_level
-from ._source import Source, entries_of, read_source, refuse_without_covariance
+from ._read_estimates import read_estimates
+from ._source import read_source
 from ._style import BLACK, GREY, color, marker, merged
 
 _METHODS = ("wald", "profile", "bootstrap", "none")
@@ -345,69 +345,23 @@ class ParameterEstimatesDisplay:
         need_matplotlib(owner)
         check_choice("method", owner, method, _METHODS)
         level = check_level(owner, level)
-        sources = [read_source(one, owner) for one in estimators.values()]
-        values = [_estimates(source) for source in sources]
-        known = list(dict.fromkeys(name for one in values for name in one))
-        chosen = _chosen(names, known, owner)
-        shape = (len(sources), len(chosen))
-        estimates = np.array([[one.get(n, np.nan) for n in chosen] for one in values])
-        ends = np.full((*shape, 2), np.nan)
-        if method != "none":
-            for i, source in enumerate(sources):
-                refuse_without_covariance(
-                    source,
-                    f"intervals of {list(estimators)[i]!r}",
-                    "Use method='none' for the estimates alone.",
-                )
-                rows = (X, y) if X is None else (source.rows(X), y)
-                table = source.estimator.confidence_intervals(
-                    *rows,
-                    sample_weight,
-                    level=level,
-                    method=method,
-                    **interval_options or {},
-                )
-                ends[i] = _ends(table, chosen)
+        found, estimates, ends = read_estimates(
+            owner,
+            {name: read_source(one, owner) for name, one in estimators.items()},
+            (X, y, sample_weight),
+            names,
+            method,
+            level,
+            interval_options,
+        )
         display = cls(
             estimates=estimates,
             lower=ends[..., 0],
             upper=ends[..., 1],
-            names=chosen,
+            names=found,
             estimator_names=[str(name) for name in estimators],
             interval_name=""
             if method == "none"
             else f"{100 * level:g} % intervals{_METHOD_NAMES[method]}",
         )
         return display.plot(**options)
-
-
-def _estimates(source: Source) -> dict[str, float]:
-    table = entries_of(source)
-    return {table.names[i]: float(table.value[i]) for i in table.varying}
-
-
-def _ends(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    return table.reindex(names)[["ci_lower", "ci_upper"]].to_numpy(dtype=float)
-
-
-def _chosen(names: Any, known: list[str], owner: str) -> list[str]:
-    """Return the names of the entries to draw."""
-    if names is None:
-        return known
-    chosen = []
-    for name in [names] if isinstance(names, str) else names:
-        # Of an array, all of its entries.
-        entries = [one for one in known if one == name or one.startswith(f"{name}[")]
-        chosen += entries
-        if not entries:
-            listed = ", ".join(map(repr, known[:10]))
-            raise invalid(
-                "names",
-                owner,
-                f"parameters that are free or tied: {listed}",
-                name,
-                did_you_mean(name, known),
-            )
-    if not chosen:
-        raise invalid("names", owner, "one name or more, or None for all", names)
-    return list(dict.fromkeys(chosen))

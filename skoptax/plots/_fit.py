@@ -6,31 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-import pandas as pd
 
 from .._typing import ArrayLike
 from .._validation import check_choice
 from ._axes import AxesArgument, need_matplotlib, panels, place_legend
+from ._curve import read_curve
+from ._inputs import check_table
 from ._levels import check_level
-from ._section import (
-    grid_of,
-    held_values,
-    known_band,
-    known_sigma,
-    numbers_of,
-    wanted_bands,
-)
-from ._source import (
-    as_given,
-    check_rows,
-    check_table,
-    find_column,
-    input_frame,
-    input_names,
-    one_output,
-    read_source,
-    response_name,
-)
+from ._source import check_rows, read_source
 from ._style import BLACK, BLUE, GREY, SKY, VERMILION, merged
 
 _BANDS = ("auto", "both", "confidence", "prediction", "none")
@@ -345,48 +328,18 @@ default=None
         level = check_level(owner, level)
         check_rows(owner, X, y, sample_weight)
         check_table(X, owner)
-        names = input_names(source, X, owner)
-        column = find_column(feature, names, owner)
-        frame = input_frame(X, names)
-        fixed = held_values(frame, column, held, owner)
-        x = numbers_of(frame.iloc[:, column], names[column], owner)
-        points = grid_of(grid, x, owner)
-        wanted = wanted_bands(source, bands)
-
-        def inputs(at: np.ndarray) -> Any:
-            values = {name: fixed.get(name) for name in names}
-            values[names[column]] = at
-            table = pd.DataFrame(values, index=range(len(at)), columns=names)
-            return as_given(table, X)
-
-        observed = one_output(y, output, owner)
-        residuals = observed - one_output(source.predict(X), output, owner)
-        curve = one_output(source.predict(inputs(points)), output, owner)
-        shown = observed
-        if fixed:
-            shown = residuals + one_output(source.predict(inputs(x)), output, owner)
-        rows = source.rows(inputs(points)) if wanted else None
-        found = {}
-        for kind in wanted:
-            ends = source.estimator.predict_interval(rows, level=level, kind=kind)
-            pair = [one_output(ends[..., side], output, owner) for side in (0, 1)]
-            found[kind] = known_band(np.stack(pair, axis=-1), kind, bands)
-        is_weighted = sample_weight is not None or source.estimator.absolute_sigma
-        display = cls(
-            x=x,
-            y=shown,
-            residuals=residuals,
-            grid=points,
-            curve=curve,
-            confidence=found.get("confidence"),
-            prediction=found.get("prediction"),
-            sigma=known_sigma(source, x, sample_weight),
+        found = read_curve(
+            owner,
+            source,
+            (X, y, sample_weight),
+            feature=feature,
+            held=held,
+            grid=grid,
+            output=output,
+            bands=bands,
             level=level,
-            x_name=names[column],
-            y_name=response_name(y, output),
-            held=fixed,
-            new_responses="new responses" + (" of weight 1" if is_weighted else ""),
         )
+        display = cls(**found)
         return display.plot(
             ax,
             with_residuals=with_residuals,

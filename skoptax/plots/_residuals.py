@@ -13,8 +13,9 @@ from .._validation import check_choice, check_integer, check_weights, invalid
 from ..exceptions import InvalidParameterError
 from ._autocorrelation import autocorrelation
 from ._axes import AxesArgument, need_matplotlib, panels
+from ._inputs import check_table
 from ._residual_kinds import residuals_of
-from ._source import check_rows, check_table, one_output, read_source, response_name
+from ._source import check_rows, one_output, read_source, response_name
 from ._style import BLACK, BLUE, SKY, VERMILION, merged, of_points
 
 KINDS = ("predicted", "quantiles", "autocorrelation")

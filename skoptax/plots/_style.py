@@ -110,8 +110,9 @@ def of_points(style: Mapping[str, Any], n: int, points: np.ndarray) -> dict[str,
     found = normalize_kwargs(dict(style), PathCollection)
     for name in _PER_POINT:
         value = found.get(name)
-        is_listed = hasattr(value, "__len__") and not isinstance(value, str)
-        if not is_listed or len(value) != n:
+        if value is None or isinstance(value, str) or not hasattr(value, "__len__"):
+            continue
+        if len(value) != n:
             continue
         # Three numbers are a colour, not three of them, but in c.
         if name in ("color", "facecolor", "edgecolor") and is_color_like(value):
