@@ -69,12 +69,12 @@ def read_curve(
         table = pd.DataFrame(values, index=range(len(at)), columns=names)
         return as_given(table, X)
 
+    def predicted(at: Any) -> np.ndarray:
+        return one_output(source.predict(at), output, owner, "The prediction")
+
     observed = one_output(y, output, owner)
-    residuals = observed - one_output(source.predict(X), output, owner)
-    curve = one_output(source.predict(inputs(points)), output, owner)
-    shown = observed
-    if fixed:
-        shown = residuals + one_output(source.predict(inputs(x)), output, owner)
+    residuals = observed - predicted(X)
+    shown = residuals + predicted(inputs(x)) if fixed else observed
     on_grid = source.rows(inputs(points)) if wanted else None
     found = {}
     for kind in wanted:
@@ -87,7 +87,7 @@ def read_curve(
         "y": shown,
         "residuals": residuals,
         "grid": points,
-        "curve": curve,
+        "curve": predicted(inputs(points)),
         "confidence": found.get("confidence"),
         "prediction": found.get("prediction"),
         "sigma": known_sigma(source, x, sample_weight),

@@ -66,10 +66,14 @@ def names_of_profiles(names: Any, source: Source, owner: str) -> list[Name]:
     lost = {table.names[i] for i in at[unknown & ~table.at_bound[at]]}
     for name in flat(chosen):
         if is_known and name in lost:
+            why = (
+                "the data do not determine it, as identifiability() shows. Fix it or "
+                "what it is confounded with, or leave it out of names."
+                if covariance.dof > 0
+                else "the rows leave no degrees of freedom. Fit more of them."
+            )
             raise InvalidParameterError(
-                f"{owner} has no profile of {name!r} to draw: the data do not "
-                "determine it, as identifiability() shows. Fix it or what it is "
-                "confounded with, or leave it out of names."
+                f"{owner} has no profile of {name!r} to draw: {why}"
             )
     return [name if isinstance(name, str) else (name[0], name[1]) for name in chosen]
 

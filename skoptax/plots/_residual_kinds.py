@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .._validation import check_weights
 from ..losses import Gamma, LogLoss, Poisson
 from ..losses._resolve import is_own
 
@@ -51,3 +52,36 @@ def residuals_of(
         scaled = plain / np.sqrt(variance(predicted))
     # A certain prediction that has come true.
     return np.where(plain == 0, 0.0, scaled), "Pearson residual"
+
+
+def weighed(
+    residuals: np.ndarray, sample_weight: Any
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return residuals times the root of their weights, without those of weight 0.
+
+    Parameters
+    ----------
+    residuals : ndarray of shape (n,)
+        Of all rows.
+    sample_weight : float, array-like of shape (n,) or None
+        The weights.
+
+    Returns
+    -------
+    residuals : ndarray of shape (m,)
+        Of the rows that count.
+    rows : ndarray of shape (m,)
+        Which these are.
+    is_weighted : bool
+        Whether there are weights.
+
+    Raises
+    ------
+    ValueError
+        If a weight is negative or not finite, or all are 0.
+    """
+    weights = check_weights(sample_weight, residuals[:, None])
+    if weights is None:
+        return residuals, np.arange(len(residuals)), False
+    rows = np.flatnonzero(weights > 0)
+    return (residuals * np.sqrt(weights))[rows], rows, True

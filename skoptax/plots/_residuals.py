@@ -9,12 +9,12 @@ import numpy as np
 from scipy.special import ndtri
 
 from .._typing import ArrayLike
-from .._validation import check_choice, check_integer, check_weights, invalid
+from .._validation import check_choice, check_integer, invalid
 from ..exceptions import InvalidParameterError
 from ._autocorrelation import autocorrelation
 from ._axes import AxesArgument, need_matplotlib, panels
 from ._inputs import check_table
-from ._residual_kinds import residuals_of
+from ._residual_kinds import residuals_of, weighed
 from ._source import check_rows, one_output, read_source, response_name
 from ._style import BLACK, BLUE, SKY, VERMILION, merged, of_points
 
@@ -271,7 +271,7 @@ default=("predicted", "quantiles", "autocorrelation")
         check_rows(owner, X, y, sample_weight)
         check_table(X, owner)
         observed = one_output(y, output, owner)
-        predicted = one_output(source.predict(X), output, owner)
+        predicted = one_output(source.predict(X), output, owner, "The prediction")
         loss = source.estimator.fit_record().loss
         residuals, kind = residuals_of(loss, observed, predicted)
         name = response_name(y, output)
@@ -358,15 +358,14 @@ default=("predicted", "quantiles", "autocorrelation")
         **options: Any,
     ) -> Self:
         """Weigh residuals, leave out those that do not count, and draw."""
-        n, rows = len(residuals), None
-        weights = check_weights(sample_weight, residuals[:, None])
-        if weights is not None:
-            kept = np.flatnonzero(weights > 0)
-            predicted = predicted[kept]
-            residuals = (residuals * np.sqrt(weights))[kept]
-            name = f"{name} x root of weight"
-            if len(kept) < n:
-                rows = kept
-                scatter_kwargs = of_points(scatter_kwargs or {}, n, kept)
-        display = cls(y_pred=predicted, residuals=residuals, name=name, rows=rows)
+        n = len(residuals)
+        residuals, rows, is_weighted = weighed(residuals, sample_weight)
+        display = cls(
+            y_pred=predicted[rows],
+            residuals=residuals,
+            name=f"{name} x root of weight" if is_weighted else name,
+            rows=rows if len(rows) < n else None,
+        )
+        if len(rows) < n:
+            scatter_kwargs = of_points(scatter_kwargs or {}, n, rows)
         return display.plot(ax, scatter_kwargs=scatter_kwargs, **options)

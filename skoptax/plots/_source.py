@@ -236,5 +236,5 @@ def check_rows(
     check_consistent_length(X, y, each)
     if not np.shape(y)[0]:
         raise invalid(
-            names[0], owner, "one row or more", f"an array of shape {np.shape(X)}"
+            names[0], owner, "of one row or more", f"an array of shape {np.shape(X)}"
         )

@@ -167,6 +167,14 @@ def test_one_of_several_outputs(fits):
         FitDisplay.from_estimator(fits.pair, fits.pair_X, fits.pair_y)
     with pytest.raises(InvalidParameterError, match="from 0 to 1"):
         FitDisplay.from_estimator(fits.pair, fits.pair_X, fits.pair_y, output=2)
+    for output, message in (
+        (1, "y has one output"),
+        (None, "prediction has 2 outputs"),
+    ):
+        with pytest.raises(InvalidParameterError, match=message):
+            FitDisplay.from_estimator(
+                fits.pair, fits.pair_X, fits.pair_y[:, 0], output=output
+            )
     display = FitDisplay.from_estimator(fits.pair, fits.pair_X, fits.pair_y, output=1)
     x = fits.pair_X[:, 0]
     slope = x @ fits.pair_y[:, 1] / (x @ x)

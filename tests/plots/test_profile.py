@@ -222,3 +222,13 @@ def test_what_the_data_do_not_determine():
         with pytest.raises(InvalidParameterError, match="do not determine it"):
             ProfileDisplay.from_estimator(fit, X, y, names=names)
     assert not plt.get_fignums()
+
+
+def test_no_degrees_of_freedom():
+    X, y = np.array([[1.0], [2.0]]), [1.0, 3.0]
+    fit = OptaxEstimator().fit(X, y)
+    with (
+        pytest.warns(UndeterminedWarning),
+        pytest.raises(InvalidParameterError, match="no degrees of freedom"),
+    ):
+        ProfileDisplay.from_estimator(fit, X, y)
