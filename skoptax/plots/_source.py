@@ -169,7 +169,7 @@ def one_output(
         output = 0
     if array.ndim == 1 and output in (None, 0):
         return array
-    if array.ndim not in (1, 2) or not is_chosen:
+    if array.ndim not in (1, 2) or (output is None and not is_chosen):
         raise invalid(
             name,
             owner,

@@ -251,6 +251,12 @@ def test_predictions_that_cannot_be_drawn(y, y_pred, message):
         ResidualsDisplay.from_predictions(y, y_pred)
 
 
+def test_tables_of_one_column(data):
+    y, y_pred = data
+    display = ResidualsDisplay.from_predictions(y[:, None], y_pred[:, None])
+    np.testing.assert_array_equal(display.residuals, y - y_pred)
+
+
 def test_an_output_that_is_not_there(fits):
     with pytest.raises(InvalidParameterError, match=r"None or 0.*y has one output"):
         ResidualsDisplay.from_estimator(fits.line, fits.line_X, fits.line_y, output=1)
