@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 import numpy as np
 
 from .._optional import import_optional
-from .._validation import invalid
+from .._validation import check_choice, invalid
+from ..exceptions import InvalidParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # From so many points on, Matplotlib warns that it takes long to avoid them.
 _MOST_AVOIDED = 20_000
+
+SCALES = ("auto", "log", "linear", "symlog")
 
 # One for each panel, or the axes itself where there is one panel.
 AxesArgument: TypeAlias = Union["Axes", Sequence["Axes"], np.ndarray, None]
@@ -152,22 +155,36 @@ def place_legend(ax: Any, n_points: int, **options: Any) -> None:
     ax.legend(loc="best" if n_points <= _MOST_AVOIDED else "upper right", **options)
 
 
-def log_if_positive(axis_scale: Any, values: np.ndarray, scale: str) -> None:
-    """Set the scale of an axis.
+def scale_for(values: np.ndarray, scale: str, owner: str) -> str:
+    """Return the scale of an axis.
 
     Parameters
     ----------
-    axis_scale : callable
-        `Axes.set_yscale` or `Axes.set_xscale`.
     values : ndarray
         What is drawn.
     scale : {"auto", "log", "linear", "symlog"}
         ``"auto"`` is logarithmic if all finite values are positive.
+    owner : str
+        Named in errors.
+
+    Returns
+    -------
+    {"log", "linear", "symlog"}
+        The scale.
+
+    Raises
+    ------
+    InvalidParameterError
+        If a logarithmic one would leave out some of the values.
     """
+    check_choice("scale", owner, scale, SCALES)
+    finite = values[np.isfinite(values)]
+    positive = bool((finite > 0).all())
+    if scale == "log" and not positive:
+        raise InvalidParameterError(
+            f"scale='log' of {owner} would leave out what is not positive. The lowest "
+            f"value is {finite.min():g}: use 'symlog' or 'linear'."
+        )
     if scale == "auto":
-        finite = values[np.isfinite(values)]
-        scale = "log" if finite.size and (finite > 0).all() else "linear"
-    axis_scale(scale)
-
-
-SCALES = ("auto", "log", "linear", "symlog")
+        return "log" if finite.size and positive else "linear"
+    return scale

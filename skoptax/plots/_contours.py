@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import cycle, islice
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from scipy import stats
+
+from .._validation import invalid
+from ._style import BLUE
 
 
 def on_grid(
@@ -72,3 +79,67 @@ def ellipse(
     root = vectors * np.sqrt(np.maximum(values, 0))
     angles = np.linspace(0, 2 * np.pi, n_points)
     return size * np.column_stack([np.cos(angles), np.sin(angles)]) @ root.T
+
+
+def check_contours(owner: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the user's keywords of contours, or raise.
+
+    Parameters
+    ----------
+    owner : str
+        Named in errors.
+    given : dict or None
+        For `Axes.contour`.
+
+    Returns
+    -------
+    dict
+        The same.
+
+    Raises
+    ------
+    InvalidParameterError
+        If levels are among them: they are an argument of the Display.
+    """
+    if "levels" in (given or {}):
+        raise invalid(
+            "contour_kwargs",
+            owner,
+            "a dict without 'levels'",
+            given,
+            "Use levels=, which the legend and the profiles follow too.",
+        )
+    return dict(given or {})
+
+
+def contour_style(levels: Sequence[float], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of contours.
+
+    Parameters
+    ----------
+    levels : sequence of float
+        Their probabilities, from the smallest on.
+    given : dict
+        What the user gave.
+
+    Returns
+    -------
+    dict
+        Line styles, one for each level, among them.
+    """
+    # The largest is drawn through, smaller ones are broken, unlike the ellipse.
+    broken = ["-", "-.", ":"]
+    style: dict[str, Any] = {
+        "levels": levels,
+        "colors": [BLUE] * len(levels),
+        "linestyles": [broken[min(i, 2)] for i in range(len(levels))][::-1],
+        "linewidths": 1.6,
+    }
+    if given.get("cmap") is not None:
+        del style["colors"]
+    style |= given
+    lines = style["linestyles"]
+    if lines is None or isinstance(lines, str):
+        lines = [lines or "-"]
+    style["linestyles"] = list(islice(cycle(lines), len(levels)))
+    return style

@@ -117,6 +117,8 @@ class CorrelationDisplay:
         from matplotlib.text import Text
 
         style = {"cmap": "PuOr", "vmin": -1.0, "vmax": 1.0, "interpolation": "nearest"}
+        if (im_kwargs or {}).get("norm") is not None:
+            del style["vmin"], style["vmax"]  # it has its own
         matrix = np.ma.masked_invalid(np.asarray(self.correlation, dtype=float))
         self.im_ = ax.imshow(matrix, **style | (im_kwargs or {}))
         negative = np.argwhere(matrix.filled(0.0) < 0)

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 
 from .._typing import ArrayLike
-from .._uncertainty import check_level
-from .._validation import check_choice, did_you_mean, invalid
+from .._validation import check_choice, invalid
 from ..exceptions import InvalidParameterError
 from ._axes import AxesArgument, need_matplotlib, one_axes
-from ._source import Source, entries_of, read_source, refuse_without_covariance
+from ._levels import check_level
+from ._read_estimates import read_estimates
+from ._source import read_source
 from ._style import BLACK, GREY, color, marker, merged
 
 if TYPE_CHECKING:
@@ -235,8 +235,8 @@ class ParameterEstimatesDisplay:
         X, y, sample_weight : array-like of shape (n_samples, ...), default=None
             The rows of the fit, for intervals by ``"profile"`` and ``"bootstrap"``.
         names : sequence of str, default=None
-            Which parameters or entries, such as ``"w[0]"``. ``None``: all that are free
-            or tied.
+            Which parameters, or entries such as ``"w[0]"``: ``"w"`` is all of these.
+            ``None``: all that are free or tied.
         level : float, default=0.95
             The intervals' probability, in (0, 1).
         method : {"wald", "profile", "bootstrap", "none"}, default="wald"
@@ -264,9 +264,9 @@ class ParameterEstimatesDisplay:
         NotFittedError
             If the estimator is not fitted.
         """
-        name = type(estimator).__name__
-        return cls.from_estimators(
-            {name: estimator},
+        return cls._drawn(
+            f"{cls.__name__}.from_estimator",
+            {type(estimator).__name__: estimator},
             X,
             y,
             sample_weight=sample_weight,
@@ -323,75 +323,62 @@ class ParameterEstimatesDisplay:
             If an estimator is not fitted.
         """
         owner = f"{cls.__name__}.from_estimators"
-        need_matplotlib(owner)
         if not isinstance(estimators, Mapping) or not estimators:
             raise invalid(
                 "estimators", owner, "a dict of names to fitted estimators", estimators
             )
+        return cls._drawn(
+            owner,
+            estimators,
+            X,
+            y,
+            sample_weight=sample_weight,
+            names=names,
+            level=level,
+            method=method,
+            interval_options=interval_options,
+            scale=scale,
+            ax=ax,
+            point_kwargs=point_kwargs,
+            interval_kwargs=interval_kwargs,
+        )
+
+    @classmethod
+    def _drawn(
+        cls,
+        owner: str,
+        estimators: Mapping[str, Any],
+        X: ArrayLike | None,
+        y: ArrayLike | None,
+        *,
+        sample_weight: ArrayLike | None,
+        names: Sequence[str] | None,
+        level: float,
+        method: str,
+        interval_options: dict[str, Any] | None,
+        **options: Any,
+    ) -> Self:
+        """Read estimates and intervals off the fits, and draw them."""
+        need_matplotlib(owner)
         check_choice("method", owner, method, _METHODS)
-        level = check_level(level)
-        sources = [read_source(one, owner) for one in estimators.values()]
-        values = [_estimates(source) for source in sources]
-        known = list(dict.fromkeys(name for one in values for name in one))
-        chosen = _chosen(names, known, owner)
-        shape = (len(sources), len(chosen))
-        estimates = np.array([[one.get(n, np.nan) for n in chosen] for one in values])
-        ends = np.full((*shape, 2), np.nan)
-        if method != "none":
-            for i, source in enumerate(sources):
-                refuse_without_covariance(
-                    source,
-                    f"intervals of {list(estimators)[i]!r}",
-                    "Use method='none' for the estimates alone.",
-                )
-                rows = (X, y) if X is None else (source.rows(X), y)
-                table = source.estimator.confidence_intervals(
-                    *rows,
-                    sample_weight,
-                    level=level,
-                    method=method,
-                    **interval_options or {},
-                )
-                ends[i] = _ends(table, chosen)
+        level = check_level(owner, level)
+        found, estimates, ends = read_estimates(
+            owner,
+            {name: read_source(one, owner) for name, one in estimators.items()},
+            (X, y, sample_weight),
+            names,
+            method,
+            level,
+            interval_options,
+        )
         display = cls(
             estimates=estimates,
             lower=ends[..., 0],
             upper=ends[..., 1],
-            names=chosen,
+            names=found,
             estimator_names=[str(name) for name in estimators],
             interval_name=""
             if method == "none"
             else f"{100 * level:g} % intervals{_METHOD_NAMES[method]}",
         )
-        return display.plot(
-            ax, scale=scale, point_kwargs=point_kwargs, interval_kwargs=interval_kwargs
-        )
-
-
-def _estimates(source: Source) -> dict[str, float]:
-    table = entries_of(source)
-    return {table.names[i]: float(table.value[i]) for i in table.varying}
-
-
-def _ends(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    return table.reindex(names)[["ci_lower", "ci_upper"]].to_numpy(dtype=float)
-
-
-def _chosen(names: Any, known: list[str], owner: str) -> list[str]:
-    """Return the names of the entries to draw."""
-    if names is None:
-        return known
-    chosen = [names] if isinstance(names, str) else list(names)
-    for name in chosen:
-        if name not in known:
-            listed = ", ".join(map(repr, known[:10]))
-            raise invalid(
-                "names",
-                owner,
-                f"parameters that are free or tied: {listed}",
-                name,
-                did_you_mean(name, known),
-            )
-    if not chosen:
-        raise invalid("names", owner, "one name or more, or None for all", names)
-    return chosen
+        return display.plot(**options)

@@ -6,31 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
 
 from .._typing import ArrayLike
-from .._uncertainty import check_level
 from .._validation import check_choice
 from ._axes import AxesArgument, need_matplotlib, panels, place_legend
-from ._section import (
-    grid_of,
-    held_values,
-    known_band,
-    known_sigma,
-    numbers_of,
-    wanted_bands,
-)
-from ._source import (
-    as_given,
-    check_rows,
-    check_table,
-    find_column,
-    input_frame,
-    input_names,
-    one_output,
-    read_source,
-    response_name,
-)
+from ._curve import read_curve
+from ._inputs import check_table
+from ._levels import check_level
+from ._source import check_rows, read_source
 from ._style import BLACK, BLUE, GREY, SKY, VERMILION, merged
 
 if TYPE_CHECKING:
@@ -74,6 +57,8 @@ class FitDisplay:
         The response's name.
     held : dict, default=None
         Name to value of the inputs that the curve is for.
+    new_responses : str, default="new responses"
+        What the band of new responses is for, for the legend.
 
     Attributes
     ----------
@@ -140,6 +125,7 @@ class FitDisplay:
         x_name: str = "x",
         y_name: str = "y",
         held: Mapping[str, Any] | None = None,
+        new_responses: str = "new responses",
     ) -> None:
         self.x = x
         self.y = y
@@ -153,6 +139,7 @@ class FitDisplay:
         self.x_name = x_name
         self.y_name = y_name
         self.held = held
+        self.new_responses = new_responses
 
     def plot(
         self,
@@ -255,7 +242,7 @@ class FitDisplay:
                 "linewidth": 0.9,
                 "linestyle": "--",
                 "zorder": 1,
-                "label": f"{percent} of new responses",
+                "label": f"{percent} of {self.new_responses}",
             }
             style = merged(PolyCollection, style, prediction_kwargs, "edgecolor")
             self.prediction_ = above.fill_between(
@@ -305,7 +292,7 @@ class FitDisplay:
             Inputs.
         y : array-like of shape (n,) or (n, k)
             Responses.
-        sample_weight : array-like of shape (n,), default=None
+        sample_weight : float or array-like of shape (n,), default=None
             Their weights. Where the fit has ``absolute_sigma=True`` they are one over
             known variances, and error bars are drawn; else they have no influence.
         feature : str or int, default=None
@@ -313,15 +300,17 @@ class FitDisplay:
             where there are several.
         held : dict, default=None
             Name to value of other columns. Those that are not in it are held at their
-            median. The data are then drawn as the curve at their input plus their
-            residual, since their own responses belong to other curves.
+            median: of whole numbers and flags the lower one, which a row has. The data
+            are then drawn as the curve at their input plus their residual, since their
+            own responses belong to other curves.
         grid : int or array-like of shape (m,), default=300
             Where the curve is evaluated: so many points over the range of the data,
             or these.
         output : int, default=None
             Which response of a model of several, from 0.
         bands : {"auto", "both", "confidence", "prediction", "none"}, default="auto"
-            Which bands. ``"auto"``: both, as far as the fit knows them.
+            Which bands. ``"auto"``: both, as far as the fit knows them, but with
+            ``absolute_sigma=True`` the first: new responses have no known variance.
         level : float, default=0.95
             Their probability, in (0, 1).
         with_residuals : bool, default=True
@@ -354,49 +343,21 @@ default=None
         need_matplotlib(owner)
         source = read_source(estimator, owner)
         check_choice("bands", owner, bands, _BANDS)
-        level = check_level(level)
+        level = check_level(owner, level)
         check_rows(owner, X, y, sample_weight)
         check_table(X, owner)
-        names = input_names(source, X)
-        column = find_column(feature, names, owner)
-        frame = input_frame(X, names)
-        fixed = held_values(frame, column, held, owner)
-        x = numbers_of(frame.iloc[:, column], names[column], owner)
-        points = grid_of(grid, x, owner)
-        wanted = wanted_bands(source, bands)
-
-        def inputs(at: np.ndarray) -> Any:
-            values = {name: fixed.get(name) for name in names}
-            values[names[column]] = at
-            table = pd.DataFrame(values, index=range(len(at)), columns=names)
-            return as_given(table, X)
-
-        observed = one_output(y, output, owner)
-        residuals = observed - one_output(source.predict(X), output, owner)
-        curve = one_output(source.predict(inputs(points)), output, owner)
-        shown = observed
-        if fixed:
-            shown = residuals + one_output(source.predict(inputs(x)), output, owner)
-        rows = source.rows(inputs(points)) if wanted else None
-        found = {}
-        for kind in wanted:
-            ends = source.estimator.predict_interval(rows, level=level, kind=kind)
-            pair = [one_output(ends[..., side], output, owner) for side in (0, 1)]
-            found[kind] = known_band(np.stack(pair, axis=-1), kind, bands)
-        display = cls(
-            x=x,
-            y=shown,
-            residuals=residuals,
-            grid=points,
-            curve=curve,
-            confidence=found.get("confidence"),
-            prediction=found.get("prediction"),
-            sigma=known_sigma(source, x, sample_weight),
+        found = read_curve(
+            owner,
+            source,
+            (X, y, sample_weight),
+            feature=feature,
+            held=held,
+            grid=grid,
+            output=output,
+            bands=bands,
             level=level,
-            x_name=names[column],
-            y_name=response_name(y, output),
-            held=fixed,
         )
+        display = cls(**found)
         return display.plot(
             ax,
             with_residuals=with_residuals,

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .._typing import ArrayLike
-from .._validation import check_choice
 from ._axes import (
-    SCALES,
     AxesArgument,
-    log_if_positive,
     need_matplotlib,
     one_axes,
     place_legend,
+    scale_for,
 )
 from ._source import read_source
 from ._style import BLACK, BLUE, VERMILION, merged
@@ -119,15 +117,20 @@ class LossCurveDisplay:
         -------
         LossCurveDisplay
             This display.
+
+        Raises
+        ------
+        InvalidParameterError
+            If `scale` is none of these, or ``"log"`` where a loss is not positive.
         """
         owner = type(self).__name__
-        check_choice("scale", owner, scale, SCALES)
+        losses = [self.loss] if self.val_loss is None else [self.loss, self.val_loss]
+        scale = scale_for(np.concatenate(losses), scale, owner)
         ax = one_axes(ax, owner)
         from matplotlib.lines import Line2D
 
         style = merged(Line2D, {"color": BLUE, "label": "loss"}, line_kwargs)
         (self.line_,) = ax.plot(self.step, self.loss, **style)
-        drawn = [self.loss]
         self.val_line_ = self.selected_line_ = None
         if self.val_loss is not None:
             taken = np.isfinite(self.val_loss)
@@ -141,7 +144,6 @@ class LossCurveDisplay:
             }
             style = merged(Line2D, style, val_line_kwargs)
             (self.val_line_,) = ax.plot(self.step[taken], self.val_loss[taken], **style)
-            drawn.append(self.val_loss)
         if self.selected_step is not None:
             style = {
                 "color": BLACK,
@@ -150,7 +152,7 @@ class LossCurveDisplay:
             }
             style = merged(Line2D, style, selected_kwargs)
             self.selected_line_ = ax.axvline(self.selected_step, **style)
-        log_if_positive(ax.set_yscale, np.concatenate(drawn), scale)
+        ax.set_yscale(scale)
         ax.set(xlabel="step", ylabel="loss")
         place_legend(ax, len(self.step))
         self.ax_ = ax
@@ -192,6 +194,8 @@ class LossCurveDisplay:
 
         Raises
         ------
+        InvalidParameterError
+            As :meth:`plot`.
         NotFittedError
             If the estimator is not fitted.
         """

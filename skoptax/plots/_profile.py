@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
 from .._typing import ArrayLike
-from .._uncertainty import check_level
-from .._validation import check_choice, check_integer, invalid
+from .._validation import check_choice, check_integer
 from ..inference._statistics import quantile
 from ._axes import AxesArgument, need_matplotlib, panels
-from ._contours import ellipse, on_grid
+from ._contours import check_contours, contour_style, ellipse, on_grid
+from ._levels import check_levels
+from ._profiled import (
+    Name,
+    flat,
+    names_of_profiles,
+    reaching_profile,
+    reaching_profile_2d,
+)
 from ._source import check_rows, entries_of, read_source
 from ._style import BLACK, BLUE, GREY, VERMILION, dashes, merged
 
@@ -21,9 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.contour import QuadContourSet
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-
-# One parameter, or two.
-Name: TypeAlias = str | tuple[str, str]
 
 _KINDS = ("rise", "tau")
 
@@ -138,15 +143,21 @@ class ProfileDisplay:
         line_kwargs, wald_kwargs : dict, default=None
             For `Axes.plot`: the profiles, and what standard errors suppose.
         contour_kwargs : dict, default=None
-            For `Axes.contour`.
+            For `Axes.contour`, but for ``levels``, which are those of the Display.
 
         Returns
         -------
         ProfileDisplay
             This display.
+
+        Raises
+        ------
+        InvalidParameterError
+            If an argument is not usable.
         """
         owner = type(self).__name__
         check_choice("kind", owner, kind, _KINDS)
+        given = check_contours(owner, contour_kwargs)
         axes = panels(ax, _titles(self.names), owner)
         from matplotlib.lines import Line2D
 
@@ -161,7 +172,7 @@ class ProfileDisplay:
             if isinstance(name, str):
                 self._draw_one(panel, name, table, kind, line, wald)
             else:
-                self._draw_pair(panel, name, table, wald, contour_kwargs or {})
+                self._draw_pair(panel, name, table, wald, given)
         self.ax_ = axes
         self.figure_ = axes[0].figure
         return self
@@ -191,7 +202,7 @@ class ProfileDisplay:
                 fine, supposed, **{"label": "by standard error"} | wald
             )
         levels = []
-        for i, level in enumerate(sorted(self.levels)):
+        for i, level in enumerate(sorted(set(self.levels))):
             reach = quantile(level, self.dof)
             for sign in (1,) if kind == "rise" else (1, -1):
                 style = {"color": GREY, "linewidth": 1, "linestyle": dashes(i + 2)}
@@ -216,18 +227,10 @@ class ProfileDisplay:
     ) -> None:
         a, b = pair
         first, second, grid = on_grid(table, a, b)
-        levels = sorted(self.levels)
-        # The largest is drawn through, smaller ones are broken, unlike the ellipse.
-        broken = ["-", "-.", ":"]
-        style: dict[str, Any] = {
-            "levels": levels,
-            "colors": [BLUE] * len(levels),
-            "linestyles": [broken[min(i, 2)] for i in range(len(levels))][::-1],
-            "linewidths": 1.6,
-        }
-        style |= contour_kwargs
+        levels = sorted(set(self.levels))
+        style = contour_style(levels, contour_kwargs)
         drawn = panel.contour(first, second, grid.T, **style)
-        lines = np.broadcast_to(style["linestyles"], len(levels))
+        lines = style["linestyles"]
         shades = np.resize(drawn.get_edgecolor(), (len(levels), 4))
         # In the legend: labels on contours would cut them.
         for level, shade, dash in zip(levels, shades, lines, strict=False):
@@ -285,6 +288,8 @@ class ProfileDisplay:
             The probabilities of intervals and regions, in (0, 1).
         n_points : int, default=31
             How many values of each parameter, 5 or more. A pair takes the square of it.
+            Where the objective has not risen to the largest level within the range of
+            standard errors, wider ones with more values follow, up to three times.
         kind : {"rise", "tau"}, default="rise"
             As for :meth:`plot`.
         ax : Axes or sequence of Axes, default=None
@@ -310,50 +315,37 @@ class ProfileDisplay:
         source = read_source(estimator, owner)
         check_rows(owner, X, y)
         check_choice("kind", owner, kind, _KINDS)
-        chosen_levels = [check_level(level) for level in np.ravel(levels)]
-        if not chosen_levels:
-            raise invalid("levels", owner, "one probability or more", levels)
+        check_contours(owner, contour_kwargs)
+        chosen_levels = check_levels(owner, levels)
         found = source.estimator
         covariance = found._covariance()
         table = entries_of(source)
-        if names is None:
-            at = table.estimated
-            determined = np.isfinite(covariance.stderr[at])
-            names = [table.names[i] for i in at[determined]]
-            if not names:
-                # All of them, for the error that says why there is no profile.
-                names = [table.names[i] for i in at]
-        chosen: list[Name] = [names] if isinstance(names, str) else list(names)
-        for name in chosen:
-            is_pair = isinstance(name, (tuple, list)) and len(name) == 2
-            if not (isinstance(name, str) or is_pair):
-                raise invalid("names", owner, "names, or pairs of names", name)
-        if not chosen:
-            raise invalid("names", owner, "one name or more, or None for all", names)
-        chosen = [
-            name if isinstance(name, str) else (name[0], name[1]) for name in chosen
-        ]
+        chosen = names_of_profiles(names, source, owner)
         count = check_integer("n_points", owner, n_points, 5)
         if ax is not None:
             panels(ax, _titles(chosen), cls.__name__)  # before the work is done
         # Somewhat farther than the largest level, so that it is cut, and its contour
-        # closed, where the objective rises slowly.
-        far = 1 - 0.2 * (1 - max(chosen_levels))
+        # closed; farther still where the objective rises slowly.
+        widest = chosen_levels[-1]
+        limits = (widest, 1 - 0.2 * (1 - widest), covariance.dof)
         rows, profiles = source.rows(X), []
-        for name in chosen:
-            options: Any = {"level": far, "n_points": count}
+
+        def profiled(name: Name, level: float, times: float = 1.0) -> pd.DataFrame:
+            options: Any = {"level": level, "n_points": round(count * times)}
             if isinstance(name, str):
                 one = found.profile(rows, y, name, sample_weight, **options)
             else:
                 one = found.profile2d(rows, y, *name, sample_weight, **options)
-            profiles.append(one)
-        drawn = list(
-            dict.fromkeys(
-                n
-                for name in chosen
-                for n in ([name] if isinstance(name, str) else name)
+            return one
+
+        for name in chosen:
+            until = partial(profiled, name)
+            profiles.append(
+                reaching_profile(until, name, *limits)
+                if isinstance(name, str)
+                else reaching_profile_2d(until, name, *limits)
             )
-        )
+        drawn = flat(chosen)
         display = cls(
             profiles=profiles,
             names=chosen,

@@ -9,11 +9,14 @@ import numpy as np
 from scipy.special import ndtri
 
 from .._typing import ArrayLike
-from .._validation import check_choice, check_integer, check_weights, invalid
+from .._validation import check_choice, check_integer, invalid
 from ..exceptions import InvalidParameterError
+from ._autocorrelation import autocorrelation
 from ._axes import AxesArgument, need_matplotlib, panels
-from ._source import check_rows, check_table, one_output, read_source, response_name
-from ._style import BLACK, BLUE, SKY, VERMILION, merged
+from ._inputs import check_table
+from ._residual_kinds import residuals_of, weighed
+from ._source import check_rows, one_output, read_source, response_name
+from ._style import BLACK, BLUE, SKY, VERMILION, merged, of_points
 
 if TYPE_CHECKING:
     from matplotlib.collections import LineCollection, PathCollection, PolyCollection
@@ -35,9 +38,11 @@ class ResidualsDisplay:
         The predictions, in the order of the rows.
     residuals : ndarray of shape (n,)
         Responses minus predictions, times the root of their weights where there are
-        weights.
+        weights; Pearson residuals of a fit by Poisson, gamma or log loss.
     name : str, default="residual"
         What they are, for labels.
+    rows : ndarray of shape (n,), default=None
+        The row of each, ascending, where some are left out. ``None``: 0, 1, ...
 
     Attributes
     ----------
@@ -57,7 +62,7 @@ class ResidualsDisplay:
         The same, drawn.
     autocorrelation_band_ : PolyCollection or None
         Where 95 % of those of independent residuals lie, plus and minus
-        :math:`1.96 / \sqrt n`.
+        :math:`1.96 / \sqrt{n_k}`, with :math:`n_k = n` where no row is left out.
 
     See Also
     --------
@@ -72,7 +77,16 @@ class ResidualsDisplay:
         {\sum_i (e_i - \bar e)^2},
 
     and has a meaning if the order of the rows has one: put them in the order of time,
-    or of the input.
+    or of the input. Rows that are left out keep their place: a sum over m pairs of N
+    rows then stands for :math:`n_k = m N / (N - k)` residuals.
+
+    Pearson residuals are over the root of the variance function,
+
+    .. math:: \frac{y - \hat y}{\sqrt{V(\hat y)}}, \quad
+        V(\mu) = \mu,\ \mu^2,\ \mu (1 - \mu)
+
+    for Poisson, gamma and log loss: they have one variance if the model is right, but
+    are no more normal than the responses are.
 
     Examples
     --------
@@ -101,11 +115,17 @@ class ResidualsDisplay:
     autocorrelation_band_: PolyCollection | None
 
     def __init__(
-        self, *, y_pred: np.ndarray, residuals: np.ndarray, name: str = "residual"
+        self,
+        *,
+        y_pred: np.ndarray,
+        residuals: np.ndarray,
+        name: str = "residual",
+        rows: np.ndarray | None = None,
     ) -> None:
         self.y_pred = y_pred
         self.residuals = residuals
         self.name = name
+        self.rows = rows
 
     def plot(
         self,
@@ -130,7 +150,8 @@ default=("predicted", "quantiles", "autocorrelation")
             third of the rows, whichever is less.
         scatter_kwargs, line_kwargs : dict, default=None
             For `Axes.scatter`: residuals, and for `Axes.plot`: lines to hold them
-            against.
+            against. What has a value for each residual, such as ``c``, is in their
+            order.
 
         Returns
         -------
@@ -182,8 +203,9 @@ default=("predicted", "quantiles", "autocorrelation")
     def _draw_quantiles(
         self, panel: Any, dots: dict[str, Any], line: dict[str, Any]
     ) -> None:
-        ordered = np.sort(self.residuals)
-        n = len(ordered)
+        n = len(self.residuals)
+        order = np.argsort(self.residuals, kind="stable")
+        ordered, dots = np.asarray(self.residuals)[order], of_points(dots, n, order)
         # Blom's positions: nearly the means of ordered normal numbers.
         normal = ndtri((np.arange(1, n + 1) - 0.375) / (n + 0.25))
         ends = normal[[0, -1]]
@@ -193,12 +215,14 @@ default=("predicted", "quantiles", "autocorrelation")
         panel.set(xlabel="normal quantile", ylabel=f"ordered {self.name}")
 
     def _draw_autocorrelation(self, panel: Any, lags: int) -> None:
-        found = autocorrelation(self.residuals, lags)
+        found, counts = autocorrelation(self.residuals, lags, self.rows)
         at = np.arange(1, lags + 1)
-        reach = ndtri(0.975) / np.sqrt(len(self.residuals))
+        reach = np.repeat(
+            ndtri(0.975) / np.sqrt(np.where(found == found, counts, 1)), 2
+        )
         self.autocorrelation_ = found
         self.autocorrelation_band_ = panel.fill_between(
-            [0.5, lags + 0.5],
+            np.stack([at - 0.5, at + 0.5], axis=-1).ravel(),
             -reach,
             reach,
             facecolor="none",
@@ -241,9 +265,9 @@ default=("predicted", "quantiles", "autocorrelation")
             Inputs.
         y : array-like of shape (n,) or (n, k)
             Responses.
-        sample_weight : array-like of shape (n,), default=None
+        sample_weight : float or array-like of shape (n,), default=None
             Residuals are times the root of these, so that all have one variance. Rows
-            of weight 0 are left out.
+            of weight 0 are left out, but keep their place in the autocorrelation.
         output : int, default=None
             Which response of a model of several, from 0.
         kinds, max_lag, ax : object
@@ -283,16 +307,19 @@ default=("predicted", "quantiles", "autocorrelation")
         source = read_source(estimator, owner)
         check_rows(owner, X, y, sample_weight)
         check_table(X, owner)
-        y_pred = source.predict(X)
+        observed = one_output(y, output, owner)
+        predicted = one_output(source.predict(X), output, owner, "The prediction")
+        loss = source.estimator.fit_record().loss
+        residuals, kind = residuals_of(loss, observed, predicted)
         name = response_name(y, output)
-        return cls.from_predictions(
-            one_output(y, output, owner),
-            one_output(y_pred, output, owner),
-            sample_weight=sample_weight,
-            name="residual" if name == "y" else f"residual of {name}",
+        return cls._drawn(
+            predicted,
+            residuals,
+            sample_weight,
+            kind if name == "y" else f"{kind} of {name}",
+            ax,
             kinds=kinds,
             max_lag=max_lag,
-            ax=ax,
             scatter_kwargs=scatter_kwargs,
             line_kwargs=line_kwargs,
         )
@@ -319,7 +346,7 @@ default=("predicted", "quantiles", "autocorrelation")
             Responses.
         y_pred : array-like of shape (n,)
             Predictions.
-        sample_weight : array-like of shape (n,), default=None
+        sample_weight : float or array-like of shape (n,), default=None
             As for :meth:`from_estimator`.
         name : str, default="residual"
             What the residuals are, for labels.
@@ -340,18 +367,14 @@ default=("predicted", "quantiles", "autocorrelation")
         """
         owner = f"{cls.__name__}.from_predictions"
         need_matplotlib(owner)
-        check_rows(owner, y_true, y_pred, sample_weight)
-        observed = one_output(y_true, None, owner, "y_true")
-        predicted = one_output(y_pred, None, owner, "y_pred")
-        residuals = observed - predicted
-        weights = check_weights(sample_weight, residuals[:, None])
-        if weights is not None:
-            kept = weights > 0
-            predicted = predicted[kept]
-            residuals = (residuals * np.sqrt(weights))[kept]
-            name = f"{name} x root of weight"
-        display = cls(y_pred=predicted, residuals=residuals, name=name)
-        return display.plot(
+        check_rows(owner, y_true, y_pred, sample_weight, ("y_true", "y_pred"))
+        observed = one_output(y_true, None, owner, "y_true", is_chosen=False)
+        predicted = one_output(y_pred, None, owner, "y_pred", is_chosen=False)
+        return cls._drawn(
+            predicted,
+            observed - predicted,
+            sample_weight,
+            name,
             ax,
             kinds=kinds,
             max_lag=max_lag,
@@ -359,23 +382,27 @@ default=("predicted", "quantiles", "autocorrelation")
             line_kwargs=line_kwargs,
         )
 
-
-def autocorrelation(residuals: np.ndarray, lags: int) -> np.ndarray:
-    """Return the correlation of residuals with those before.
-
-    Parameters
-    ----------
-    residuals : ndarray of shape (n,)
-        In their order.
-    lags : int
-        How far, at most n - 1.
-
-    Returns
-    -------
-    ndarray of shape (lags,)
-        At the lags 1, 2, ...; NaN where all residuals are the same.
-    """
-    centred = np.asarray(residuals, dtype=float) - np.mean(residuals)
-    total = float(centred @ centred)
-    products = [float(centred[k:] @ centred[:-k]) for k in range(1, lags + 1)]
-    return np.array(products) / total if total > 0 else np.full(lags, np.nan)
+    @classmethod
+    def _drawn(
+        cls,
+        predicted: np.ndarray,
+        residuals: np.ndarray,
+        sample_weight: ArrayLike | None,
+        name: str,
+        ax: AxesArgument,
+        *,
+        scatter_kwargs: dict[str, Any] | None,
+        **options: Any,
+    ) -> Self:
+        """Weigh residuals, leave out those that do not count, and draw."""
+        n = len(residuals)
+        residuals, rows, is_weighted = weighed(residuals, sample_weight)
+        display = cls(
+            y_pred=predicted[rows],
+            residuals=residuals,
+            name=f"{name} x root of weight" if is_weighted else name,
+            rows=rows if len(rows) < n else None,
+        )
+        if len(rows) < n:
+            scatter_kwargs = of_points(scatter_kwargs or {}, n, rows)
+        return display.plot(ax, scatter_kwargs=scatter_kwargs, **options)

@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from .._history import RESERVED_COLUMNS
-from .._validation import did_you_mean, invalid
+from .._validation import invalid
 from ..exceptions import InvalidParameterError
 from ..inference._entries import EntryTable, read_table
 
@@ -131,111 +131,13 @@ def column_of_history(name: str) -> str:
     return f"params__{name}" if name in RESERVED_COLUMNS else name
 
 
-def input_names(source: Source, X: Any) -> list[str]:
-    """Return the names of the columns of `X`.
-
-    Parameters
-    ----------
-    source : Source
-        Fitted.
-    X : array-like of shape (n, d)
-        What the user gave.
-
-    Returns
-    -------
-    list of str
-        Those of a DataFrame; else what the estimator knows them by, or its model's
-        arguments; else ``x0``, ``x1``, ...
-    """
-    if hasattr(X, "columns"):
-        return [str(column) for column in X.columns]
-    count = np.shape(X)[1]
-    known = getattr(source.given, "feature_names_in_", None)
-    if known is not None and len(known) == count:
-        return [str(name) for name in known]
-    names = [f"x{i}" for i in range(count)]
-    if source.transforms:
-        return names
-    if source.estimator.inputs is not None and len(source.estimator.inputs) == count:
-        return [str(name) for name in source.estimator.inputs]
-    for argument in source.estimator._call.arguments:
-        if argument.kind == "column":
-            names[argument.column] = argument.name.strip("_")
-    return names
-
-
-def input_frame(X: Any, names: list[str]) -> pd.DataFrame:
-    """Return inputs as a DataFrame, the same for all that the user may give."""
-    if isinstance(X, pd.DataFrame):
-        return X.set_axis(names, axis="columns")
-    return pd.DataFrame(np.asarray(X), columns=names)
-
-
-def as_given(frame: pd.DataFrame, X: Any) -> Any:
-    """Return a DataFrame of inputs as an array, unless the user gave a DataFrame."""
-    if isinstance(X, pd.DataFrame):
-        return frame.set_axis(X.columns, axis="columns")
-    return frame.to_numpy()
-
-
-def find_column(feature: Any, names: list[str], owner: str) -> int:
-    """Return the position of the column that a curve is drawn over.
-
-    Parameters
-    ----------
-    feature : str, int or None
-        What the user asked for. ``None`` will do where there is one column.
-    names : list of str
-        Of the columns.
-    owner : str
-        Named in errors.
-
-    Returns
-    -------
-    int
-        From 0 on.
-
-    Raises
-    ------
-    InvalidParameterError
-        If there is no such column, or none was chosen of several.
-    """
-    listed = ", ".join(map(repr, names))
-    if feature is None:
-        if len(names) == 1:
-            return 0
-        raise invalid(
-            "feature",
-            owner,
-            "the column that the curve is over, as X has several",
-            None,
-            f"They are {listed}; the others are held at a value.",
-        )
-    if isinstance(feature, str) and feature in names:
-        return names.index(feature)
-    is_position = isinstance(feature, (int, np.integer)) and not isinstance(
-        feature, bool
-    )
-    if is_position and 0 <= feature < len(names):
-        return int(feature)
-    remedy = did_you_mean(feature, names) if isinstance(feature, str) else ""
-    raise invalid("feature", owner, f"a column of X: {listed}", feature, remedy)
-
-
-def check_table(X: Any, owner: str) -> None:
-    """Raise unless `X` has rows and columns."""
-    if len(np.shape(X)) != 2:
-        raise invalid(
-            "X",
-            owner,
-            "of two dimensions, rows and columns",
-            f"an array of shape {np.shape(X)}",
-            "One column of numbers is x[:, None].",
-        )
-
-
 def one_output(
-    values: Any, output: int | None, owner: str, name: str = "y"
+    values: Any,
+    output: int | None,
+    owner: str,
+    name: str = "y",
+    *,
+    is_chosen: bool = True,
 ) -> np.ndarray:
     """Return one response of a model, which may have several.
 
@@ -249,6 +151,8 @@ def one_output(
         Named in errors.
     name : str, default="y"
         What they are.
+    is_chosen : bool, default=True
+        Whether the user can choose one of several, by `output`.
 
     Returns
     -------
@@ -265,19 +169,23 @@ def one_output(
         output = 0
     if array.ndim == 1 and output in (None, 0):
         return array
-    if array.ndim not in (1, 2):
+    if array.ndim not in (1, 2) or (output is None and not is_chosen):
         raise invalid(
-            name, owner, "of one or two dimensions", f"an array of shape {array.shape}"
+            name,
+            owner,
+            "of one or two dimensions" if is_chosen else "of one dimension",
+            f"an array of shape {array.shape}",
         )
     count = array.shape[1] if array.ndim == 2 else 1
     is_position = isinstance(output, (int, np.integer)) and not isinstance(output, bool)
     if not (is_position and 0 <= int(output) < count):  # type: ignore[arg-type]
+        several = f"{name} has {count} outputs, and a picture shows one of them."
         raise invalid(
             "output",
             owner,
-            f"an int from 0 to {count - 1}",
+            f"an int from 0 to {count - 1}" if count > 1 else "None or 0",
             output,
-            f"The model has {count} outputs, and a picture shows one of them.",
+            several if count > 1 else f"{name} has one output.",
         )
     return array[:, output]
 
@@ -292,11 +200,41 @@ def response_name(y: Any, output: int | None) -> str:
     return f"y[{output}]" if several else "y"
 
 
-def check_rows(owner: str, X: Any, y: Any, sample_weight: Any = None) -> None:
-    """Raise unless there are rows, as many of each."""
-    for name, rows in (("X", X), ("y", y)):
+def check_rows(
+    owner: str,
+    X: Any,
+    y: Any,
+    sample_weight: Any = None,
+    names: tuple[str, str] = ("X", "y"),
+) -> None:
+    """Raise unless there are rows, as many of each.
+
+    Parameters
+    ----------
+    owner : str
+        Named in errors.
+    X, y : array-like
+        What the user gave.
+    sample_weight : float or array-like of shape (n,), default=None
+        A number is that of all rows, as it is in a fit.
+    names : (str, str), default=("X", "y")
+        What the first two are called.
+
+    Raises
+    ------
+    InvalidParameterError
+        If there are none.
+    ValueError
+        If their numbers differ.
+    """
+    for name, rows in zip(names, (X, y), strict=True):
         if rows is None:
             raise invalid(
                 name, owner, "the rows to draw, which a fit does not keep", None
             )
-    check_consistent_length(X, y, sample_weight)
+    each = None if np.ndim(sample_weight) == 0 else sample_weight
+    check_consistent_length(X, y, each)
+    if not np.shape(y)[0]:
+        raise invalid(
+            names[0], owner, "of one row or more", f"an array of shape {np.shape(X)}"
+        )

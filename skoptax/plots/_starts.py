@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .._typing import ArrayLike
-from .._validation import check_choice
 from ..exceptions import InvalidParameterError
-from ._axes import SCALES, AxesArgument, log_if_positive, need_matplotlib, one_axes
+from ._axes import AxesArgument, need_matplotlib, one_axes, scale_for
 from ._source import read_source
-from ._style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, merged
+from ._style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    merged,
+    of_points,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +126,8 @@ class StartsDisplay:
         scale : {"auto", "log", "linear", "symlog"}, default="auto"
             Of the losses. ``"auto"`` is logarithmic if all of them are positive.
         line_kwargs, scatter_kwargs : dict, default=None
-            For `Axes.plot`: the line, and for `Axes.scatter`: the losses.
+            For `Axes.plot`: the line, and for `Axes.scatter`: the losses. What has a
+            value for each start, such as ``s``, is in their order.
 
         Returns
         -------
@@ -126,10 +137,10 @@ class StartsDisplay:
         Raises
         ------
         InvalidParameterError
-            If an argument is not usable, or no start has a finite loss.
+            If an argument is not usable, no start has a finite loss, or `scale` is
+            ``"log"`` where a loss is not positive.
         """
         owner = type(self).__name__
-        check_choice("scale", owner, scale, SCALES)
         losses = np.asarray(self.losses, dtype=float)
         order = np.argsort(losses, kind="stable")
         order = order[np.isfinite(losses[order])]
@@ -138,6 +149,7 @@ class StartsDisplay:
                 f"{owner} has nothing to draw: no start has a finite loss. Choose "
                 "other start values, or bounds that keep the model finite."
             )
+        scale = scale_for(losses[order], scale, owner)
         ax = one_axes(ax, owner)
         from matplotlib.collections import PathCollection
         from matplotlib.lines import Line2D
@@ -158,7 +170,8 @@ class StartsDisplay:
                 "zorder": 2,
                 "label": f"{str(status).replace('_', ' ')} ({count})",
             }
-            style = merged(PathCollection, style, scatter_kwargs)
+            own = of_points(scatter_kwargs or {}, len(losses), order[here])
+            style = merged(PathCollection, style, own)
             self.scatters_[status] = ax.scatter(
                 rank[here], losses[order][here], **style
             )
@@ -176,7 +189,7 @@ class StartsDisplay:
                 zorder=3,
                 label="from the given values",
             )
-        log_if_positive(ax.set_yscale, losses[order], scale)
+        ax.set_yscale(scale)
         lost = len(losses) - len(order)
         note = f" ({lost} of {len(losses)} not finite)" if lost else ""
         ax.set(xlabel=f"starts, the best first{note}", ylabel="loss")

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 BLACK = "#000000"
 ORANGE = "#E69F00"
 SKY = "#56B4E9"
@@ -31,6 +33,9 @@ DASHES: tuple[Any, ...] = (
     (0, (3, 1, 1, 1, 1, 1)),
     (0, (1, 3)),
 )
+
+# What a scatter takes a value for each point of, by Matplotlib's canonical names.
+_PER_POINT = ("c", "s", "color", "facecolor", "edgecolor", "linewidth", "alpha")
 
 
 def color(i: int) -> str:
@@ -79,3 +84,41 @@ def merged(
     if "c" in wanted:  # that of a scatter, a value for each point
         plain.pop("color", None)
     return plain | wanted
+
+
+def of_points(style: Mapping[str, Any], n: int, points: np.ndarray) -> dict[str, Any]:
+    """Return the keywords of a scatter of some of n points, or in another order.
+
+    Parameters
+    ----------
+    style : dict
+        Those of all points, in their order. A keyword with n values has one for each.
+    n : int
+        How many points there are.
+    points : ndarray of int
+        Which are drawn.
+
+    Returns
+    -------
+    dict
+        In which such a keyword has the values of the points that are drawn.
+    """
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.collections import PathCollection
+    from matplotlib.colors import is_color_like
+
+    found = normalize_kwargs(dict(style), PathCollection)
+    for name in _PER_POINT:
+        value = found.get(name)
+        if value is None or isinstance(value, str) or not hasattr(value, "__len__"):
+            continue
+        if len(value) != n:
+            continue
+        # Three numbers are a colour, not three of them, but in c.
+        if name in ("color", "facecolor", "edgecolor") and is_color_like(value):
+            continue
+        if hasattr(value, "dtype"):
+            found[name] = np.asanyarray(value)[points]
+        else:
+            found[name] = [value[i] for i in points]
+    return found

@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import Normalize
 from scipy import stats
 
 from skoptax import OptaxEstimator
@@ -112,6 +113,25 @@ class TestEstimates:
         values = list(fits.no_covariance.params_.values())
         np.testing.assert_allclose(display.points_[0].get_xdata(), values)
 
+    @pytest.mark.parametrize("method", ["from_estimator", "from_estimators"])
+    def test_errors_name_what_was_called(self, fits, method):
+        given = fits.line if method == "from_estimator" else {"line": fits.line}
+        for options in ({"names": "slop"}, {"level": 95}, {"method": "walt"}):
+            with pytest.raises(InvalidParameterError, match=rf"Display\.{method} must"):
+                getattr(ParameterEstimatesDisplay, method)(given, **options)
+
+    def test_the_name_of_an_array_is_that_of_its_entries(self, fits):
+        fit = OptaxEstimator().fit(fits.plane_X, fits.plane_y)
+        for names, expected in (
+            ("coef", ["coef[0]", "coef[1]"]),
+            (["coef[1]", "coef", "intercept"], ["coef[1]", "coef[0]", "intercept"]),
+        ):
+            display = ParameterEstimatesDisplay.from_estimator(fit, names=names)
+            assert display.names == expected
+            np.testing.assert_allclose(
+                display.estimates[0], fit.summary()["value"][expected]
+            )
+
     @pytest.mark.parametrize(
         ("estimators", "options", "message"),
         [
@@ -168,6 +188,11 @@ class TestCorrelation:
         )
         assert display.im_.get_cmap().name == "RdBu"
         assert display.text_[0, 0].get_fontsize() == 5
+
+    def test_a_norm_has_its_own_limits(self):
+        display = CorrelationDisplay(correlation=np.eye(2), names=["a", "b"])
+        display.plot(im_kwargs={"norm": Normalize(-0.5, 0.5)})
+        assert display.im_.get_clim() == (-0.5, 0.5)
 
     def test_missing_covariance(self, fits):
         with pytest.raises(InvalidParameterError, match=r"no correlations: .*cov_type"):

@@ -7,12 +7,14 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from scipy import stats
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skoptax import OptaxEstimator, curve_fit
 from skoptax.exceptions import InvalidParameterError
 from skoptax.plots import FitDisplay
+from skoptax.plots._section import held_values, numbers_of
 from tests.plots.artists import band, curve, points, segments
 
 
@@ -165,6 +167,14 @@ def test_one_of_several_outputs(fits):
         FitDisplay.from_estimator(fits.pair, fits.pair_X, fits.pair_y)
     with pytest.raises(InvalidParameterError, match="from 0 to 1"):
         FitDisplay.from_estimator(fits.pair, fits.pair_X, fits.pair_y, output=2)
+    for output, message in (
+        (1, "y has one output"),
+        (None, "prediction has 2 outputs"),
+    ):
+        with pytest.raises(InvalidParameterError, match=message):
+            FitDisplay.from_estimator(
+                fits.pair, fits.pair_X, fits.pair_y[:, 0], output=output
+            )
     display = FitDisplay.from_estimator(fits.pair, fits.pair_X, fits.pair_y, output=1)
     x = fits.pair_X[:, 0]
     slope = x @ fits.pair_y[:, 1] / (x @ x)
@@ -187,11 +197,22 @@ def test_known_errors_are_bars(fits):
     ends = segments(display.errorbar_)
     np.testing.assert_allclose(ends[:, 1, 1] - ends[:, 0, 1], 2 * sigma)
     np.testing.assert_allclose(ends[..., 1].mean(axis=1), fits.line_y)
+    # A weight of 1 is no more likely than others.
+    assert display.confidence_ is not None and display.prediction_ is None
+    display = FitDisplay.from_estimator(
+        fit, fits.line_X, fits.line_y, sample_weight=weight, bands="prediction"
+    )
+    assert display.prediction_.get_label() == "95 % of new responses of weight 1"
     # Relative weights are no errors.
     display = FitDisplay.from_estimator(
         fits.line, fits.line_X, fits.line_y, sample_weight=weight
     )
     assert display.errorbar_ is None
+    # A number is the weight of each row, as it is in a fit.
+    display = FitDisplay.from_estimator(
+        fit, fits.line_X, fits.line_y, sample_weight=4.0, bands="none"
+    )
+    np.testing.assert_allclose(display.sigma, np.full(12, 0.5))
 
 
 def test_colours_of_the_user(fits):
@@ -252,6 +273,8 @@ def test_artists_get_the_users_keywords(fits):
         ([[1.0]], None, "'y' .* the rows to draw"),
         ([1.0, 2.0], [1.0, 2.0], r"two dimensions.* x\[:, None\]"),
         ([[1.0], [2.0]], [1.0], "inconsistent numbers of samples"),
+        (np.ones((0, 1)), [], "'X' .* one row or more"),
+        ([[np.nan], [np.nan]], [1.0, 2.0], "'feature' .* a column with numbers"),
     ],
 )
 def test_rows_that_cannot_be_drawn(fits, X, y, message):
@@ -262,3 +285,68 @@ def test_rows_that_cannot_be_drawn(fits, X, y, message):
 def test_unknown_bands(fits):
     with pytest.raises(InvalidParameterError, match="Did you mean 'confidence'"):
         FitDisplay.from_estimator(fits.decay, fits.X, fits.y, bands="confidnce")
+
+
+@pytest.fixture(scope="module")
+def imputed(fits):
+    X = fits.plane_X.copy()
+    X[3, 0] = X[5, 1] = np.nan
+    return make_pipeline(SimpleImputer(), OptaxEstimator()).fit(X, fits.plane_y), X
+
+
+class TestMissingNumbers:
+    def test_the_curve_is_over_those_that_are_there(self, fits, imputed):
+        fit, X = imputed
+        display = FitDisplay.from_estimator(fit, X, fits.plane_y, feature=0)
+        grid, middle = curve(display.line_).T
+        ends = np.nanmin(X[:, 0]), np.nanmax(X[:, 0])
+        np.testing.assert_allclose([grid[0], grid[-1]], ends)
+        at = np.c_[grid, np.full(len(grid), np.nanmedian(X[:, 1]))]
+        np.testing.assert_allclose(middle, fit.predict(at))
+        assert np.isfinite(display.confidence).all()
+
+    def test_a_column_without_any(self, fits, imputed):
+        X = imputed[1].copy()
+        X[:, 1] = np.nan
+        with pytest.raises(InvalidParameterError, match="for 'x1', of which X has"):
+            FitDisplay.from_estimator(imputed[0], X, fits.plane_y, feature=0)
+
+    def test_missing_values_of_pandas(self):
+        column = pd.Series(pd.array([1, None, 3], "Int64"))
+        found = numbers_of(column, "x", "FitDisplay")
+        np.testing.assert_array_equal(found, [1.0, np.nan, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([2, 1, 2, 1], 1),
+        ([1, 2, 4], 2),
+        ([True, False, True, False], False),
+        ([1.0, np.nan, 2.0], 1.5),
+        (pd.array([2, None, 1], "Int64"), 1),
+        (pd.Categorical([5, 7, 7, 5]), 5),
+        (np.array([2, 1], dtype=object), 1),
+    ],
+)
+def test_held_codes_are_those_of_a_row(values, expected):
+    frame = pd.DataFrame({"t": np.zeros(len(values)), "code": values})
+    found = held_values(frame, 0, None, "FitDisplay")["code"]
+    assert found == expected
+    assert isinstance(found, float) is isinstance(expected, float)
+
+
+def test_wrong_number_of_columns(fits):
+    for columns in ([0], [0, 1, 0]):
+        with pytest.raises(ValueError, match="is expecting 2 features"):
+            FitDisplay.from_estimator(
+                fits.plane, fits.plane_X[:, columns], fits.plane_y, feature=0
+            )
+
+
+def test_two_columns_of_one_name(fits):
+    X = pd.DataFrame(fits.plane_X, columns=["a", "a"])
+    with pytest.raises(
+        InvalidParameterError, match=r"'X' .*different names.*'a' twice"
+    ):
+        FitDisplay.from_estimator(fits.plane, X, fits.plane_y, feature=0)

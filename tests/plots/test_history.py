@@ -1,6 +1,7 @@
 """The loss and the parameters at each step are those of `history_`."""
 
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -51,6 +52,21 @@ class TestLoss:
     def test_scale(self, loss, scale, expected):
         display = LossCurveDisplay(step=np.arange(2), loss=np.array(loss))
         assert display.plot(scale=scale).ax_.get_yscale() == expected
+
+    @pytest.mark.parametrize("lowest", [-1.0, 0.0])
+    @pytest.mark.parametrize("held_out", [False, True])
+    def test_logarithm_of_what_is_not_positive(self, lowest, held_out):
+        low, high = np.array([3.0, lowest]), np.array([3.0, 1.0])
+        display = LossCurveDisplay(
+            step=np.arange(2),
+            loss=high if held_out else low,
+            val_loss=low if held_out else None,
+        )
+        with pytest.raises(
+            InvalidParameterError, match=rf"lowest value is {lowest:g}: use 'symlog'"
+        ):
+            display.plot(scale="log")
+        assert not plt.get_fignums()
 
     def test_unknown_scale(self, fits):
         with pytest.raises(

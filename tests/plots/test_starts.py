@@ -56,3 +56,20 @@ def test_one_start(fits):
 def test_no_finite_start():
     with pytest.raises(InvalidParameterError, match="no start has a finite loss"):
         StartsDisplay(losses=np.full(3, np.nan), statuses=["non_finite"] * 3).plot()
+
+
+def test_sizes_stay_with_their_starts():
+    statuses = ["non_finite", "max_steps", "converged", "stalled", "converged"]
+    display = StartsDisplay(
+        losses=np.array([np.nan, 3.0, 1.0, 0.5, 2.0]), statuses=statuses
+    ).plot(scatter_kwargs={"s": [10.0, 11.0, 12.0, 13.0, 14.0]})
+    sizes = {
+        key: list(scatter.get_sizes()) for key, scatter in display.scatters_.items()
+    }
+    assert sizes == {"stalled": [13], "converged": [12, 14], "max_steps": [11]}
+
+
+def test_logarithm_of_a_negative_loss():
+    display = StartsDisplay(losses=np.array([3.0, -1.0]), statuses=["converged"] * 2)
+    with pytest.raises(InvalidParameterError, match="use 'symlog'"):
+        display.plot(scale="log")
