@@ -238,8 +238,9 @@ class Task:
                 return block.blank(*inputs)
 
         walk, self._walk = self._walk, None
+        own_kernels = looks or block.for_loss_alone
         program = PROGRAMS.get(
-            content, inputs, block.run, blank, walk, looks, self._warns
+            content, inputs, block.run, blank, walk, own_kernels, self._warns
         )
         # Of one loss, once is enough.
         self._warns &= program.is_shared
