@@ -378,6 +378,7 @@ def _find_columns(
     raise ModelError(
         f"X has {n_columns} columns without names, and the model {shown} takes "
         f"{listed}: which is which cannot be told. Name all columns in their order, as "
-        f"inputs=({listed}{more}), or pass a DataFrame. A model that wants the whole "
-        "matrix has an argument called X."
+        f"inputs=({listed}{more}), or pass a DataFrame; a pipeline keeps its names "
+        "after set_output(transform='pandas'). A model that wants the whole matrix has "
+        "an argument called X."
     )
