@@ -90,7 +90,7 @@ class OptaxEstimator(
     max_steps : int, default=1000
         The largest number of optimiser steps, 0 or more.
     max_epochs : int, default=None
-        The largest number of passes over the rows, 1 or more, in place of `max_steps`.
+        The largest number of passes over the rows, 0 or more, in place of `max_steps`.
     tol : float, default=None
         The fit has converged when
         :math:`\max_i |g_i| \max(|x_i|, 1) \le \mathrm{tol}\, |f|`, for the
