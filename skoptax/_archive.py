@@ -141,8 +141,7 @@ def read_about(path: Path) -> dict[str, Any]:
             found: dict[str, Any] = json.loads(file.metadata()[_ABOUT])
     except (library.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _no_checkpoint(path, error) from error
-    about = found.get("about") if isinstance(found, dict) else None
-    if not isinstance(about, dict) or not isinstance(about.get("fit"), dict):
+    if not isinstance(found, dict) or not isinstance(found.get("about"), dict):
         raise _no_checkpoint(path, "its head is of another form")
     return found
 

@@ -152,7 +152,8 @@ def _check_head(path: Any, about: dict[str, Any]) -> None:
     """Raise an error unless a snapshot says all that `go_on` asks it."""
     legacy = about.get("legacy", ())
     if not (
-        isinstance(about.get("seed", ""), (int, type(None)))
+        isinstance(about.get("fit"), dict)
+        and isinstance(about.get("seed", ""), (int, type(None)))
         and (legacy is None or (isinstance(legacy, list) and len(legacy) == 2))
         and isinstance(about.get("rules"), list)
     ):

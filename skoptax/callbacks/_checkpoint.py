@@ -154,7 +154,10 @@ class Checkpoint(Callback):
         if self._written is None:
             latest = latest_snapshot(folder)
             there = snapshot.about if latest is None else read_about(latest)["about"]
-            differs = differences(there["fit"], snapshot.about["fit"])
+            said = there.get("fit")
+            differs = differences(
+                said if isinstance(said, dict) else {}, snapshot.about["fit"]
+            )
             if differs:
                 raise CheckpointError(
                     f"{folder} has checkpoints of another fit. What differs:{differs}\n"
