@@ -114,7 +114,7 @@ def read_snapshot(path: Path) -> Snapshot:
             arrays[name] = arrays[name].view(np.dtype(dtype)).reshape(shape)
         return Snapshot(int(about["step"]), about["about"], arrays)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _no_checkpoint(path, error) from error
+        raise no_checkpoint(path, error) from error
 
 
 def read_about(path: Path) -> dict[str, Any]:
@@ -140,9 +140,9 @@ def read_about(path: Path) -> dict[str, Any]:
         with library.safe_open(path, framework="numpy") as file:
             found: dict[str, Any] = json.loads(file.metadata()[_ABOUT])
     except (library.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise _no_checkpoint(path, error) from error
+        raise no_checkpoint(path, error) from error
     if not isinstance(found, dict) or not isinstance(found.get("about"), dict):
-        raise _no_checkpoint(path, "its head is of another form")
+        raise no_checkpoint(path, "its head is of another form")
     return found
 
 
@@ -168,7 +168,7 @@ def differences(there: dict[str, str], here: dict[str, str]) -> str:
     )
 
 
-def _no_checkpoint(path: Path, error: Exception | str) -> CheckpointError:
+def no_checkpoint(path: Path, error: Exception | str) -> CheckpointError:
     return CheckpointError(
         f"{path} is not a checkpoint of skoptax, or is damaged: {error}. Remove it."
     )

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._archive import Snapshot, differences
+from ._archive import Snapshot, differences, no_checkpoint
 from ._assessment import CONVERGED, NO_IMPROVEMENT, RUNNING, STALLED, Counts
 from ._driver import Legacy, Run
 from ._fingerprint import NotWalkable, Walk
@@ -157,10 +157,7 @@ def _check_head(path: Any, about: dict[str, Any]) -> None:
         and (legacy is None or (isinstance(legacy, list) and len(legacy) == 2))
         and isinstance(about.get("rules"), list)
     ):
-        raise CheckpointError(
-            f"{path} is not a checkpoint of skoptax, or is damaged: its head is of "
-            "another form. Remove it."
-        )
+        raise no_checkpoint(path, "its head is of another form")
 
 
 def keep_snapshot(
