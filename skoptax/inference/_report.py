@@ -146,7 +146,8 @@ def make_report(
         "Loss": getattr(record.loss, "name", None) or describe(record.loss),
         "Optimizer": str(estimator.optimizer),
         "Steps": str(estimator.n_iter_),
-        "Status": f"{estimator.status_}. {estimator.message_}",
+        "Status": estimator.status_,
+        "Message": estimator.message_,
         "Objective": _shown(estimator.loss_),
         "Covariance": str(record.cov_type),
     }
