@@ -38,7 +38,8 @@ def require_library() -> None:
 
 
 def write_snapshot(folder: Path, snapshot: Snapshot, keep: int) -> Path:
-    """Write a snapshot, and remove all but the newest ones.
+    """
+    Write a snapshot, and remove all but the newest ones.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ def latest_snapshot(folder: Path) -> Path | None:
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Read a snapshot.
+    """
+    Read a snapshot.
 
     Parameters
     ----------
@@ -118,7 +120,8 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """Return what is in the head of a snapshot's file, without its arrays.
+    """
+    Return what is in the head of a snapshot's file, without its arrays.
 
     Parameters
     ----------
@@ -147,7 +150,8 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def differences(there: dict[str, str], here: dict[str, str]) -> str:
-    """Say what differs between the fit of a checkpoint and another.
+    """
+    Say what differs between the fit of a checkpoint and another.
 
     Parameters
     ----------

@@ -121,7 +121,8 @@ def assess(
     look: Look | None = None,
     score: Score | None = None,
 ) -> Verdict:
-    """Compare a state with those before it.
+    """
+    Compare a state with those before it.
 
     Parameters
     ----------
@@ -233,7 +234,8 @@ def vector(scalars: Sequence[Any], like: Any) -> Any:
 
 
 def entries(array: Any) -> list[Any]:
-    """Return the entries of a vector: undo `vector`.
+    """
+    Return the entries of a vector: undo `vector`.
 
     JAX takes an array that is unpacked apart by an operation for each entry.
     """
@@ -255,7 +257,8 @@ def where(condition: Any, new: PyTree, old: PyTree) -> PyTree:
 
 
 def all_finite(tree: PyTree) -> Any:
-    """Tell whether every entry is finite.
+    """
+    Tell whether every entry is finite.
 
     Not by the largest entry: on a CPU, a maximum may pass over NaN.
     """

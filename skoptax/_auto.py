@@ -24,7 +24,8 @@ MOST_DERIVATIVES = 2**28
 
 
 def choose_optimizer(objective: Objective, spec: Any, n_responses: int) -> str:
-    """Return the name of the optimiser that suits a problem.
+    """
+    Return the name of the optimiser that suits a problem.
 
     Parameters
     ----------
@@ -56,7 +57,8 @@ def choose_optimizer(objective: Objective, spec: Any, n_responses: int) -> str:
 
 
 def moving_terms(objective: Objective, spec: Any) -> list[Any]:
-    """Return what the objective has beside the losses, and changes with the parameters.
+    """
+    Return what the objective has beside the losses, and changes with the parameters.
 
     Parameters
     ----------

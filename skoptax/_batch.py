@@ -20,7 +20,8 @@ from ._typing import Block
 def make_batch(
     at_state: Evaluator, optimizer: Any
 ) -> Block[Carry, tuple[Carry, list[Column]]]:
-    """Build the loop from many starts.
+    """
+    Build the loop from many starts.
 
     Parameters
     ----------

@@ -19,7 +19,8 @@ _NO_OPERATION = frozenset({"CACHE", "EXTENDED_ARG", "NOP", "NOT_TAKEN", "RESUME"
 
 @dataclass(frozen=True)
 class Uses:
-    """What a code object, with those nested in it, looks up by name.
+    """
+    What a code object, with those nested in it, looks up by name.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ class Uses:
 
 @functools.lru_cache(maxsize=4096)
 def names_used(code: types.CodeType) -> Uses:
-    """Return what a code object looks up by name.
+    """
+    Return what a code object looks up by name.
 
     Parameters
     ----------

@@ -25,7 +25,8 @@ C = TypeVar("C", bound="Component")
 
 
 class Component(BaseEstimator):
-    """Base of the losses, the penalties and the priors.
+    """
+    Base of the losses, the penalties and the priors.
 
     A subclass stores the arguments of its ``__init__`` untouched, under their own
     names, and checks them in :meth:`validate`, which the fit calls. It holds
@@ -43,7 +44,8 @@ class Component(BaseEstimator):
     """
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         The fit calls it, not ``__init__``, so that ``set_params`` may pass through
         states that are not valid yet. The base class has nothing to check.
@@ -72,7 +74,8 @@ def is_numeric_array(value: object) -> bool:
 
 
 def split_numbers(component: C) -> tuple[dict[str, Any], C]:
-    """Take the numeric hyperparameters out of a component.
+    """
+    Take the numeric hyperparameters out of a component.
 
     Parameters
     ----------
@@ -119,7 +122,8 @@ def split_numbers(component: C) -> tuple[dict[str, Any], C]:
 
 
 def join_numbers(skeleton: C, numbers: dict[str, Any]) -> C:
-    """Put numeric hyperparameters back into a component.
+    """
+    Put numeric hyperparameters back into a component.
 
     Parameters
     ----------
@@ -144,7 +148,8 @@ def join_numbers(skeleton: C, numbers: dict[str, Any]) -> C:
 
 
 def as_floats(*values: ArrayLike) -> tuple[jax.Array, ...]:
-    """Return the values as JAX arrays of their common floating dtype.
+    """
+    Return the values as JAX arrays of their common floating dtype.
 
     Integers, unsigned ones and booleans (counts, labels) become floats first: the
     difference of two unsigned integers would wrap around.
@@ -155,7 +160,8 @@ def as_floats(*values: ArrayLike) -> tuple[jax.Array, ...]:
 
 
 def number_like(number: ArrayLike, array: jax.Array) -> jax.Array:
-    """Return a hyperparameter in the dtype of ``array``.
+    """
+    Return a hyperparameter in the dtype of ``array``.
 
     Without it a hyperparameter that travels as a float64 argument would turn a
     float32 computation into a float64 one.
@@ -164,7 +170,8 @@ def number_like(number: ArrayLike, array: jax.Array) -> jax.Array:
 
 
 def absolute(array: jax.Array) -> jax.Array:
-    """Return the absolute value, with a derivative of 0 at 0.
+    """
+    Return the absolute value, with a derivative of 0 at 0.
 
     That of ``jnp.abs`` is 1 there, which would drive a parameter off the very value
     to which a penalty draws it.
@@ -175,7 +182,8 @@ def absolute(array: jax.Array) -> jax.Array:
 def resolve_component(
     value: Any, base: type[Component], name: str, owner: str, must: str
 ) -> Any:
-    """Return a valid component of type ``base`` or a function, else raise.
+    """
+    Return a valid component of type ``base`` or a function, else raise.
 
     Parameters
     ----------

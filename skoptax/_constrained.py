@@ -52,7 +52,8 @@ class _State(NamedTuple):
 def make_value(
     at_state: Evaluator,
 ) -> Block[Array, None]:
-    """Build the function that evaluates an objective at the start.
+    """
+    Build the function that evaluates an objective at the start.
 
     Parameters
     ----------
@@ -77,7 +78,8 @@ def make_value(
 def make_constrained(
     at_state: Evaluator,
 ) -> Block[Held, None]:
-    """Build the function that fits with entries held.
+    """
+    Build the function that fits with entries held.
 
     Parameters
     ----------
@@ -121,7 +123,8 @@ def flat_bounds(structure: Structure, numbers: Numbers, start: PyTree) -> list[A
 def constrained_fit(
     at_state: Evaluator, numbers: Numbers, tol: Any
 ) -> Callable[[Any, Array, Array], Held]:
-    """Build the function that fits once, by Levenberg-Marquardt.
+    """
+    Build the function that fits once, by Levenberg-Marquardt.
 
     Parameters
     ----------

@@ -26,7 +26,8 @@ class Progress(NamedTuple):
 
     @property
     def optimality(self) -> Any:
-        r"""The relative gradient of Dennis and Schnabel [1]_.
+        r"""
+        The relative gradient of Dennis and Schnabel [1]_.
 
         It is :math:`\max_i |g_i| \max(|x_i|, 1) / |f|`.
 
@@ -52,7 +53,8 @@ class Progress(NamedTuple):
 def measure(
     internal: Any, gradient: Any, before: Any, value: Any, moved: Any
 ) -> Progress:
-    """Measure how far a state is from an optimum.
+    """
+    Measure how far a state is from an optimum.
 
     Parameters
     ----------
@@ -107,7 +109,8 @@ def _maxima(*arrays: Any) -> Any:
 
 @own
 def has_converged(now: Progress, start: Progress, tol: Any) -> Any:
-    """Tell whether the first-order conditions hold to the tolerance.
+    """
+    Tell whether the first-order conditions hold to the tolerance.
 
     The relative gradient alone can be small far from an optimum, where a parameter
     is much smaller than it has to become. So it must have fallen to the tolerance

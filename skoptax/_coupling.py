@@ -47,7 +47,8 @@ _CALLS = {
 def row_axes(
     function: Callable[..., Any], shared: Any, rows: Any, sizes: Sequence[int]
 ) -> list[Axis]:
-    """Return the row axis of each output of a function that couples no rows.
+    """
+    Return the row axis of each output of a function that couples no rows.
 
     Parameters
     ----------
@@ -105,7 +106,8 @@ def row_axes(
 
 
 class _Walk:
-    """The traces of one function with several numbers of rows, side by side.
+    """
+    The traces of one function with several numbers of rows, side by side.
 
     Parameters
     ----------

@@ -42,7 +42,8 @@ def linearised(run: Run) -> tuple[list[str], np.ndarray] | None:
 
 
 def known_curvature(run: Run) -> np.ndarray | None:
-    """Return the root of the objective's curvature at the selected state.
+    """
+    Return the root of the objective's curvature at the selected state.
 
     Parameters
     ----------
@@ -64,7 +65,8 @@ def known_curvature(run: Run) -> np.ndarray | None:
 
 
 def scales(run: Run) -> np.ndarray:
-    """Return the slopes of the entries in the user's units, without transforms.
+    """
+    Return the slopes of the entries in the user's units, without transforms.
 
     Parameters
     ----------
@@ -86,7 +88,8 @@ def scales(run: Run) -> np.ndarray:
 
 
 def at_selected(run: Run, make: Any, *key: Any, more: tuple[Any, ...] = ()) -> Any:
-    """Run a program of its own at the selected state.
+    """
+    Run a program of its own at the selected state.
 
     Parameters
     ----------

@@ -40,7 +40,8 @@ _OF_RESIDUALS = (SquaredError, Huber, LogCosh, Cauchy)
 
 
 class CurveFit(OptaxEstimator):
-    """What `curve_fit` returns: a fitted estimator that unpacks as ``popt, pcov``.
+    """
+    What `curve_fit` returns: a fitted estimator that unpacks as ``popt, pcov``.
 
     Attributes
     ----------
@@ -80,7 +81,8 @@ class CurveFit(OptaxEstimator):
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Fit anew, to other data: then there is no `pcov`.
+        """
+        Fit anew, to other data: then there is no `pcov`.
 
         Parameters
         ----------
@@ -156,7 +158,8 @@ def curve_fit(
     bounds: tuple[ArrayLike, ArrayLike] | Bounds = (-np.inf, np.inf),
     **settings: Any,
 ) -> CurveFit:
-    r"""Fit a function to data, called as `scipy.optimize.curve_fit` is.
+    r"""
+    Fit a function to data, called as `scipy.optimize.curve_fit` is.
 
     Parameters
     ----------

@@ -11,7 +11,8 @@ import warnings
 def warn_deprecated(
     what: str, *, since: str, removed_in: str, instead: str, stacklevel: int = 2
 ) -> None:
-    """Warn that something is going to be removed.
+    """
+    Warn that something is going to be removed.
 
     Parameters
     ----------

@@ -25,7 +25,8 @@ _MATH_FUNCTION = "can be converted to Python scalars"
 
 @contextmanager
 def explained(role: str) -> Iterator[None]:
-    """Turn JAX's tracing errors into errors about the user's function.
+    """
+    Turn JAX's tracing errors into errors about the user's function.
 
     Parameters
     ----------
@@ -95,7 +96,8 @@ def _outside_of_jax(role: str) -> ModelError:
 def checked_loss(
     loss: Callable[..., Any], has_aux: bool, role: str
 ) -> Callable[..., Any]:
-    """Return a loss that refuses to return anything but one real number.
+    """
+    Return a loss that refuses to return anything but one real number.
 
     Parameters
     ----------
@@ -158,7 +160,8 @@ def _scalar(value: Any, role: str) -> Any:
 
 
 def depends_on_parameters(objective: Callable[[Any], Any], internal: Any) -> bool:
-    """Tell whether any derivative of ``objective`` is more than a structural zero.
+    """
+    Tell whether any derivative of ``objective`` is more than a structural zero.
 
     Parameters
     ----------

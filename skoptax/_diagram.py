@@ -93,7 +93,8 @@ class _Escaped(str):
 
 
 def shown_of(estimator: Any) -> str:
-    """Return what an estimator shows of itself.
+    """
+    Return what an estimator shows of itself.
 
     Parameters
     ----------
@@ -117,7 +118,8 @@ def shown_of(estimator: Any) -> str:
 
 @contextmanager
 def silently(estimator: Any) -> Iterator[None]:
-    """Read an estimator without warnings, and without using them up.
+    """
+    Read an estimator without warnings, and without using them up.
 
     Parameters
     ----------

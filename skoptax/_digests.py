@@ -39,7 +39,8 @@ def hash_parts(tag: str, *parts: bytes) -> bytes:
 
 
 def is_plain(obj: Any, depth: int = 4) -> bool:
-    """Tell whether an object's text tells all of it.
+    """
+    Tell whether an object's text tells all of it.
 
     So it is with numbers, text and the types of Python's own containers, in tuples,
     lists and dicts; of a limited depth, as a list may hold itself.

@@ -38,7 +38,8 @@ class Legacy(NamedTuple):
 
 
 class Run:
-    """An optimisation between its start and its end.
+    """
+    An optimisation between its start and its end.
 
     Parameters
     ----------
@@ -123,7 +124,8 @@ class Run:
         return Reading(self.carry)
 
     def advance_to(self, stop_at: int) -> None:
-        """Run until step ``stop_at``, or until the loop ends or `watch` ends it.
+        """
+        Run until step ``stop_at``, or until the loop ends or `watch` ends it.
 
         Parameters
         ----------
@@ -207,7 +209,8 @@ class Run:
         )
 
     def adopt(self, values: Any, blocks: Sequence[tuple[int, Carry]]) -> None:
-        """Go on as if this run had begun elsewhere, and been there.
+        """
+        Go on as if this run had begun elsewhere, and been there.
 
         Parameters
         ----------
@@ -229,7 +232,8 @@ class Run:
     def resume(
         self, carry: Carry, rows: dict[str, np.ndarray], legacy: Legacy | None
     ) -> None:
-        """Go on where another run of the same task was.
+        """
+        Go on where another run of the same task was.
 
         Parameters
         ----------
@@ -256,7 +260,8 @@ class Run:
         return blank
 
     def replace(self, state: PyTree) -> None:
-        """Put other values into the run; they are evaluated before the next step.
+        """
+        Put other values into the run; they are evaluated before the next step.
 
         Parameters
         ----------

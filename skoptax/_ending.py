@@ -89,7 +89,8 @@ def find_undetermined(
     start: np.ndarray,
     usable: np.ndarray,
 ) -> Undetermined:
-    r"""Find the parameters that a linearised fit does not determine.
+    r"""
+    Find the parameters that a linearised fit does not determine.
 
     Parameters
     ----------
@@ -150,7 +151,8 @@ def find_undetermined(
 
 
 def conclude(run: Run, stopped_by: str | None) -> Ending:
-    """Say how a run ended.
+    """
+    Say how a run ended.
 
     Parameters
     ----------
@@ -286,7 +288,8 @@ def _sentence(status: str, run: Run) -> str:
 
 
 def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
-    """Return the warning that a fit's ending calls for, if any.
+    """
+    Return the warning that a fit's ending calls for, if any.
 
     Parameters
     ----------

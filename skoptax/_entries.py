@@ -30,7 +30,8 @@ class Entries(NamedTuple):
 
 
 def read_entries(structure: Structure, numbers: Numbers, values: PyTree) -> Entries:
-    """Return the free parameters' numbers as flat arrays.
+    """
+    Return the free parameters' numbers as flat arrays.
 
     Parameters
     ----------
@@ -77,7 +78,8 @@ def read_entries(structure: Structure, numbers: Numbers, values: PyTree) -> Entr
 
 
 def entry_names(structure: Structure, values: PyTree) -> list[str]:
-    """Return the entries' names: that of a scalar parameter, or ``w[0, 1]``.
+    """
+    Return the entries' names: that of a scalar parameter, or ``w[0, 1]``.
 
     Parameters
     ----------
@@ -110,7 +112,8 @@ def count_entries(structure: Structure, numbers: Numbers) -> int:
 
 
 def start_box(structure: Structure, numbers: Numbers) -> Entries:
-    """Return the start, and within which bounds others may be drawn.
+    """
+    Return the start, and within which bounds others may be drawn.
 
     Parameters
     ----------
@@ -142,7 +145,8 @@ def start_box(structure: Structure, numbers: Numbers) -> Entries:
 
 
 def stacked_values(structure: Structure, numbers: Numbers, rows: np.ndarray) -> Any:
-    """Return many states' free values as the packed numbers hold those of one.
+    """
+    Return many states' free values as the packed numbers hold those of one.
 
     Parameters
     ----------

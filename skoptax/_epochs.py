@@ -49,7 +49,8 @@ _MOST_AHEAD, _CACHE = 16, 1 << 19
 
 @dataclass(frozen=True)
 class Feed:
-    """How a loop takes its data.
+    """
+    How a loop takes its data.
 
     Parameters
     ----------
@@ -70,7 +71,8 @@ class Feed:
         return ("feed", self.batch_size, self.shuffle, self.validates)
 
     def at(self, data: Fed, step: Any) -> tuple[Any, ...]:
-        """Return the objective's arguments at a step.
+        """
+        Return the objective's arguments at a step.
 
         Parameters
         ----------
@@ -90,7 +92,8 @@ class Feed:
         return _with_total(self._picked(data, step), data.training, data.pace)
 
     def ahead(self, data: Fed) -> int:
-        """Return of how many steps the rows are worth picking at once.
+        """
+        Return of how many steps the rows are worth picking at once.
 
         Each step by itself would wait for memory, and for the random order. More would
         not stay in a processor's cache.
@@ -102,7 +105,8 @@ class Feed:
         return max(1, min(_MOST_AHEAD, _CACHE // (row * self.batch_size)))
 
     def picked_ahead(self, data: Fed, first: Any) -> Picked:
-        """Return the rows of some steps.
+        """
+        Return the rows of some steps.
 
         Parameters
         ----------
@@ -146,7 +150,8 @@ class Feed:
 
 
 def some_rows(data: Any, pace: Pace, piece: Any, size: int) -> tuple[Any, Any]:
-    """Return the objective's arguments at a piece of the rows, in their own order.
+    """
+    Return the objective's arguments at a piece of the rows, in their own order.
 
     Parameters
     ----------
@@ -209,7 +214,8 @@ def judge(
     is_new: Any,
     validate: Callable[[], Any],
 ) -> Judged:
-    """Judge a state at the end of an epoch.
+    """
+    Judge a state at the end of an epoch.
 
     Parameters
     ----------

@@ -40,7 +40,8 @@ _NAMES: WeakKeyDictionary[type, list[str]] = WeakKeyDictionary()
 class OptaxEstimator(
     DiagramMixin, IntervalsMixin, CallbackSupport, RegressorMixin, StampedEstimator
 ):
-    r"""Fit a parametric model, a JAX function, by an Optax optimiser.
+    r"""
+    Fit a parametric model, a JAX function, by an Optax optimiser.
 
     The minimised objective is
 
@@ -325,7 +326,8 @@ class OptaxEstimator(
         self.dtype = dtype
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments, with nested names.
+        """
+        Return the constructor's arguments, with nested names.
 
         Parameters
         ----------
@@ -357,7 +359,8 @@ class OptaxEstimator(
         return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Self:
-        """Set arguments by their names, nested ones included.
+        """
+        Set arguments by their names, nested ones included.
 
         Parameters
         ----------
@@ -398,7 +401,8 @@ class OptaxEstimator(
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Fit the model to data.
+        """
+        Fit the model to data.
 
         Parameters
         ----------
@@ -449,7 +453,8 @@ class OptaxEstimator(
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Go on for one epoch, on these rows.
+        """
+        Go on for one epoch, on these rows.
 
         Parameters
         ----------
@@ -578,7 +583,8 @@ class OptaxEstimator(
 
     @property
     def starts_(self) -> pd.DataFrame:
-        """What has become of each start, made a DataFrame when it is first read.
+        """
+        What has become of each start, made a DataFrame when it is first read.
 
         Examples
         --------
@@ -628,7 +634,8 @@ class OptaxEstimator(
     def predict(
         self, X: ArrayLike, return_std: bool = False
     ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
-        """Predict the mean response.
+        """
+        Predict the mean response.
 
         Parameters
         ----------

@@ -48,7 +48,8 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluator:
-    """The objective of one structure of the state.
+    """
+    The objective of one structure of the state.
 
     Parameters
     ----------
@@ -73,7 +74,8 @@ class Evaluator:
     parts: Any = None
 
     def refuse_without_curvature(self) -> None:
-        """Raise an error if the loss is of no use to an optimiser that looks.
+        """
+        Raise an error if the loss is of no use to an optimiser that looks.
 
         Raises
         ------
@@ -106,7 +108,8 @@ class Evaluator:
     def at(
         self, internal: PyTree, numbers: Any, data: Any, box: Box, looks: bool
     ) -> Evaluated:
-        """Evaluate a state.
+        """
+        Evaluate a state.
 
         Parameters
         ----------
@@ -153,7 +156,8 @@ class Evaluator:
         return value
 
     def seen(self, here: PyTree, numbers: Any, data: Any) -> dict[str, Any]:
-        """Return predictions and losses near a point, as functions.
+        """
+        Return predictions and losses near a point, as functions.
 
         Parameters
         ----------
@@ -227,7 +231,8 @@ class Evaluator:
 
 
 def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., Any]:
-    """Return ``f -> ((value, aux), gradient)`` with respect to its first argument.
+    """
+    Return ``f -> ((value, aux), gradient)`` with respect to its first argument.
 
     Parameters
     ----------
@@ -258,7 +263,8 @@ def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., An
 
 
 def differentiable_forward(value_fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Return ``value_fn`` with a reverse rule made of forward derivatives.
+    """
+    Return ``value_fn`` with a reverse rule made of forward derivatives.
 
     Optax's line searches call `jax.value_and_grad` on it.
     """

@@ -30,7 +30,8 @@ from ._object_digests import array_digest, class_digest, object_digest
 
 
 def fingerprint(*objects: Any) -> bytes:
-    """Return a digest of the content of ``objects``.
+    """
+    Return a digest of the content of ``objects``.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def fingerprint(*objects: Any) -> bytes:
 
 
 class Walk:
-    """One traversal: digests of finished objects, and the path that leads here.
+    """
+    One traversal: digests of finished objects, and the path that leads here.
 
     Several fingerprints from one walk visit what they share once. It must not outlive
     the moment: what has been visited is not looked at again.

@@ -59,7 +59,8 @@ _SOME, _MANY = 100, 1000
 
 @dataclass(frozen=True)
 class Given:
-    """The checked rows of a fit.
+    """
+    The checked rows of a fit.
 
     Parameters
     ----------
@@ -104,7 +105,8 @@ def read_given(
     held_out: tuple[Any, Any, Any],
     columns: int | None,
 ) -> Given:
-    """Check the data of a fit.
+    """
+    Check the data of a fit.
 
     Parameters
     ----------
@@ -148,7 +150,8 @@ def fit_rows(
     epochs: int | None,
     task: FitTask | None = None,
 ) -> Fitted:
-    """Fit an estimator's model.
+    """
+    Fit an estimator's model.
 
     Parameters
     ----------
@@ -348,7 +351,8 @@ def _fitted_so_far(run: Run, problem: Problem) -> dict[str, Any]:
 
 
 def _subtask_steps(plan: Plan, settings: Settings) -> int:
-    """Return how many steps scikit-learn's callbacks see as one subtask.
+    """
+    Return how many steps scikit-learn's callbacks see as one subtask.
 
     A step, as in scikit-learn's own estimators, or an epoch; but several where there
     would be more subtasks than a bar can show.

@@ -69,7 +69,8 @@ def function_digest(walk: Visitor, function: types.FunctionType) -> bytes:
 
 
 def _is_native(walk: Visitor, function: types.FunctionType, home: str) -> bool:
-    """Tell whether a function's globals are those of the module ``home``.
+    """
+    Tell whether a function's globals are those of the module ``home``.
 
     One that was unpickled has a copy of those it uses; one that was made by
     `exec` in another module's names may have any.
@@ -113,7 +114,8 @@ def _globals(walk: Visitor, function: types.FunctionType) -> bytes:
 def module_digest(
     walk: Visitor, module: types.ModuleType, chains: frozenset[tuple[str, ...]] | None
 ) -> bytes:
-    """Digest a module: an installed one by name, of another one what is used.
+    """
+    Digest a module: an installed one by name, of another one what is used.
 
     Parameters
     ----------

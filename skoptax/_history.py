@@ -17,7 +17,8 @@ RESERVED_COLUMNS = frozenset(
 
 
 class History:
-    """The rows of the blocks that a run has been through.
+    """
+    The rows of the blocks that a run has been through.
 
     Attributes
     ----------
@@ -30,7 +31,8 @@ class History:
         self._blocks: list[tuple[int, dict[str, np.ndarray]]] = []
 
     def collect(self, carry: Carry, step: int) -> None:
-        """Keep the current block's rows.
+        """
+        Keep the current block's rows.
 
         Parameters
         ----------
@@ -47,7 +49,8 @@ class History:
         self.first_row = step + 1
 
     def rows_so_far(self, carry: Carry, step: int) -> dict[str, np.ndarray]:
-        """Return all rows up to a step, those of the current block included.
+        """
+        Return all rows up to a step, those of the current block included.
 
         Parameters
         ----------
@@ -64,7 +67,8 @@ class History:
         return _joined([*self._blocks, *self._current(carry, step)])
 
     def take_rows(self) -> dict[str, np.ndarray]:
-        """Return all rows that were kept, from the start on, and forget them.
+        """
+        Return all rows that were kept, from the start on, and forget them.
 
         Returns
         -------
@@ -113,7 +117,8 @@ def named_columns(
     structure: Structure,
     numbers: Numbers,
 ) -> dict[str, Any]:
-    """Return the columns of a history by their names.
+    """
+    Return the columns of a history by their names.
 
     Parameters
     ----------

@@ -59,7 +59,8 @@ div.skoptax-repr a:is(:link, :visited, :hover) {color: inherit;
 
 
 def block(parts: Sequence[str]) -> str:
-    """Return parts of HTML as one, with the style that they need.
+    """
+    Return parts of HTML as one, with the style that they need.
 
     Parameters
     ----------
@@ -81,7 +82,8 @@ def paragraph(text: str) -> str:
 
 
 def linked(text: str, item: str, page: str) -> str:
-    """Return a text that leads to an item of a page of the documentation.
+    """
+    Return a text that leads to an item of a page of the documentation.
 
     Parameters
     ----------
@@ -105,7 +107,8 @@ def linked(text: str, item: str, page: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table.
+    """
+    Return a table.
 
     Parameters
     ----------
@@ -140,7 +143,8 @@ def _cell(tag: str, text: str, attributes: str = "") -> str:
 
 
 def facts(items: Mapping[str, str], page: str = "") -> str:
-    """Return names with what there is to say of each, one a line.
+    """
+    Return names with what there is to say of each, one a line.
 
     Parameters
     ----------
@@ -162,7 +166,8 @@ def facts(items: Mapping[str, str], page: str = "") -> str:
 
 
 def sparkline(series: Mapping[str, Any]) -> str:
-    """Return curves over the steps in one small picture.
+    """
+    Return curves over the steps in one small picture.
 
     Parameters
     ----------
@@ -229,7 +234,8 @@ def number(value: Any) -> str:
 
 
 def summarised(value: Any) -> str:
-    """Return any value as a short text.
+    """
+    Return any value as a short text.
 
     Parameters
     ----------

@@ -27,7 +27,8 @@ COV_TYPES = ("nonrobust", "HC0", "HC1", "HC2", "HC3", "hessian")
 
 
 class Derivatives(NamedTuple):
-    """An objective's parts at a point, in the space of the optimiser's steps.
+    """
+    An objective's parts at a point, in the space of the optimiser's steps.
 
     The objective is a mean: the losses' derivatives hold weight over total.
     """
@@ -48,7 +49,8 @@ def make_derivatives(
     *,
     with_hessian: bool,
 ) -> Block[Derivatives, None]:
-    """Build the function that differentiates an objective where a run has ended.
+    """
+    Build the function that differentiates an objective where a run has ended.
 
     Parameters
     ----------
@@ -117,7 +119,8 @@ def _hessian(function: Callable[[Array], Array], x: Array, forward: bool) -> Arr
 
 
 def loss_couples_rows(objective: Any, data: tuple[Any, ...]) -> bool:
-    """Tell whether the loss of a row may depend on other rows.
+    """
+    Tell whether the loss of a row may depend on other rows.
 
     Parameters
     ----------

@@ -49,7 +49,8 @@ class IntervalsMixin(UncertaintyMixin):
         random_state: Any = None,
         verbose: int = 0,
     ) -> pd.DataFrame:
-        """Return intervals for the parameters.
+        """
+        Return intervals for the parameters.
 
         Parameters
         ----------
@@ -136,7 +137,8 @@ class IntervalsMixin(UncertaintyMixin):
         random_state: Any = None,
         verbose: int = 0,
     ) -> pd.DataFrame:
-        """Return estimates from resamples of the rows.
+        """
+        Return estimates from resamples of the rows.
 
         Parameters
         ----------
@@ -213,7 +215,8 @@ class IntervalsMixin(UncertaintyMixin):
         level: float = 0.99,
         n_points: int = 31,
     ) -> pd.DataFrame:
-        """Return how the objective rises as one parameter moves away.
+        """
+        Return how the objective rises as one parameter moves away.
 
         Parameters
         ----------
@@ -272,7 +275,8 @@ class IntervalsMixin(UncertaintyMixin):
         level: float = 0.99,
         n_points: int = 21,
     ) -> pd.DataFrame:
-        """Return how the objective rises as two parameters move away.
+        """
+        Return how the objective rises as two parameters move away.
 
         Parameters
         ----------

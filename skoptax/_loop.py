@@ -106,7 +106,8 @@ def make_block(
     history_rows: int,
     feed: Feed | None = None,
 ) -> Block[Carry, tuple[Carry, list[Column]]]:
-    """Build the loop for one objective and one optimiser.
+    """
+    Build the loop for one objective and one optimiser.
 
     Parameters
     ----------
@@ -238,7 +239,8 @@ def make_block(
         transformation = with_extra_args(optimizer.build(hyper))
 
         def loss_unit(carry: Carry) -> Any:
-            """Return what the losses that a line search sees are multiplied by.
+            """
+            Return what the losses that a line search sees are multiplied by.
 
             It takes its first step in the gradient's own units, which is next to
             nothing where the loss is.
@@ -287,7 +289,8 @@ def make_block(
             ), opt_state
 
         def with_restart(carry: Carry) -> Carry:
-            """Forget what the optimiser has learnt, where it leads nowhere.
+            """
+            Forget what the optimiser has learnt, where it leads nowhere.
 
             Curvature that a line search gathered before the active bounds changed,
             or on a step that failed, can point uphill from then on.

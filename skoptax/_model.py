@@ -36,7 +36,8 @@ class Argument:
 
 @dataclass(frozen=True)
 class ModelCall:
-    """A model bound to parameters and columns.
+    """
+    A model bound to parameters and columns.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ class ModelCall:
         return (self.model, arguments, self.has_aux)
 
     def __call__(self, params: Any, X: Any) -> Any:
-        """Call the model.
+        """
+        Call the model.
 
         Parameters
         ----------
@@ -95,7 +97,8 @@ def linear_model(X: Any, coef: Any, intercept: Any) -> Any:
 
 
 def model_signature(model: Any) -> inspect.Signature:
-    """Return a model's signature.
+    """
+    Return a model's signature.
 
     Parameters
     ----------
@@ -140,7 +143,8 @@ def model_signature(model: Any) -> inspect.Signature:
 
 
 def _read_signature(model: Any) -> inspect.Signature:
-    """Return a model's signature, read once as long as nothing it follows from changes.
+    """
+    Return a model's signature, read once as long as nothing it follows from changes.
 
     Names and kinds follow from a function's code, its defaults are a tuple; both are
     immutable, and known by identity while they are held here. What has attributes,
@@ -159,7 +163,8 @@ def _read_signature(model: Any) -> inspect.Signature:
 
 
 def describe(model: Any) -> str:
-    """Return a model's name and arguments, as ``decay(t, rate)``.
+    """
+    Return a model's name and arguments, as ``decay(t, rate)``.
 
     Parameters
     ----------
@@ -192,7 +197,8 @@ class _Description:
 
 
 def parameters_from_signature(model: Any) -> dict[str, Any]:
-    """Return the start values that a model's signature gives as defaults.
+    """
+    Return the start values that a model's signature gives as defaults.
 
     Parameters
     ----------
@@ -234,7 +240,8 @@ def bind_model(
     has_aux: bool = False,
     elsewhere: Collection[str] = (),
 ) -> ModelCall:
-    """Decide what each argument of a model gets.
+    """
+    Decide what each argument of a model gets.
 
     Parameters
     ----------

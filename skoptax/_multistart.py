@@ -37,7 +37,8 @@ _EQUAL = 1e-9
 
 @dataclass(frozen=True)
 class Starts:
-    """What has become of each start.
+    """
+    What has become of each start.
 
     Parameters
     ----------
@@ -109,7 +110,8 @@ class Starts:
 
 
 def draw_starts(entries: Entries, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return points to start from, spread evenly.
+    """
+    Return points to start from, spread evenly.
 
     Parameters
     ----------
@@ -178,7 +180,8 @@ def _between(levels: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
-    """Run from many starts, and leave the best of them in ``run``.
+    """
+    Run from many starts, and leave the best of them in ``run``.
 
     Parameters
     ----------

@@ -25,7 +25,8 @@ _SEARCHABLE = (bool, int, float, str, type(None))
 
 
 def get_nested(shallow: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments together with their nested names; junk has none.
+    """
+    Return arguments together with their nested names; junk has none.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def get_nested(shallow: dict[str, Any]) -> dict[str, Any]:
 
 
 def set_nested(shallow: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments with changes made, nested names included.
+    """
+    Return arguments with changes made, nested names included.
 
     Parameters
     ----------

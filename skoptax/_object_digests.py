@@ -219,7 +219,8 @@ def _slots(cls: type) -> list[str]:
 
 
 def _hides_state(cls: type, n_slots: int) -> bool:
-    """Tell whether instances hold more than their ``__dict__`` and their slots.
+    """
+    Tell whether instances hold more than their ``__dict__`` and their slots.
 
     The size tells, as it tells pickle: state in C takes room.
     """

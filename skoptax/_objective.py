@@ -36,7 +36,8 @@ from .penalties import Penalty
 
 @dataclass(frozen=True)
 class Objective:
-    """The scalar loss of an estimator; everything it holds is part of its key.
+    """
+    The scalar loss of an estimator; everything it holds is part of its key.
 
     Parameters
     ----------
@@ -86,7 +87,8 @@ class Objective:
         loss_numbers: dict[str, Any],
         penalty_numbers: dict[str, Any],
     ) -> Any:
-        """Evaluate the objective.
+        """
+        Evaluate the objective.
 
         Parameters
         ----------
@@ -213,7 +215,8 @@ class Objective:
         return _scalar(penalty(values))
 
     def row_losses(self, shared: tuple[Any, Any], rows: tuple[Any, Any]) -> Any:
-        """Evaluate the loss of each row.
+        """
+        Evaluate the loss of each row.
 
         Parameters
         ----------
@@ -244,7 +247,8 @@ class Objective:
         return own(loss) if is_own(self.loss) else loss
 
     def _in_units(self, numbers: dict[str, Any]) -> tuple[float, Any]:
-        """Return a factor that the rows have in common, and the loss without it.
+        """
+        Return a factor that the rows have in common, and the loss without it.
 
         A compiled sum does not move a factor out of itself: with 100,000 rows the half
         of the squared error took a tenth of a fit.
@@ -296,7 +300,8 @@ def parameter_values(state: Any) -> Any:
 
 
 def abstract_values(spec: Any, owner: str) -> Any:
-    """Return shapes and types of a spec's values, as the model gets them.
+    """
+    Return shapes and types of a spec's values, as the model gets them.
 
     Parameters
     ----------
@@ -323,7 +328,8 @@ def abstract_values(spec: Any, owner: str) -> Any:
 def predictions(
     call: ModelCall, values: Any, X: Any, shape: tuple[int, ...] | None
 ) -> tuple[Any, Any]:
-    """Call the model and check what it returns.
+    """
+    Call the model and check what it returns.
 
     Parameters
     ----------

@@ -30,7 +30,8 @@ OWNER = "OptaxOptimizer"
 
 
 class OptaxOptimizer:
-    """Optimise the free parameters of any pytree with any Optax optimiser.
+    """
+    Optimise the free parameters of any pytree with any Optax optimiser.
 
     The loop is compiled once for each structure of loss, optimiser and state, for
     the life of the process; numbers (values, data, bounds) are arguments of the
@@ -120,7 +121,8 @@ class OptaxOptimizer:
         *,
         chunk_size: int | None = None,
     ) -> tuple[PyTree, dict[str, Any]]:
-        """Run the optimisation.
+        """
+        Run the optimisation.
 
         Parameters
         ----------
@@ -205,7 +207,8 @@ def x64_is_on() -> bool:
 def drive(
     run: Run, max_steps: int, callback: StepCallback | None, chunk_size: int | None
 ) -> tuple[dict[str, Any], str | None]:
-    """Take a run to its end, with a callback between its chunks.
+    """
+    Take a run to its end, with a callback between its chunks.
 
     Parameters
     ----------
@@ -281,7 +284,8 @@ def _drive(
 def _next_call(
     step: int, max_steps: int, callback: StepCallback, chunk_size: int | None
 ) -> int:
-    """Return the number of steps after which the callback is due again.
+    """
+    Return the number of steps after which the callback is due again.
 
     Chunks end after ``chunk_size``, 2 ``chunk_size``, ... steps; an ``every`` of k
     names the steps numbered 0, k, 2 k, ..., so the ends of 1, k + 1, ... steps. If all
@@ -338,7 +342,8 @@ def _call_hook(callback: StepCallback, name: str, fitting_data: dict[str, Any]) 
 def finish(
     run: Run, fitting_data: dict[str, Any], message: str | None, *, on_host: bool
 ) -> tuple[PyTree, dict[str, Any]]:
-    """Gather what a run returns.
+    """
+    Gather what a run returns.
 
     Parameters
     ----------

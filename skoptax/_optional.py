@@ -7,7 +7,8 @@ from typing import Any
 
 
 def import_optional(name: str, extra: str, owner: str) -> Any:
-    """Import a library that skoptax can do without.
+    """
+    Import a library that skoptax can do without.
 
     Parameters
     ----------

@@ -62,7 +62,8 @@ def is_importable(obj: Any, module: str | None, qualname: str) -> bool:
 
 
 def imported(name: str, level: int, package: str | None) -> list[types.ModuleType]:
-    """Return the user's modules that an import statement in a function may mean.
+    """
+    Return the user's modules that an import statement in a function may mean.
 
     With ``import a.b`` the name ``a`` is what the function gets; and what it imports
     from a package may be a module in it.

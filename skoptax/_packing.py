@@ -39,7 +39,8 @@ def wants_float64(state: PyTree) -> bool:
 
 
 def pack(state: PyTree, owner: str) -> tuple[Structure, Numbers]:
-    """Split a state into its structure and its numbers.
+    """
+    Split a state into its structure and its numbers.
 
     Parameters
     ----------
@@ -151,7 +152,8 @@ def _pack_parameter(
 
 
 def start_value(parameter: Parameter, owner: str) -> Any:
-    """Return a free parameter's start value as a floating-point array.
+    """
+    Return a free parameter's start value as a floating-point array.
 
     Parameters
     ----------
@@ -195,7 +197,8 @@ def start_value(parameter: Parameter, owner: str) -> Any:
 def checked_bounds(
     parameter: Parameter, value: Any, owner: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a parameter's bounds as arrays, infinite where there are none.
+    """
+    Return a parameter's bounds as arrays, infinite where there are none.
 
     Parameters
     ----------

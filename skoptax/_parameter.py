@@ -39,7 +39,8 @@ _STORED = frozenset(FIELDS) - {"shape"}
 
 
 class Parameter:
-    """One quantity of a model: its start value, and what is known about it.
+    """
+    One quantity of a model: its start value, and what is known about it.
 
     A `Parameter` is a pytree node whose only child is its value. It takes part in
     arithmetic and in the functions of `jax.numpy` as its value would;
@@ -179,7 +180,8 @@ class Parameter:
     # The constructor's arguments, as scikit-learn asks for them.
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's arguments as they were given.
+        """
+        Return the constructor's arguments as they were given.
 
         Parameters
         ----------
@@ -205,7 +207,8 @@ class Parameter:
         return found
 
     def set_params(self, **changes: Any) -> Parameter:
-        """Set constructor arguments, by name, in place.
+        """
+        Set constructor arguments, by name, in place.
 
         Parameters
         ----------
@@ -250,7 +253,8 @@ class Parameter:
         return self
 
     def with_fields(self, **changes: Any) -> Parameter:
-        """Return a copy in which some constructor arguments differ.
+        """
+        Return a copy in which some constructor arguments differ.
 
         Parameters
         ----------
@@ -416,7 +420,8 @@ def _frozen(value: Any) -> Any:
 
 
 class _Spec:
-    """All of a `Parameter` but its value, compared by content.
+    """
+    All of a `Parameter` but its value, compared by content.
 
     Equal parameters are thus equal pytree structures.
     """

@@ -15,7 +15,8 @@ _STAMP = "_skoptax_version"
 
 
 class StampedEstimator(BaseEstimator):
-    """An estimator whose pickled state has the version that wrote it.
+    """
+    An estimator whose pickled state has the version that wrote it.
 
     scikit-learn stamps only its own estimators.
     """

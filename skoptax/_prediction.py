@@ -24,7 +24,8 @@ def predict_rows(
     X: np.ndarray,
     row_independent: Any,
 ) -> np.ndarray:
-    """Call a model on checked inputs.
+    """
+    Call a model on checked inputs.
 
     Parameters
     ----------
@@ -62,7 +63,8 @@ def predict_with_spread(
     row_independent: Any,
     directions: PyTree,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Call a model on checked inputs, with the variance of what it returns.
+    """
+    Call a model on checked inputs, with the variance of what it returns.
 
     Parameters
     ----------

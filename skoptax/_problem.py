@@ -57,7 +57,8 @@ class Problem:
 
 
 def read_dtype(dtype: Any) -> Any:
-    """Return the data types that inputs may have, for scikit-learn's validation.
+    """
+    Return the data types that inputs may have, for scikit-learn's validation.
 
     Parameters
     ----------
@@ -103,7 +104,8 @@ def make_problem(
     walk: Walk,
     seed: int = 0,
 ) -> Problem:
-    """Bind model, spec, loss and penalty to data.
+    """
+    Bind model, spec, loss and penalty to data.
 
     Parameters
     ----------
@@ -186,7 +188,8 @@ def make_task(
     feed: Feed | None = None,
     fed: Fed | None = None,
 ) -> Task:
-    """Return the task of minimising a problem's objective.
+    """
+    Return the task of minimising a problem's objective.
 
     Parameters
     ----------
@@ -221,7 +224,8 @@ def make_task(
 
 
 def with_values(spec: Any, params: Any) -> Any:
-    """Return a spec that starts from fitted values.
+    """
+    Return a spec that starts from fitted values.
 
     Parameters
     ----------
@@ -270,7 +274,8 @@ def draw_seed(estimator: Any) -> int:
 def arrange_held_out(
     problem: Problem, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None
 ) -> tuple[Any, ...]:
-    """Return the objective's arguments for rows that are not fitted.
+    """
+    Return the objective's arguments for rows that are not fitted.
 
     Parameters
     ----------
@@ -318,7 +323,8 @@ def _arrange_rows(
     row_independent: Any,
     walk: Walk,
 ) -> tuple[tuple[Any, ...], bool]:
-    """Fill rows of weight zero and pad, unless rows interact.
+    """
+    Fill rows of weight zero and pad, unless rows interact.
 
     Returns inputs, responses, weights or ``None``, and, where rows may have been added
     and there are no weights to tell, the number of rows that count; and whether rows

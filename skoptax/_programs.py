@@ -56,7 +56,8 @@ FIRST_STEPS = 8
 
 
 class CacheInfo(NamedTuple):
-    """What the cache of compiled programs has done in this process.
+    """
+    What the cache of compiled programs has done in this process.
 
     Parameters
     ----------
@@ -87,7 +88,8 @@ class CacheInfo(NamedTuple):
 
 
 class Program:
-    """One compiled function, and how fast it turned out to run.
+    """
+    One compiled function, and how fast it turned out to run.
 
     Parameters
     ----------
@@ -193,7 +195,8 @@ def _jit(function: Callable[..., Any], options: list[dict[str, Any]]) -> Any:
 
 
 class ProgramCache:
-    """A bounded, thread-safe map from content keys to programs.
+    """
+    A bounded, thread-safe map from content keys to programs.
 
     Parameters
     ----------
@@ -218,7 +221,8 @@ class ProgramCache:
         own_kernels: bool = False,
         warns: bool = True,
     ) -> Program:
-        """Return the program of this content for arguments of these shapes.
+        """
+        Return the program of this content for arguments of these shapes.
 
         Parameters
         ----------
@@ -321,7 +325,8 @@ def _configuration() -> tuple[Any, ...]:
 
 
 def abstract(arguments: Any) -> Hashable:
-    """Return the structure of a pytree with its leaves' shapes and types.
+    """
+    Return the structure of a pytree with its leaves' shapes and types.
 
     Parameters
     ----------
@@ -344,7 +349,8 @@ def abstract(arguments: Any) -> Hashable:
 
 
 def described_shapes(arguments: Any) -> tuple[Any, ...]:
-    """Return structure, shapes and types in words that a content key can hold.
+    """
+    Return structure, shapes and types in words that a content key can hold.
 
     Parameters
     ----------
@@ -368,7 +374,8 @@ PROGRAMS = ProgramCache()
 
 
 def cache_info() -> CacheInfo:
-    """Return what the cache of compiled programs has done in this process.
+    """
+    Return what the cache of compiled programs has done in this process.
 
     Returns
     -------
@@ -391,7 +398,8 @@ def cache_info() -> CacheInfo:
 
 
 def clear_cache(keep: int = 0) -> None:
-    """Forget compiled programs and free their memory.
+    """
+    Forget compiled programs and free their memory.
 
     Parameters
     ----------

@@ -14,7 +14,8 @@ from ._loop import Carry
 
 @dataclass(frozen=True)
 class Reading:
-    """What a carry says of where a run is.
+    """
+    What a carry says of where a run is.
 
     Parameters
     ----------
@@ -72,7 +73,8 @@ class Reading:
 
     @property
     def optimality(self) -> float:
-        """What the rule of convergence compares with the tolerance, here.
+        """
+        What the rule of convergence compares with the tolerance, here.
 
         The scaled gradient, parameters counting as 1 at least; or, of an optimiser
         that looks at each prediction, what is left of the gradient's terms.

@@ -40,7 +40,8 @@ _FEW = 16
 
 
 class Refit:
-    """The problem of a fitted estimator, at its solution.
+    """
+    The problem of a fitted estimator, at its solution.
 
     Parameters
     ----------
@@ -91,7 +92,8 @@ class Refit:
         self.value = value
 
     def fits(self, offsets: np.ndarray, holds: np.ndarray) -> Held:
-        """Return fits with entries held.
+        """
+        Return fits with entries held.
 
         Parameters
         ----------
@@ -128,7 +130,8 @@ class Refit:
     def resampler(
         self, record: FitRecord, covariance: Covariance, pool: Executor
     ) -> Resampler:
-        """Return what a bootstrap is made from.
+        """
+        Return what a bootstrap is made from.
 
         Parameters
         ----------
@@ -213,7 +216,8 @@ class Refit:
 
 
 def entry_position(names: list[str], free: np.ndarray, name: Any) -> int:
-    """Return the position of a free entry.
+    """
+    Return the position of a free entry.
 
     Parameters
     ----------

@@ -13,7 +13,8 @@ _WIDTH = 24
 
 
 class ProgressBar:
-    """A line that says how far something is, what it has found, and how long it takes.
+    """
+    A line that says how far something is, what it has found, and how long it takes.
 
     Parameters
     ----------
@@ -36,7 +37,8 @@ class ProgressBar:
         self._last = ""
 
     def update(self, done: int, found: Callable[[], dict[str, float]]) -> None:
-        """Draw the bar, if it is time.
+        """
+        Draw the bar, if it is time.
 
         Parameters
         ----------
@@ -52,7 +54,8 @@ class ProgressBar:
         self._write(self._line(done, found(), now - self._began))
 
     def close(self, done: int, found: dict[str, float]) -> None:
-        """Draw the bar for the last time.
+        """
+        Draw the bar for the last time.
 
         Parameters
         ----------

@@ -57,7 +57,8 @@ def make_resampled(
     place: int,
     together: int,
 ) -> Block[Held, None]:
-    """Build the function that fits resamples near a solution.
+    """
+    Build the function that fits resamples near a solution.
 
     Parameters
     ----------
@@ -186,7 +187,8 @@ def make_resampled_by_lm(
     *,
     place: int,
 ) -> Block[Held, None]:
-    """Build the function that fits resamples wherever their optimum is.
+    """
+    Build the function that fits resamples wherever their optimum is.
 
     Parameters
     ----------

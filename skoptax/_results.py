@@ -43,7 +43,8 @@ def split_state(run: Run) -> tuple[PyTree, PyTree]:
 
 
 def selected_state(run: Run, on_host: bool = False) -> PyTree:
-    """Return the state that the run ends with: the last finite one.
+    """
+    Return the state that the run ends with: the last finite one.
 
     Parameters
     ----------
@@ -66,7 +67,8 @@ def selected_state(run: Run, on_host: bool = False) -> PyTree:
 
 
 def plain_values(state: Any, spec: Any) -> Any:
-    """Return a state's values as floats and arrays.
+    """
+    Return a state's values as floats and arrays.
 
     Parameters
     ----------
@@ -87,7 +89,8 @@ def plain_values(state: Any, spec: Any) -> Any:
 
 
 def bound_flags(state: Any, spec: Any) -> Any:
-    """Tell for each entry whether it is free and on a bound.
+    """
+    Tell for each entry whether it is free and on a bound.
 
     Parameters
     ----------

@@ -46,7 +46,8 @@ class Operation(NamedTuple):
 
 
 def row_axis(shapes: Sequence[Shape], sizes: Sequence[int]) -> Axis:
-    """Return the axis along which shapes have as many entries as there are rows.
+    """
+    Return the axis along which shapes have as many entries as there are rows.
 
     Parameters
     ----------
@@ -327,7 +328,8 @@ RULES: dict[str, Callable[[Operation], list[Axis]]] = {
 
 
 def apply_rule(op: Operation) -> list[Axis]:
-    """Return the row axes of an operation's outputs.
+    """
+    Return the row axes of an operation's outputs.
 
     Parameters
     ----------

@@ -34,7 +34,8 @@ _labels = count()
 
 
 def bucket(n: int) -> int:
-    """Return the padded length for ``n`` rows.
+    """
+    Return the padded length for ``n`` rows.
 
     Parameters
     ----------
@@ -58,7 +59,8 @@ def bucket(n: int) -> int:
 
 
 def pad_rows(array: np.ndarray, length: int) -> np.ndarray:
-    """Return an array with its first row repeated behind it.
+    """
+    Return an array with its first row repeated behind it.
 
     Parameters
     ----------
@@ -88,7 +90,8 @@ def padded_length(
     rows: Any,
     row_independent: Any,
 ) -> int | None:
-    """Return the number of rows to pad to, if rows may be added or left out.
+    """
+    Return the number of rows to pad to, if rows may be added or left out.
 
     Parameters
     ----------

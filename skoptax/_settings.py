@@ -42,7 +42,8 @@ class Settings:
 def read_settings(
     estimator: Any, problem: Problem, dtype: np.dtype, has_batches: bool, has_feed: bool
 ) -> Settings:
-    """Check the arguments that say how to run.
+    """
+    Check the arguments that say how to run.
 
     Parameters
     ----------

@@ -27,7 +27,8 @@ _HALF = np.uint32(1 << 31)
 
 @own
 def shuffled(positions: Any, n: Any, seed: Any) -> Any:
-    """Return which rows are at some positions of a random order.
+    """
+    Return which rows are at some positions of a random order.
 
     Parameters
     ----------
@@ -66,7 +67,8 @@ def shuffled(positions: Any, n: Any, seed: Any) -> Any:
 
 @own
 def seed_of_epoch(seed: Any, epoch: Any) -> Any:
-    """Return a seed for each epoch of a fit.
+    """
+    Return a seed for each epoch of a fit.
 
     Parameters
     ----------

@@ -43,7 +43,8 @@ else:
 
 
 class FitTask:
-    """A fit as scikit-learn's callbacks see it: a task, its subtasks blocks of steps.
+    """
+    A fit as scikit-learn's callbacks see it: a task, its subtasks blocks of steps.
 
     Parameters
     ----------
@@ -63,7 +64,8 @@ class FitTask:
         self._end = inf  # the step that ends the next subtask
 
     def begin(self, max_steps: int, size: int) -> None:
-        """Tell that the fit begins.
+        """
+        Tell that the fit begins.
 
         Parameters
         ----------
@@ -83,7 +85,8 @@ class FitTask:
     def advance(
         self, step: int, goes_on: bool, attributes: Callable[[], dict[str, Any]]
     ) -> bool:
-        """Tell how far the fit is.
+        """
+        Tell how far the fit is.
 
         Parameters
         ----------

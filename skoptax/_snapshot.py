@@ -32,7 +32,8 @@ _CARRY, _NUMBERS, _HISTORY = "carry", "numbers", "history/"
 
 
 def take_snapshot(run: Run, about_fit: dict[str, str]) -> Snapshot:
-    """Return all that a run needs to go on.
+    """
+    Return all that a run needs to go on.
 
     Parameters
     ----------
@@ -62,7 +63,8 @@ def take_snapshot(run: Run, about_fit: dict[str, str]) -> Snapshot:
 
 
 def go_on(run: Run, snapshot: Snapshot) -> None:
-    """Put a run where another one was.
+    """
+    Put a run where another one was.
 
     Parameters
     ----------
@@ -109,7 +111,8 @@ def _rules(run: Run) -> list[float]:
 
 
 def resume(run: Run, callback: Any, about_fit: dict[str, str], max_steps: int) -> None:
-    """Let a run go on from the snapshot that one of its callbacks finds, if any does.
+    """
+    Let a run go on from the snapshot that one of its callbacks finds, if any does.
 
     Parameters
     ----------
@@ -163,7 +166,8 @@ def _check_head(path: Any, about: dict[str, Any]) -> None:
 def keep_snapshot(
     run: Run, callback: Any, about_fit: dict[str, str], at_end: bool
 ) -> None:
-    """Hand a snapshot to those callbacks that want one.
+    """
+    Hand a snapshot to those callbacks that want one.
 
     Parameters
     ----------
@@ -202,7 +206,8 @@ def uses_snapshots(callback: Any) -> bool:
 
 
 def describe(task: Task) -> dict[str, str]:
-    """Say in words what a task is: equal for tasks whose runs are.
+    """
+    Say in words what a task is: equal for tasks whose runs are.
 
     Parameters
     ----------

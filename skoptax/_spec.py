@@ -30,7 +30,8 @@ LINEAR_PARAMS = {
 
 
 def implied_spec(model: Any, params: Any) -> Any:
-    """Return ``params``, or what stands in for it where it is ``None``.
+    """
+    Return ``params``, or what stands in for it where it is ``None``.
 
     Parameters
     ----------
@@ -56,7 +57,8 @@ def implied_spec(model: Any, params: Any) -> Any:
 
 
 def read_spec(params: Any) -> dict[str, Any]:
-    """Return a spec as a dict of dicts, numbers, arrays and parameters.
+    """
+    Return a spec as a dict of dicts, numbers, arrays and parameters.
 
     Parameters
     ----------
@@ -116,7 +118,8 @@ def _read_entry(name: str, entry: Any) -> Any:
 
 
 def spec_fields(params: Any) -> dict[str, Any]:
-    """Return every nested name of a spec with its value; junk has none.
+    """
+    Return every nested name of a spec with its value; junk has none.
 
     Parameters
     ----------
@@ -151,7 +154,8 @@ def spec_fields(params: Any) -> dict[str, Any]:
 
 
 def changed_spec(params: Any, changes: dict[str, Any]) -> Any:
-    """Return a copy of a spec in which some nested names have other values.
+    """
+    Return a copy of a spec in which some nested names have other values.
 
     Parameters
     ----------
@@ -212,7 +216,8 @@ def fill_spec(
     y: np.ndarray,
     rng: Callable[[], np.random.Generator],
 ) -> dict[str, Any]:
-    """Return a spec whose leaves are parameters with arrays as values.
+    """
+    Return a spec whose leaves are parameters with arrays as values.
 
     Parameters
     ----------

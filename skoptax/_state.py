@@ -34,7 +34,8 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def leaf_names(leaves: list[tuple[tuple[Any, ...], Any]]) -> list[str]:
-    """Return a unique name for each (path, leaf) of a flattened state.
+    """
+    Return a unique name for each (path, leaf) of a flattened state.
 
     A `Parameter` that has a name of its own goes by it, unless another leaf has
     that name too; anything else goes by its path.
@@ -53,7 +54,8 @@ def leaf_names(leaves: list[tuple[tuple[Any, ...], Any]]) -> list[str]:
 
 
 def reading_order(state: PyTree) -> list[int]:
-    """Return the positions of a state's leaves in the order the user wrote them.
+    """
+    Return the positions of a state's leaves in the order the user wrote them.
 
     Parameters
     ----------
@@ -76,7 +78,8 @@ def reading_order(state: PyTree) -> list[int]:
 
 
 def named_parameters(tree: PyTree) -> dict[str, Parameter]:
-    """Return the parameters of a state by name, in the pytree's order.
+    """
+    Return the parameters of a state by name, in the pytree's order.
 
     Parameters
     ----------
@@ -105,7 +108,8 @@ def named_parameters(tree: PyTree) -> dict[str, Parameter]:
 
 
 def partition_state(state: PyTree) -> tuple[PyTree, PyTree]:
-    """Split a state into what is optimised and what is not.
+    """
+    Split a state into what is optimised and what is not.
 
     Parameters
     ----------
@@ -137,7 +141,8 @@ def partition_state(state: PyTree) -> tuple[PyTree, PyTree]:
 
 
 def combine_state(diff_state: PyTree, static_state: PyTree) -> PyTree:
-    """Join what `partition_state` split.
+    """
+    Join what `partition_state` split.
 
     Parameters
     ----------

@@ -93,7 +93,8 @@ class Structure:
         )
 
     def join(self, values: dict[int, Any]) -> PyTree:
-        """Build what the optimiser steps in from the free leaves' values.
+        """
+        Build what the optimiser steps in from the free leaves' values.
 
         Parameters
         ----------
@@ -110,7 +111,8 @@ class Structure:
         return jnp.concatenate([jnp.ravel(values[i]) for i in self.indices("free")])
 
     def split(self, joined: PyTree) -> dict[int, Any]:
-        """Return the free leaves' values by position: the inverse of `join`.
+        """
+        Return the free leaves' values by position: the inverse of `join`.
 
         Parameters
         ----------
@@ -141,7 +143,8 @@ def treedef_content(treedef: Any) -> Any:
 
 
 def joined(structure: Structure, numbers: Numbers) -> tuple[Structure, Numbers]:
-    """Let the optimiser step in one vector, if the free parameters form one.
+    """
+    Let the optimiser step in one vector, if the free parameters form one.
 
     Parameters
     ----------
@@ -185,7 +188,8 @@ def joined(structure: Structure, numbers: Numbers) -> tuple[Structure, Numbers]:
 
 
 def separate(structure: Structure, numbers: Numbers) -> Numbers:
-    """Return the free leaves' numbers in what the optimiser steps in.
+    """
+    Return the free leaves' numbers in what the optimiser steps in.
 
     Parameters
     ----------

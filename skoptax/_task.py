@@ -29,7 +29,8 @@ _SMALL = 10_000
 
 
 class Task:
-    """A loss, an optimiser and a packed state.
+    """
+    A loss, an optimiser and a packed state.
 
     Parameters
     ----------
@@ -152,7 +153,8 @@ class Task:
         return found
 
     def adopt(self, numbers: Numbers) -> None:
-        """Put the numbers of another task of the same structure in place of these.
+        """
+        Put the numbers of another task of the same structure in place of these.
 
         Parameters
         ----------
@@ -174,7 +176,8 @@ class Task:
         return None if self._fed is None else self._fed.pace
 
     def find_loop(self, inputs: tuple[Any, ...], make: Make, *more: Any) -> Program:
-        """Find the program of a loop, of which the optimiser is a part.
+        """
+        Find the program of a loop, of which the optimiser is a part.
 
         Parameters
         ----------
@@ -196,7 +199,8 @@ class Task:
         )
 
     def find_program(self, inputs: tuple[Any, ...], make: Make, *more: Any) -> Program:
-        """Find the program of a block, which ``make`` makes, in the cache.
+        """
+        Find the program of a block, which ``make`` makes, in the cache.
 
         Parameters
         ----------
@@ -247,7 +251,8 @@ class Task:
         return program
 
     def call(self, make: Make, arguments: tuple[Any, ...], *more: Any) -> Any:
-        """Run a program beside the loop.
+        """
+        Run a program beside the loop.
 
         Parameters
         ----------
@@ -274,7 +279,8 @@ class Task:
             return program(*self.inputs(), *arguments)
 
     def has_influence(self, program: Program) -> bool:
-        """Tell whether the loss depends on any free parameter.
+        """
+        Tell whether the loss depends on any free parameter.
 
         Parameters
         ----------

@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 
 def labelled(label: str) -> AbstractContextManager[None]:
-    """Return a context in which JAX traces for one label alone.
+    """
+    Return a context in which JAX traces for one label alone.
 
     Parameters
     ----------
@@ -33,7 +34,8 @@ def labelled(label: str) -> AbstractContextManager[None]:
 
 
 def own(function: Callable[P, T]) -> Callable[P, T]:
-    """Let all programs share JAX's traces of what a function calls.
+    """
+    Let all programs share JAX's traces of what a function calls.
 
     Parameters
     ----------

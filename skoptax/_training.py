@@ -33,7 +33,8 @@ DEFAULT_PATIENCE = 10
 
 @dataclass(frozen=True)
 class Rows:
-    """Checked rows.
+    """
+    Checked rows.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ class Rows:
 
 @dataclass(frozen=True)
 class Plan:
-    """How rows come, and when to stop.
+    """
+    How rows come, and when to stop.
 
     Parameters
     ----------
@@ -84,7 +86,8 @@ class Plan:
 
 
 def read_rows(estimator: Any, X: Any, y: Any, sample_weight: Any, dtypes: Any) -> Rows:
-    """Check the rows of a fit.
+    """
+    Check the rows of a fit.
 
     Parameters
     ----------
@@ -118,7 +121,8 @@ def read_rows(estimator: Any, X: Any, y: Any, sample_weight: Any, dtypes: Any) -
 def hold_out(
     estimator: Any, rows: Rows, given: Rows | None, seed: int
 ) -> tuple[Rows, Rows | None]:
-    """Return the rows to train on, and those to validate with.
+    """
+    Return the rows to train on, and those to validate with.
 
     Parameters
     ----------
@@ -185,7 +189,8 @@ def split(n: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def read_held_out(
     estimator: Any, X: np.ndarray | None, y: Any, sample_weight: Any, like: Rows
 ) -> Rows | None:
-    """Check held-out rows.
+    """
+    Check held-out rows.
 
     Parameters
     ----------
@@ -233,7 +238,8 @@ def read_held_out(
 
 
 def read_plan(estimator: Any, n: int, validates: bool, is_split: bool) -> Plan:
-    """Check the arguments that say how rows come.
+    """
+    Check the arguments that say how rows come.
 
     Parameters
     ----------
@@ -286,7 +292,8 @@ def read_plan(estimator: Any, n: int, validates: bool, is_split: bool) -> Plan:
 
 
 def refuse_without_score(run: Run) -> None:
-    """Raise an error if no state of a run could be judged by held-out rows.
+    """
+    Raise an error if no state of a run could be judged by held-out rows.
 
     Parameters
     ----------
@@ -315,7 +322,8 @@ def make_feed(
     seed: int,
     first_epoch: int,
 ) -> tuple[Feed, Fed] | tuple[None, None]:
-    """Return how the loop takes the data, and these.
+    """
+    Return how the loop takes the data, and these.
 
     Parameters
     ----------

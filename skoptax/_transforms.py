@@ -66,7 +66,8 @@ class Logit:
 
 @dataclass(frozen=True)
 class Pair:
-    """A bijection given by the user as two functions.
+    """
+    A bijection given by the user as two functions.
 
     Parameters
     ----------
@@ -96,7 +97,8 @@ _NAMED: dict[str, Transform] = {"log": Log(), "logit": Logit()}
 
 
 def resolve_transform(transform: Any, owner: str) -> Transform:
-    """Turn what the user wrote into a transform.
+    """
+    Turn what the user wrote into a transform.
 
     Parameters
     ----------
@@ -139,7 +141,8 @@ def resolve_transform(transform: Any, owner: str) -> Transform:
 def check_range(
     transform: Transform, lower: Any, upper: Any, value: Any, owner: str
 ) -> None:
-    """Refuse bounds or a start value that the transform cannot produce.
+    """
+    Refuse bounds or a start value that the transform cannot produce.
 
     Parameters
     ----------

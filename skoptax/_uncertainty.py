@@ -57,7 +57,8 @@ class UncertaintyMixin:
     row_independent: Any
 
     def fit_record(self) -> FitRecord:
-        """Return what the fit keeps for the functions of `skoptax.inference`.
+        """
+        Return what the fit keeps for the functions of `skoptax.inference`.
 
         Returns
         -------
@@ -109,7 +110,8 @@ class UncertaintyMixin:
         return correlation_table(self._covariance())
 
     def summary(self, level: float = 0.95) -> pd.DataFrame:
-        """Return a table of all parameters.
+        """
+        Return a table of all parameters.
 
         Parameters
         ----------
@@ -154,7 +156,8 @@ class UncertaintyMixin:
         return table
 
     def report(self, level: float = 0.95, min_correlation: float = 0.1) -> Report:
-        """Return all about the fit on a page.
+        """
+        Return all about the fit on a page.
 
         Parameters
         ----------
@@ -186,7 +189,8 @@ class UncertaintyMixin:
         return make_report(self, self._record, covariance, statistics, level, least)
 
     def identifiability(self) -> Identifiability:
-        """Return which combinations of parameters the data determine.
+        """
+        Return which combinations of parameters the data determine.
 
         Returns
         -------
@@ -227,7 +231,8 @@ class UncertaintyMixin:
         *,
         sample_weight: ArrayLike | None = None,
     ) -> np.ndarray:
-        """Return intervals about the predictions.
+        """
+        Return intervals about the predictions.
 
         Parameters
         ----------
@@ -276,7 +281,8 @@ class UncertaintyMixin:
         *,
         sample_weight: ArrayLike | None = None,
     ) -> pd.DataFrame:
-        """Return a table of predictions with both bands.
+        """
+        Return a table of predictions with both bands.
 
         Parameters
         ----------
@@ -354,7 +360,8 @@ class UncertaintyMixin:
 
 
 def check_covariance(estimator: Any) -> tuple[str | None, bool]:
-    """Check the arguments that say which covariance is wanted.
+    """
+    Check the arguments that say which covariance is wanted.
 
     Parameters
     ----------

@@ -87,7 +87,8 @@ def internal_start(structure: Structure, numbers: Numbers) -> PyTree:
 
 @jax.custom_jvp
 def clip_keeping_edges(x: Any, lower: Any, upper: Any) -> Any:
-    """Clip, with slope 1 inside and on the bounds, and 0 outside.
+    """
+    Clip, with slope 1 inside and on the bounds, and 0 outside.
 
     `jnp.clip` has slope 1/2 on a bound, where a projected method often is.
     """
@@ -106,7 +107,8 @@ def _clip_jvp(primals: Any, tangents: Any) -> Any:
 def user_values(
     structure: Structure, numbers: Numbers, internal: PyTree
 ) -> dict[int, Any]:
-    """Return the values of all parameters, in the user's units, by position.
+    """
+    Return the values of all parameters, in the user's units, by position.
 
     Bounded parameters never leave their bounds: outside, the value is that of the
     nearest point inside.
@@ -155,7 +157,8 @@ def user_values(
 
 
 def build_state(structure: Structure, numbers: Numbers, values: dict[int, Any]) -> Any:
-    """Return the state that the loss sees: its structure, with traced numbers.
+    """
+    Return the state that the loss sees: its structure, with traced numbers.
 
     A `Parameter` in it has its name, value and prior. Its bounds and scale are
     left out: a loss that read them would make constants of them.

@@ -25,7 +25,8 @@ _SMALL = 10_000
 
 
 def did_you_mean(word: object, options: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the closest option, or ``""``.
+    """
+    Return ``" Did you mean 'x'?"`` for the closest option, or ``""``.
 
     Parameters
     ----------
@@ -56,7 +57,8 @@ def shorten(value: object, limit: int = 80) -> str:
 def invalid(
     name: str, owner: str, must: str, got: object, remedy: str = ""
 ) -> InvalidParameterError:
-    """Build the error for one argument, in the project's one form.
+    """
+    Build the error for one argument, in the project's one form.
 
     Parameters
     ----------
@@ -123,7 +125,8 @@ def check_real(
     maximum: float = np.inf,
     below: bool = False,
 ) -> float:
-    """Return ``value`` if it is a finite number in the interval, else raise.
+    """
+    Return ``value`` if it is a finite number in the interval, else raise.
 
     Parameters
     ----------
@@ -155,7 +158,8 @@ def check_real(
 
 
 def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
-    """Return checked sample weights of X's data type, or ``None``.
+    """
+    Return checked sample weights of X's data type, or ``None``.
 
     Parameters
     ----------
@@ -192,7 +196,8 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
 
 
 def check_data(estimator: Any, X: Any, y: Any, dtypes: Any) -> tuple[Any, Any]:
-    """Check the data of a fit as scikit-learn does.
+    """
+    Check the data of a fit as scikit-learn does.
 
     Parameters
     ----------
@@ -221,7 +226,8 @@ def check_data(estimator: Any, X: Any, y: Any, dtypes: Any) -> tuple[Any, Any]:
 
 
 def check_inputs(estimator: Any, X: Any, dtype: np.dtype) -> np.ndarray:
-    """Check the inputs of a prediction as scikit-learn does.
+    """
+    Check the inputs of a prediction as scikit-learn does.
 
     Parameters
     ----------
@@ -244,7 +250,8 @@ def check_inputs(estimator: Any, X: Any, dtype: np.dtype) -> np.ndarray:
 
 
 def check_named_inputs(estimator: Any, X: Any, dtype: np.dtype) -> np.ndarray:
-    """Check inputs whose columns may be in another order than those of the fit.
+    """
+    Check inputs whose columns may be in another order than those of the fit.
 
     Parameters
     ----------
@@ -283,7 +290,8 @@ def _is_ready(array: Any, ndim: int, dtypes: Any) -> bool:
 
 
 def refuse_strings(values: Any, name: str) -> None:
-    """Refuse an array of strings, which NumPy would parse as numbers.
+    """
+    Refuse an array of strings, which NumPy would parse as numbers.
 
     Parameters
     ----------
@@ -306,7 +314,8 @@ def refuse_strings(values: Any, name: str) -> None:
 
 
 def cast_response(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Return a response in the precision of the fit.
+    """
+    Return a response in the precision of the fit.
 
     Parameters
     ----------
@@ -339,7 +348,8 @@ def cast_response(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def columns_by_name(X: Any, names: Any) -> Any:
-    """Return a DataFrame's columns in the order of ``names``, as an array.
+    """
+    Return a DataFrame's columns in the order of ``names``, as an array.
 
     Parameters
     ----------

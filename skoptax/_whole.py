@@ -22,7 +22,8 @@ _MORE = 4
 
 
 def objective_of_all(run: Run, batch_size: int) -> float:
-    """Return the objective of all rows at the selected state.
+    """
+    Return the objective of all rows at the selected state.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def make_whole(
     *,
     batch_size: int,
 ) -> Block[Array, None]:
-    """Build the function that evaluates an objective piece by piece.
+    """
+    Build the function that evaluates an objective piece by piece.
 
     Parameters
     ----------

@@ -26,7 +26,8 @@ __all__ = [
 
 
 class SkoptaxError(Exception):
-    """Base of all errors that skoptax raises by itself.
+    """
+    Base of all errors that skoptax raises by itself.
 
     Examples
     --------
@@ -37,7 +38,8 @@ class SkoptaxError(Exception):
 
 
 class InvalidParameterError(SkoptaxError, ValueError, TypeError):
-    """An argument, a hyperparameter or a parameter spec is not usable.
+    """
+    An argument, a hyperparameter or a parameter spec is not usable.
 
     It is a ``ValueError`` and a ``TypeError`` at once, as scikit-learn's own
     parameter validation has it.
@@ -53,7 +55,8 @@ class InvalidParameterError(SkoptaxError, ValueError, TypeError):
 
 
 class ModelError(SkoptaxError, ValueError):
-    """The model function does not fit the data or the parameter spec.
+    """
+    The model function does not fit the data or the parameter spec.
 
     Examples
     --------
@@ -69,7 +72,8 @@ class ModelError(SkoptaxError, ValueError):
 
 
 class NonFiniteError(SkoptaxError, ValueError):
-    """The loss or its gradient is not finite at the start values.
+    """
+    The loss or its gradient is not finite at the start values.
 
     Examples
     --------
@@ -85,7 +89,8 @@ class NonFiniteError(SkoptaxError, ValueError):
 
 
 class DifferentiationError(SkoptaxError, ValueError):
-    """The loss cannot be differentiated in the requested mode.
+    """
+    The loss cannot be differentiated in the requested mode.
 
     Examples
     --------
@@ -103,7 +108,8 @@ class DifferentiationError(SkoptaxError, ValueError):
 
 
 class CheckpointError(SkoptaxError, ValueError):
-    """A checkpoint is damaged, or of another fit than the one that is to go on.
+    """
+    A checkpoint is damaged, or of another fit than the one that is to go on.
 
     Examples
     --------
@@ -124,7 +130,8 @@ class CheckpointError(SkoptaxError, ValueError):
 
 
 class NonFiniteWarning(ConvergenceWarning):
-    """The optimisation met a non-finite loss or gradient and stopped there.
+    """
+    The optimisation met a non-finite loss or gradient and stopped there.
 
     Examples
     --------
@@ -140,7 +147,8 @@ class NonFiniteWarning(ConvergenceWarning):
 
 
 class UncachedWarning(UserWarning):
-    """A program could not be keyed by content and is compiled for this run only.
+    """
+    A program could not be keyed by content and is compiled for this run only.
 
     Examples
     --------
@@ -160,7 +168,8 @@ class UncachedWarning(UserWarning):
 
 
 class InconsistentVersionWarning(UserWarning):
-    """An estimator was pickled by another version of skoptax than this one.
+    """
+    An estimator was pickled by another version of skoptax than this one.
 
     It is none of scikit-learn's warnings of this name, which speak of the version of
     scikit-learn.
@@ -181,7 +190,8 @@ class InconsistentVersionWarning(UserWarning):
 
 
 class UndeterminedWarning(UserWarning):
-    """Standard errors are missing: of some parameters, or of all.
+    """
+    Standard errors are missing: of some parameters, or of all.
 
     Examples
     --------

@@ -31,7 +31,8 @@ PenaltyFunction: TypeAlias = Callable[[Any], ArrayLike]
 
 
 class Penalty(Component):
-    """Base of the penalties: a sum over the entries of the selected parameters.
+    """
+    Base of the penalties: a sum over the entries of the selected parameters.
 
     A subclass of your own defines ``__call__``.
 
@@ -60,7 +61,8 @@ class Penalty(Component):
     is_smooth: ClassVar[bool] = False
 
     def __call__(self, params: Any) -> jax.Array:
-        """Return the penalty of these parameters.
+        """
+        Return the penalty of these parameters.
 
         Parameters
         ----------
@@ -90,7 +92,8 @@ class Penalty(Component):
         raise NotImplementedError(f"{type(self).__name__} defines no __call__.")
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -107,7 +110,8 @@ class Penalty(Component):
             raise invalid("params", type(self).__name__, must, names, remedy)
 
     def check_names(self, names: Iterable[str]) -> None:
-        """Check that the selected parameters exist.
+        """
+        Check that the selected parameters exist.
 
         Parameters
         ----------
@@ -137,7 +141,8 @@ class Penalty(Component):
 
 
 class L1(Penalty):
-    r"""Absolute values of the parameters (the lasso penalty).
+    r"""
+    Absolute values of the parameters (the lasso penalty).
 
     .. math:: \alpha \sum_j |p_j|
 
@@ -177,7 +182,8 @@ class L1(Penalty):
         return number_like(self.alpha, value) * jnp.sum(absolute(value))
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -189,7 +195,8 @@ class L1(Penalty):
 
 
 class L2(Penalty):
-    r"""Half the squares of the parameters (the ridge penalty).
+    r"""
+    Half the squares of the parameters (the ridge penalty).
 
     .. math:: \frac{\alpha}{2} \sum_j p_j^2
 
@@ -233,7 +240,8 @@ class L2(Penalty):
         return 0.5 * number_like(self.alpha, value) * jnp.sum(value**2)
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -245,7 +253,8 @@ class L2(Penalty):
 
 
 class ElasticNet(Penalty):
-    r"""A mixture of :class:`L1` and :class:`L2`, as scikit-learn writes it.
+    r"""
+    A mixture of :class:`L1` and :class:`L2`, as scikit-learn writes it.
 
     .. math:: \alpha \rho \sum_j |p_j| + \frac{\alpha (1 - \rho)}{2} \sum_j p_j^2
 
@@ -293,7 +302,8 @@ class ElasticNet(Penalty):
         return alpha * (ratio * absolutes + 0.5 * (1.0 - ratio) * squares)
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -309,7 +319,8 @@ class ElasticNet(Penalty):
 def resolve_penalty(
     penalty: Penalty | PenaltyFunction | None, owner: str = "OptaxEstimator"
 ) -> Penalty | PenaltyFunction | None:
-    """Return the penalty that an argument stands for.
+    """
+    Return the penalty that an argument stands for.
 
     Parameters
     ----------

@@ -49,7 +49,8 @@ _INF = float("inf")
 
 
 class Prior(Component):
-    """Base of the priors: a log density of each entry of a parameter.
+    """
+    Base of the priors: a log density of each entry of a parameter.
 
     A subclass of your own defines :meth:`log_prob` and, where that is not the whole
     line, :meth:`support`. Calling a prior is calling :meth:`log_prob`.
@@ -76,7 +77,8 @@ class Prior(Component):
     _inside: ClassVar[float] = 0.0
 
     def __call__(self, value: ArrayLike) -> jax.Array:
-        """Return :meth:`log_prob` of the value.
+        """
+        Return :meth:`log_prob` of the value.
 
         Parameters
         ----------
@@ -91,7 +93,8 @@ class Prior(Component):
         return self.log_prob(value)
 
     def log_prob(self, value: ArrayLike) -> jax.Array:
-        """Return the log density of each entry, with all its constants.
+        """
+        Return the log density of each entry, with all its constants.
 
         Parameters
         ----------
@@ -124,7 +127,8 @@ class Prior(Component):
         raise NotImplementedError(f"{type(self).__name__} defines no log_prob.")
 
     def support(self) -> tuple[float, float]:
-        """Return the ends of the interval outside which the density is 0.
+        """
+        Return the ends of the interval outside which the density is 0.
 
         Returns
         -------
@@ -162,7 +166,8 @@ class Prior(Component):
 
 
 def _times_log(factor: jax.Array, value: jax.Array) -> jax.Array:
-    """Return ``factor * log(value)``, which is 0 where both are 0.
+    """
+    Return ``factor * log(value)``, which is 0 where both are 0.
 
     ``xlogy`` has that value but a NaN for its derivative by ``value``.
     """
@@ -171,7 +176,8 @@ def _times_log(factor: jax.Array, value: jax.Array) -> jax.Array:
 
 
 class Normal(Prior):
-    r"""Normal prior.
+    r"""
+    Normal prior.
 
     .. math::
 
@@ -213,7 +219,8 @@ class Normal(Prior):
         return -0.5 * ((value - mean) / sd) ** 2 - jnp.log(sd) - 0.5 * _LOG_TWO_PI
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -225,7 +232,8 @@ class Normal(Prior):
 
 
 class HalfNormal(Prior):
-    r"""Half-normal prior: the absolute value of a normal one about 0.
+    r"""
+    Half-normal prior: the absolute value of a normal one about 0.
 
     .. math::
 
@@ -264,7 +272,8 @@ class HalfNormal(Prior):
         return -0.5 * (value / sd) ** 2 - jnp.log(sd) + _LOG_TWO - 0.5 * _LOG_TWO_PI
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -275,7 +284,8 @@ class HalfNormal(Prior):
 
 
 class LogNormal(Prior):
-    r"""Log-normal prior: the logarithm of the parameter is normal.
+    r"""
+    Log-normal prior: the logarithm of the parameter is normal.
 
     .. math::
 
@@ -321,7 +331,8 @@ class LogNormal(Prior):
         return jnp.where(zero, -jnp.inf, density - 0.5 * _LOG_TWO_PI)
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -333,7 +344,8 @@ class LogNormal(Prior):
 
 
 class Laplace(Prior):
-    r"""Laplace prior.
+    r"""
+    Laplace prior.
 
     .. math:: \log p(x) = -\frac{|x - \mu|}{b} - \log 2b
 
@@ -371,7 +383,8 @@ class Laplace(Prior):
         return -absolute(value - mean) / scale - jnp.log(2.0 * scale)
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -383,7 +396,8 @@ class Laplace(Prior):
 
 
 class Gamma(Prior):
-    r"""Gamma prior.
+    r"""
+    Gamma prior.
 
     .. math::
 
@@ -427,7 +441,8 @@ class Gamma(Prior):
         return _times_log(shape - 1.0, value) - rate * value + constant
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -438,7 +453,8 @@ class Gamma(Prior):
 
 
 class Beta(Prior):
-    r"""Beta prior: probabilities and fractions.
+    r"""
+    Beta prior: probabilities and fractions.
 
     .. math::
 
@@ -484,7 +500,8 @@ class Beta(Prior):
         return successes + failures - betaln(a, b)
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -497,7 +514,8 @@ class Beta(Prior):
 def resolve_prior(
     prior: Prior | LogDensity | None, owner: str = "Parameter"
 ) -> Prior | LogDensity | None:
-    """Return the prior that an argument stands for.
+    """
+    Return the prior that an argument stands for.
 
     Parameters
     ----------

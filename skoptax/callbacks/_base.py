@@ -23,7 +23,8 @@ logger = logging.getLogger("skoptax")
 
 
 class Callback(BaseEstimator):
-    """Base of all callbacks, and the way to write one's own.
+    """
+    Base of all callbacks, and the way to write one's own.
 
     A subclass overrides :meth:`on_step`, and :meth:`on_run_start` where it keeps
     something from step to step. Its constructor stores its arguments untouched;
@@ -105,7 +106,8 @@ class Callback(BaseEstimator):
         self.every = every
 
     def on_run_start(self, fitting_data: dict[str, Any]) -> None:
-        """Check the arguments and forget the previous run.
+        """
+        Check the arguments and forget the previous run.
 
         An override calls ``super().on_run_start(fitting_data)`` first.
 
@@ -119,7 +121,8 @@ class Callback(BaseEstimator):
         self.message = None
 
     def on_run_end(self, fitting_data: dict[str, Any]) -> None:
-        """Finish what was collected; the base class has nothing to finish.
+        """
+        Finish what was collected; the base class has nothing to finish.
 
         It is called whatever happened in the run, even when :meth:`on_run_start`
         itself raised or was never reached, so an override must expect that.
@@ -141,7 +144,8 @@ class Callback(BaseEstimator):
         loss_value: Any,
         grads: Any,
     ) -> Outcome | bool | None:
-        """Do what the callback is for; the base class does nothing.
+        """
+        Do what the callback is for; the base class does nothing.
 
         Parameters
         ----------
@@ -180,7 +184,8 @@ class Callback(BaseEstimator):
         loss_value: Any,
         grads: Any,
     ) -> Outcome:
-        """Run :meth:`on_step` if ``every`` names this step.
+        """
+        Run :meth:`on_step` if ``every`` names this step.
 
         Parameters
         ----------
@@ -212,7 +217,8 @@ class Callback(BaseEstimator):
 
 
 class CallbackList(Callback):
-    """Run several callbacks, one after the other.
+    """
+    Run several callbacks, one after the other.
 
     Parameters
     ----------
@@ -286,7 +292,8 @@ class CallbackList(Callback):
 
 
 def named_steps(callback: Any) -> list[int | None]:
-    """Return what the ``every`` of a callback, or of a list's members, says.
+    """
+    Return what the ``every`` of a callback, or of a list's members, says.
 
     Parameters
     ----------
@@ -318,7 +325,8 @@ def flat_members(callback: Any) -> list[Any]:
 def resolve_callbacks(
     callbacks: Any, owner: str, name: str = "callback"
 ) -> Callable[..., Any] | None:
-    """Turn what a user may pass as callbacks into one callable, or None.
+    """
+    Turn what a user may pass as callbacks into one callable, or None.
 
     Parameters
     ----------

@@ -22,7 +22,8 @@ from ._base import Callback
 
 
 class Checkpoint(Callback):
-    """Write to a folder all that a run needs to go on.
+    """
+    Write to a folder all that a run needs to go on.
 
     Parameters
     ----------
@@ -116,7 +117,8 @@ class Checkpoint(Callback):
         self.wants_snapshot = True
 
     def keep_snapshot(self, snapshot: Snapshot) -> None:
-        """Write a snapshot, unless it is written already.
+        """
+        Write a snapshot, unless it is written already.
 
         Parameters
         ----------
@@ -179,7 +181,8 @@ class Checkpoint(Callback):
 
 
 class Resume(Callback):
-    """Go on from the newest checkpoint in a folder, if there is one.
+    """
+    Go on from the newest checkpoint in a folder, if there is one.
 
     Parameters
     ----------
@@ -236,7 +239,8 @@ class Resume(Callback):
         _folder(self)
 
     def find_about(self) -> dict[str, Any] | None:
-        """Return what the newest checkpoint says of its run.
+        """
+        Return what the newest checkpoint says of its run.
 
         Returns
         -------
@@ -247,7 +251,8 @@ class Resume(Callback):
         return None if path is None else read_about(path)["about"]
 
     def find_snapshot(self) -> tuple[Path, Snapshot] | None:
-        """Return the newest checkpoint.
+        """
+        Return the newest checkpoint.
 
         Returns
         -------

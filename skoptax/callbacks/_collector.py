@@ -19,7 +19,8 @@ _RESERVED_KEYS = frozenset({"aux", "history", "message", "n_steps", "status"})
 
 
 class Collector(Callback):
-    """Base of the callbacks that collect one value per step under a key.
+    """
+    Base of the callbacks that collect one value per step under a key.
 
     During the run ``fitting_data[key]`` is a list of ``(step, value)``; when the run
     ends it becomes a DataFrame. Device arrays stay on the device until then, so that
@@ -74,7 +75,8 @@ class Collector(Callback):
 
 
 def snapshot(value: Any) -> Any:
-    """Return ``value`` such that later steps cannot change it, without waiting for it.
+    """
+    Return ``value`` such that later steps cannot change it, without waiting for it.
 
     Parameters
     ----------
@@ -93,7 +95,8 @@ def snapshot(value: Any) -> Any:
 
 
 def column(values: list[Any]) -> np.ndarray:
-    """Bring collected values to the host, as one column.
+    """
+    Bring collected values to the host, as one column.
 
     Parameters
     ----------

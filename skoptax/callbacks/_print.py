@@ -17,7 +17,8 @@ from ._protocol import Call
 
 
 class _Printer(Callback):
-    """Base of the callbacks that write one line per step.
+    """
+    Base of the callbacks that write one line per step.
 
     The file is where the user wants to read, so copies of the callback write to the
     same one: copying it would lose the lines, or fail.
@@ -75,7 +76,8 @@ class _Printer(Callback):
 
 
 class PrintLoss(_Printer):
-    """Write the loss.
+    """
+    Write the loss.
 
     Parameters
     ----------
@@ -106,7 +108,8 @@ class PrintLoss(_Printer):
 
 
 class PrintParameters(_Printer):
-    """Write the free parameters, in the user's units.
+    """
+    Write the free parameters, in the user's units.
 
     Parameters
     ----------
@@ -142,7 +145,8 @@ class PrintParameters(_Printer):
 
 
 class PrintGradients(_Printer):
-    """Write the gradient with respect to each free parameter.
+    """
+    Write the gradient with respect to each free parameter.
 
     Parameters
     ----------
@@ -180,7 +184,8 @@ class PrintGradients(_Printer):
 
 
 class PrintGradientNorms(_Printer):
-    """Write the Euclidean norm of the gradient, total and per free parameter.
+    """
+    Write the Euclidean norm of the gradient, total and per free parameter.
 
     Parameters
     ----------

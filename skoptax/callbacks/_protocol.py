@@ -33,7 +33,8 @@ class Call(NamedTuple):
 def read_answer(
     answer: Any, diff_state: Any, static_state: Any, callback: object
 ) -> Outcome:
-    """Read what an ``on_step`` returned: None, a truth value, or the three values.
+    """
+    Read what an ``on_step`` returned: None, a truth value, or the three values.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ def read_answer(
 
 
 def read_outcome(outcome: Any, callback: object, others: str = "") -> Outcome:
-    """Read what a callback as a function returned: the three values.
+    """
+    Read what a callback as a function returned: the three values.
 
     Parameters
     ----------
@@ -84,7 +86,8 @@ def read_outcome(outcome: Any, callback: object, others: str = "") -> Outcome:
 
 
 def in_run(callback: object, value: Value | None) -> Value:
-    """Return a callback's state of this run, or raise if there is no run.
+    """
+    Return a callback's state of this run, or raise if there is no run.
 
     Parameters
     ----------

@@ -19,7 +19,8 @@ from ._protocol import Call, in_run
 
 
 class Save(Collector):
-    """Collect what a function returns.
+    """
+    Collect what a function returns.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ class Save(Collector):
 
 
 class SaveLoss(Collector):
-    """Collect the loss.
+    """
+    Collect the loss.
 
     Parameters
     ----------
@@ -113,7 +115,8 @@ class SaveLoss(Collector):
 
 
 class SaveParameters(Collector):
-    """Collect the free parameters, in the user's units.
+    """
+    Collect the free parameters, in the user's units.
 
     Parameters
     ----------
@@ -158,7 +161,8 @@ class SaveParameters(Collector):
 
 
 class Timing(Collector):
-    """Collect the time since the run started.
+    """
+    Collect the time since the run started.
 
     Parameters
     ----------
@@ -209,7 +213,8 @@ class Timing(Collector):
 
 
 class BestSeen(Callback):
-    """Keep the parameters of the best step, with their own loss.
+    """
+    Keep the parameters of the best step, with their own loss.
 
     Parameters
     ----------

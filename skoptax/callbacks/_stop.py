@@ -49,7 +49,8 @@ class _Stopper(Callback):
 
 
 class StopAfterTime(_Stopper):
-    """Stop when the run has taken a given time.
+    """
+    Stop when the run has taken a given time.
 
     Parameters
     ----------
@@ -109,7 +110,8 @@ class StopAfterTime(_Stopper):
 
 
 class StopAtLoss(_Stopper):
-    """Stop when the loss is low enough.
+    """
+    Stop when the loss is low enough.
 
     Parameters
     ----------
@@ -157,7 +159,8 @@ class StopAtLoss(_Stopper):
 
 
 class StopOnNoImprovement(_Stopper):
-    """Stop when the loss has not improved for a number of steps.
+    """
+    Stop when the loss has not improved for a number of steps.
 
     Parameters
     ----------
@@ -242,7 +245,8 @@ class StopOnNoImprovement(_Stopper):
 
 
 class StopOnNonFinite(_Stopper):
-    """Stop when the loss or an entry of the gradient is not finite.
+    """
+    Stop when the loss or an entry of the gradient is not finite.
 
     Parameters
     ----------

@@ -62,7 +62,8 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class Cases:
-    """Whole rows, drawn with replacement; each keeps its weight.
+    """
+    Whole rows, drawn with replacement; each keeps its weight.
 
     Parameters
     ----------
@@ -95,7 +96,8 @@ class Cases:
 
 @dataclass(frozen=True)
 class Residuals:
-    """Predictions plus residuals drawn with replacement; the inputs stay.
+    """
+    Predictions plus residuals drawn with replacement; the inputs stay.
 
     Parameters
     ----------
@@ -124,7 +126,8 @@ class Residuals:
 
 @dataclass(frozen=True)
 class Resampler:
-    """A fit whose rows are at hand again.
+    """
+    A fit whose rows are at hand again.
 
     Parameters
     ----------
@@ -151,7 +154,8 @@ class Resampler:
     launch: Callable[[np.ndarray, float, int, Lanes], Callable[[], Held]]
 
     def sampler(self, resample: str) -> Sampler:
-        """Return what draws the resamples.
+        """
+        Return what draws the resamples.
 
         Raises
         ------
@@ -176,7 +180,8 @@ class Resampler:
         )
 
     def guesser(self, sampler: Sampler) -> Callable[[np.ndarray], Lanes]:
-        """Return what says where the fits to resamples start.
+        """
+        Return what says where the fits to resamples start.
 
         A resample of cases has the rows' slopes and curvatures at the solution, in
         other proportions: one step of Newton's is known before anything is evaluated.
@@ -241,7 +246,8 @@ def _noise_scale(weights: np.ndarray) -> np.ndarray:
 
 
 def _modified_residuals(resampler: Resampler, predictions: np.ndarray) -> np.ndarray:
-    """Return residuals of the variance of the noise, with the mean 0.
+    """
+    Return residuals of the variance of the noise, with the mean 0.
 
     A fit follows its responses: the variance of a residual is smaller by its leverage
     (Davison and Hinkley 1997, section 6.2).
@@ -260,7 +266,8 @@ def _modified_residuals(resampler: Resampler, predictions: np.ndarray) -> np.nda
 
 @dataclass(frozen=True)
 class Resamples:
-    """Estimates from resamples.
+    """
+    Estimates from resamples.
 
     Parameters
     ----------
@@ -290,7 +297,8 @@ class Resamples:
         return pd.DataFrame(self.estimates, columns=self.names, index=index)
 
     def intervals(self, level: float, interval: str) -> pd.DataFrame:
-        """Return intervals.
+        """
+        Return intervals.
 
         Parameters
         ----------
@@ -339,7 +347,8 @@ def bootstrapped(
     rng: np.random.Generator,
     report: Callable[[int], None],
 ) -> Resamples:
-    """Fit to resamples.
+    """
+    Fit to resamples.
 
     Parameters
     ----------

@@ -18,7 +18,8 @@ from ._statistics import statistics_of
 
 
 def compare(*estimators: Any) -> pd.DataFrame:
-    r"""Compare fits of the same data by their information criteria.
+    r"""
+    Compare fits of the same data by their information criteria.
 
     Parameters
     ----------

@@ -36,7 +36,8 @@ _PART = 0.1
 
 @dataclass(frozen=True)
 class Covariance:
-    """What a fit knows of its parameters' errors.
+    """
+    What a fit knows of its parameters' errors.
 
     Parameters
     ----------
@@ -81,7 +82,8 @@ class Covariance:
 
 
 def covariance_of(record: FitRecord) -> Covariance:
-    """Return the covariance of a fit's parameters.
+    """
+    Return the covariance of a fit's parameters.
 
     Parameters
     ----------
@@ -156,7 +158,8 @@ def covariance_of(record: FitRecord) -> Covariance:
 
 
 def standard_directions(record: FitRecord, covariance: Covariance) -> np.ndarray:
-    """Return directions of one standard error each, in the optimiser's space.
+    """
+    Return directions of one standard error each, in the optimiser's space.
 
     Parameters
     ----------
@@ -191,7 +194,8 @@ def usable_dispersion(covariance: Covariance) -> float:
 def inverse_half(
     root: np.ndarray, rest: np.ndarray | None, record: FitRecord
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a root of the inverse curvature, and what is not determined.
+    """
+    Return a root of the inverse curvature, and what is not determined.
 
     Parameters
     ----------
@@ -227,7 +231,8 @@ def inverse_half(
 
 
 def dispersion_of(record: FitRecord, rank: int) -> float:
-    r"""Return the factor by which errors are larger than the curvature says.
+    r"""
+    Return the factor by which errors are larger than the curvature says.
 
     Parameters
     ----------
@@ -292,7 +297,8 @@ def _part(matrix: Any, kept: np.ndarray, total: float) -> Any:
 
 
 def rounding(p: int, record: FitRecord) -> float:
-    """Return how far the rounding of the rows reaches in what is made of them.
+    """
+    Return how far the rounding of the rows reaches in what is made of them.
 
     Parameters
     ----------
@@ -312,7 +318,8 @@ def rounding(p: int, record: FitRecord) -> float:
 def half_of_symmetric(
     curvature: np.ndarray, record: FitRecord
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the same as `inverse_half`, of a matrix that has no root.
+    """
+    Return the same as `inverse_half`, of a matrix that has no root.
 
     Parameters
     ----------

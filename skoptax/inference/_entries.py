@@ -38,7 +38,8 @@ class EntryTable(NamedTuple):
 
 
 def read_table(record: FitRecord) -> EntryTable:
-    """Return the entries of a fit's parameters.
+    """
+    Return the entries of a fit's parameters.
 
     Parameters
     ----------

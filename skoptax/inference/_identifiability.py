@@ -17,7 +17,8 @@ _SHOWN = 0.2
 
 @dataclass(frozen=True)
 class Identifiability:
-    """The eigenvalues and directions of the scaled Fisher information.
+    """
+    The eigenvalues and directions of the scaled Fisher information.
 
     Each column of the Jacobian has norm 1, so that units do not count.
 
@@ -55,7 +56,8 @@ class Identifiability:
 
 
 def identifiability_of(record: FitRecord, covariance: Covariance) -> Identifiability:
-    """Return what the data can tell apart.
+    """
+    Return what the data can tell apart.
 
     Parameters
     ----------

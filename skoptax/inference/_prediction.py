@@ -33,7 +33,8 @@ class Spread(NamedTuple):
 
 
 def directions_of(record: FitRecord, covariance: Covariance) -> PyTree:
-    """Return independent errors of the parameters, of one standard deviation each.
+    """
+    Return independent errors of the parameters, of one standard deviation each.
 
     Parameters
     ----------
@@ -86,7 +87,8 @@ def spread_of(
     row_independent: Any,
     weights: np.ndarray | None = None,
 ) -> Spread:
-    """Return predictions with their errors.
+    """
+    Return predictions with their errors.
 
     Parameters
     ----------
@@ -148,7 +150,8 @@ def _noise_variance(
 def confidence_band(
     record: FitRecord, covariance: Covariance, spread: Spread, level: float
 ) -> np.ndarray:
-    """Return intervals for the mean response.
+    """
+    Return intervals for the mean response.
 
     Parameters
     ----------
@@ -184,7 +187,8 @@ def confidence_band(
 def prediction_band(
     record: FitRecord, covariance: Covariance, spread: Spread, level: float
 ) -> np.ndarray:
-    """Return intervals for single responses.
+    """
+    Return intervals for single responses.
 
     Parameters
     ----------

@@ -42,7 +42,8 @@ Fits = Callable[[np.ndarray, np.ndarray], Held]
 
 @dataclass(frozen=True)
 class Profiler:
-    """A fit whose rows are at hand again.
+    """
+    A fit whose rows are at hand again.
 
     Parameters
     ----------
@@ -64,7 +65,8 @@ class Profiler:
 
     @property
     def errors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Standard errors in the optimiser's space, and how others follow each entry.
+        """
+        Standard errors in the optimiser's space, and how others follow each entry.
 
         Both over all inner entries; 0 of those that do not move.
         """
@@ -75,7 +77,8 @@ class Profiler:
         return sizes, follow.T
 
     def tau(self, values: Any) -> np.ndarray:
-        """Return the size of the statistic; infinite where the objective is no number.
+        """
+        Return the size of the statistic; infinite where the objective is no number.
 
         A value below the fit's is negative.
         """
@@ -139,7 +142,8 @@ class _Side:
 
 
 def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
-    """Return intervals by profile likelihood.
+    """
+    Return intervals by profile likelihood.
 
     Parameters
     ----------
@@ -237,7 +241,8 @@ def _user_sign(found: Held, i: int, place: int, sign: int, profiler: Profiler) -
 def profile_table(
     profiler: Profiler, position: int, level: float, n_points: int
 ) -> pd.DataFrame:
-    """Return the profile of one entry.
+    """
+    Return the profile of one entry.
 
     Parameters
     ----------
@@ -282,7 +287,8 @@ def profile_table(
 def profile_table_2d(
     profiler: Profiler, a: int, b: int, level: float, n_points: int
 ) -> pd.DataFrame:
-    """Return the profile of two entries on a grid.
+    """
+    Return the profile of two entries on a grid.
 
     Parameters
     ----------

@@ -36,7 +36,8 @@ _LIKELIHOODS = (Poisson, LogLoss)
 
 @dataclass(frozen=True)
 class FitRecord:
-    """What is known of a fit besides its parameters.
+    """
+    What is known of a fit besides its parameters.
 
     Parameters
     ----------
@@ -112,7 +113,8 @@ def record_fit(
     absolute_sigma: bool,
     objective_value: float,
 ) -> FitRecord:
-    """Gather what is needed of a fit that has ended.
+    """
+    Gather what is needed of a fit that has ended.
 
     Parameters
     ----------

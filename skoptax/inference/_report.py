@@ -32,7 +32,8 @@ _LABELS = {
 
 @dataclass(frozen=True)
 class Report:
-    """A fit on a page: prints as text, and shows as HTML in a notebook.
+    """
+    A fit on a page: prints as text, and shows as HTML in a notebook.
 
     Parameters
     ----------
@@ -118,7 +119,8 @@ def make_report(
     level: float,
     min_correlation: float,
 ) -> Report:
-    """Gather all that is known of a fit.
+    """
+    Gather all that is known of a fit.
 
     Parameters
     ----------

@@ -29,7 +29,8 @@ class FitStatistics(NamedTuple):
 
 
 def statistics_of(record: FitRecord, covariance: Covariance) -> FitStatistics:
-    """Return the statistics of a fit.
+    """
+    Return the statistics of a fit.
 
     Parameters
     ----------
@@ -65,7 +66,8 @@ def statistics_of(record: FitRecord, covariance: Covariance) -> FitStatistics:
 
 
 def log_likelihood(record: FitRecord, covariance: Covariance) -> float:
-    r"""Return the log-likelihood at the fitted values.
+    r"""
+    Return the log-likelihood at the fitted values.
 
     Parameters
     ----------
@@ -105,7 +107,8 @@ def log_likelihood(record: FitRecord, covariance: Covariance) -> float:
 
 
 def quantile(level: float, dof: float) -> float:
-    """Return how many standard errors an interval reaches to each side.
+    """
+    Return how many standard errors an interval reaches to each side.
 
     Parameters
     ----------
@@ -126,7 +129,8 @@ def quantile(level: float, dof: float) -> float:
 
 
 def p_values(t: np.ndarray, dof: float) -> np.ndarray:
-    """Return how probable a statistic at least so far from 0 is.
+    """
+    Return how probable a statistic at least so far from 0 is.
 
     Parameters
     ----------

@@ -13,7 +13,8 @@ from ._statistics import p_values, quantile
 
 
 def summary_table(covariance: Covariance, level: float) -> pd.DataFrame:
-    """Return all entries of all parameters with what is known of them.
+    """
+    Return all entries of all parameters with what is known of them.
 
     Parameters
     ----------
@@ -48,7 +49,8 @@ def summary_table(covariance: Covariance, level: float) -> pd.DataFrame:
 
 
 def wald_intervals(covariance: Covariance, level: float) -> pd.DataFrame:
-    """Return symmetric intervals from standard errors.
+    """
+    Return symmetric intervals from standard errors.
 
     Parameters
     ----------
@@ -67,7 +69,8 @@ def wald_intervals(covariance: Covariance, level: float) -> pd.DataFrame:
 
 
 def correlation_table(covariance: Covariance) -> pd.DataFrame:
-    """Return the correlations of the free entries.
+    """
+    Return the correlations of the free entries.
 
     Parameters
     ----------
@@ -88,7 +91,8 @@ def correlation_table(covariance: Covariance) -> pd.DataFrame:
 
 
 def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[str]:
-    """Return how to read standard errors and intervals, in sentences.
+    """
+    Return how to read standard errors and intervals, in sentences.
 
     Parameters
     ----------

@@ -31,7 +31,8 @@ class Sums(NamedTuple):
 
 
 class Information(NamedTuple):
-    """An objective's curvature at a point, and what else a covariance is made of.
+    """
+    An objective's curvature at a point, and what else a covariance is made of.
 
     The objective is a mean: all matrices are those of sums over the rows, divided by
     the sum of the weights.
@@ -53,7 +54,8 @@ def summed_up(
     loss: float,
     cov_type: str,
 ) -> Information:
-    """Sum up the rows.
+    """
+    Sum up the rows.
 
     Parameters
     ----------
@@ -108,7 +110,8 @@ def summed_up(
 
 
 def triangle(columns: np.ndarray) -> np.ndarray:
-    """Return a root of the products of all pairs of columns.
+    """
+    Return a root of the products of all pairs of columns.
 
     Parameters
     ----------
@@ -137,7 +140,8 @@ def triangle(columns: np.ndarray) -> np.ndarray:
 
 
 def weighted_rows(found: Derivatives, m: int, n: int) -> np.ndarray:
-    """Return the Jacobian's columns times a root of the losses' curvature.
+    """
+    Return the Jacobian's columns times a root of the losses' curvature.
 
     Parameters
     ----------
@@ -177,7 +181,8 @@ def _times(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
 def leverages(
     root: np.ndarray, rest: np.ndarray | None, rows: np.ndarray, eps: float
 ) -> np.ndarray:
-    """Return by how much each prediction follows its own response.
+    """
+    Return by how much each prediction follows its own response.
 
     Parameters
     ----------

@@ -17,7 +17,8 @@ LossFunction: TypeAlias = Callable[[jax.Array, jax.Array], ArrayLike]
 
 
 class Loss(Component):
-    """Base of the losses: an elementwise function of truth and prediction.
+    """
+    Base of the losses: an elementwise function of truth and prediction.
 
     A subclass of your own defines ``__call__`` and, if not every response is in its
     domain, :meth:`check_y`.
@@ -46,7 +47,8 @@ class Loss(Component):
     has_curvature: ClassVar[bool] = True
 
     def __call__(self, y_true: ArrayLike, y_pred: ArrayLike) -> jax.Array:
-        """Return the loss of each element.
+        """
+        Return the loss of each element.
 
         Parameters
         ----------
@@ -68,7 +70,8 @@ class Loss(Component):
         raise NotImplementedError(f"{type(self).__name__} defines no __call__.")
 
     def information(self, y_pred: jax.Array) -> jax.Array | None:
-        """Return Fisher's information: the second derivative's mean over the response.
+        """
+        Return Fisher's information: the second derivative's mean over the response.
 
         Parameters
         ----------
@@ -92,7 +95,8 @@ class Loss(Component):
         return None
 
     def check_y(self, y: ArrayLike) -> None:
-        """Check that the response is in the domain of the loss.
+        """
+        Check that the response is in the domain of the loss.
 
         Parameters
         ----------

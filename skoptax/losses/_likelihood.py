@@ -11,7 +11,8 @@ from ._base import Loss, outside_domain
 
 
 def _log_ratio(y_pred: jax.Array, y_true: jax.Array) -> jax.Array:
-    """Return log(y_pred / y_true), accurate where the two nearly agree.
+    """
+    Return log(y_pred / y_true), accurate where the two nearly agree.
 
     There log1p of the relative difference keeps the digits that rounding a quotient
     or two logarithms loses, which for large counts in float32 are those of the whole
@@ -27,7 +28,8 @@ def _log_ratio(y_pred: jax.Array, y_true: jax.Array) -> jax.Array:
 
 
 class Poisson(Loss):
-    r"""Half the Poisson deviance: counts and rates, the mean.
+    r"""
+    Half the Poisson deviance: counts and rates, the mean.
 
     .. math:: y \log(y / \hat y) - y + \hat y
 
@@ -61,7 +63,8 @@ class Poisson(Loss):
         return jnp.where(outside, jnp.inf, (mean - y_true) - y_true * log_ratio)
 
     def information(self, y_pred: jax.Array) -> jax.Array:
-        """Return Fisher's information, one over the mean.
+        """
+        Return Fisher's information, one over the mean.
 
         Parameters
         ----------
@@ -78,7 +81,8 @@ class Poisson(Loss):
         return jnp.where(inside, 1.0 / jnp.where(inside, variance, 1.0), 0.0)
 
     def check_y(self, y: ArrayLike) -> None:
-        """Check that the response is not negative.
+        """
+        Check that the response is not negative.
 
         Parameters
         ----------
@@ -95,7 +99,8 @@ class Poisson(Loss):
 
 
 class Gamma(Loss):
-    r"""Half the gamma deviance: positive responses of constant relative error.
+    r"""
+    Half the gamma deviance: positive responses of constant relative error.
 
     .. math:: \log(\hat y / y) + y / \hat y - 1
 
@@ -125,7 +130,8 @@ class Gamma(Loss):
         return jnp.where(outside, jnp.inf, loss)
 
     def information(self, y_pred: jax.Array) -> jax.Array:
-        """Return Fisher's information, one over the squared mean.
+        """
+        Return Fisher's information, one over the squared mean.
 
         Parameters
         ----------
@@ -142,7 +148,8 @@ class Gamma(Loss):
         return jnp.where(inside, 1.0 / jnp.where(inside, variance, 1.0), 0.0)
 
     def check_y(self, y: ArrayLike) -> None:
-        """Check that the response is positive.
+        """
+        Check that the response is positive.
 
         Parameters
         ----------
@@ -159,7 +166,8 @@ class Gamma(Loss):
 
 
 class LogLoss(Loss):
-    r"""Log loss (binary cross-entropy): two classes, or proportions.
+    r"""
+    Log loss (binary cross-entropy): two classes, or proportions.
 
     .. math:: -y \log \hat y - (1 - y) \log(1 - \hat y)
 
@@ -192,7 +200,8 @@ class LogLoss(Loss):
         return jnp.where(outside, jnp.inf, -positive - negative)
 
     def information(self, y_pred: jax.Array) -> jax.Array:
-        """Return Fisher's information, one over p (1 - p).
+        """
+        Return Fisher's information, one over p (1 - p).
 
         Parameters
         ----------
@@ -209,7 +218,8 @@ class LogLoss(Loss):
         return jnp.where(inside, 1.0 / jnp.where(inside, variance, 1.0), 0.0)
 
     def check_y(self, y: ArrayLike) -> None:
-        """Check that the response is in [0, 1].
+        """
+        Check that the response is in [0, 1].
 
         Parameters
         ----------

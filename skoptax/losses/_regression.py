@@ -13,7 +13,8 @@ from ._base import Loss
 
 
 class SquaredError(Loss):
-    r"""Half the squared error: normal errors, the mean.
+    r"""
+    Half the squared error: normal errors, the mean.
 
     .. math:: \tfrac12 (\hat y - y)^2
 
@@ -42,7 +43,8 @@ def squares(y_true: ArrayLike, y_pred: ArrayLike) -> jax.Array:
 
 
 class AbsoluteError(Loss):
-    r"""Absolute error: Laplace errors, the median.
+    r"""
+    Absolute error: Laplace errors, the median.
 
     .. math:: |\hat y - y|
 
@@ -72,7 +74,8 @@ class AbsoluteError(Loss):
 
 
 class Huber(Loss):
-    r"""Huber's loss: quadratic for small residuals, linear for large ones.
+    r"""
+    Huber's loss: quadratic for small residuals, linear for large ones.
 
     .. math::
 
@@ -119,7 +122,8 @@ class Huber(Loss):
         return clipped * (residual - 0.5 * clipped)
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -130,7 +134,8 @@ class Huber(Loss):
 
 
 class LogCosh(Loss):
-    r"""Logarithm of the hyperbolic cosine: a smooth relative of Huber's loss.
+    r"""
+    Logarithm of the hyperbolic cosine: a smooth relative of Huber's loss.
 
     .. math:: \log \cosh (\hat y - y)
 
@@ -167,7 +172,8 @@ class LogCosh(Loss):
 
 
 class Cauchy(Loss):
-    r"""Cauchy's loss: outliers lose their influence altogether.
+    r"""
+    Cauchy's loss: outliers lose their influence altogether.
 
     .. math:: \tfrac12 s^2 \log\!\left(1 + (r / s)^2\right) \qquad r = \hat y - y
 
@@ -212,7 +218,8 @@ class Cauchy(Loss):
         return 0.5 * scale**2 * jnp.where(small, inner, outer)
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------
@@ -223,7 +230,8 @@ class Cauchy(Loss):
 
 
 class Quantile(Loss):
-    r"""Pinball loss: a quantile of the response.
+    r"""
+    Pinball loss: a quantile of the response.
 
     .. math:: \max\bigl(q (y - \hat y),\; (q - 1) (y - \hat y)\bigr)
 
@@ -259,7 +267,8 @@ class Quantile(Loss):
         return jnp.maximum(quantile * below, (quantile - 1.0) * below)
 
     def validate(self) -> None:
-        """Check the hyperparameters.
+        """
+        Check the hyperparameters.
 
         Raises
         ------

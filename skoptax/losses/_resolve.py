@@ -34,7 +34,8 @@ _OWN = frozenset(LOSSES.values())
 
 
 def is_own(loss: Any) -> bool:
-    """Tell whether all that a loss calls is this package's own, element by element.
+    """
+    Tell whether all that a loss calls is this package's own, element by element.
 
     Parameters
     ----------
@@ -50,7 +51,8 @@ def is_own(loss: Any) -> bool:
 
 
 def information_of(loss: Any, y_pred: Any) -> Any:
-    """Return Fisher's information of a loss, if it has one of its own.
+    """
+    Return Fisher's information of a loss, if it has one of its own.
 
     Parameters
     ----------
@@ -80,7 +82,8 @@ def information_of(loss: Any, y_pred: Any) -> Any:
 def resolve_loss(
     loss: str | Loss | LossFunction, owner: str = "OptaxEstimator", name: str = "loss"
 ) -> Loss | LossFunction:
-    """Return the loss that an argument stands for.
+    """
+    Return the loss that an argument stands for.
 
     Parameters
     ----------
@@ -120,7 +123,8 @@ def resolve_loss(
 
 
 def per_sample(values: ArrayLike) -> jax.Array:
-    """Sum elementwise losses over all axes but the first.
+    """
+    Sum elementwise losses over all axes but the first.
 
     Parameters
     ----------

@@ -16,7 +16,8 @@ from ._resolve import information_of, is_own, per_sample, resolve_loss
 
 
 class SampleLoss:
-    r"""A scalar loss that keeps its predictions visible to the optimiser.
+    r"""
+    A scalar loss that keeps its predictions visible to the optimiser.
 
     It is a function of the state, as :class:`~skoptax.OptaxOptimizer` takes it:
 
@@ -104,7 +105,8 @@ class SampleLoss:
         return f"SampleLoss({shorten(self.predict_fn)}, {shorten(self.sample_loss)})"
 
     def __call__(self, state: Any) -> jax.Array:
-        """Return the weighted mean of the losses.
+        """
+        Return the weighted mean of the losses.
 
         Parameters
         ----------
@@ -126,7 +128,8 @@ class SampleLoss:
         return jnp.sum(self._shares(y_true, y_pred, weight))
 
     def predict(self, state: Any) -> jax.Array:
-        """Return the predictions.
+        """
+        Return the predictions.
 
         Parameters
         ----------
@@ -141,7 +144,8 @@ class SampleLoss:
         return self._items(state)[1]
 
     def losses_at(self, state: Any) -> Callable[[Any], jax.Array]:
-        """Return the losses as a function of the predictions alone.
+        """
+        Return the losses as a function of the predictions alone.
 
         Parameters
         ----------
@@ -157,7 +161,8 @@ class SampleLoss:
         return lambda y_pred: self._shares(y_true, y_pred, weight)
 
     def information_at(self, state: Any) -> Callable[[Any], Any]:
-        """Return each share's expected second derivative as a function of predictions.
+        """
+        Return each share's expected second derivative as a function of predictions.
 
         Parameters
         ----------
@@ -183,7 +188,8 @@ class SampleLoss:
         return information
 
     def others(self, state: Any) -> None:
-        """Return what there is besides the losses: nothing.
+        """
+        Return what there is besides the losses: nothing.
 
         Parameters
         ----------

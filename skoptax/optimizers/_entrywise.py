@@ -93,7 +93,8 @@ def entrywise_factories() -> frozenset[Callable[..., Any]]:
 
 
 def is_entrywise(transformation: optax.GradientTransformation) -> bool:
-    """Tell whether a finished transformation treats all entries alike.
+    """
+    Tell whether a finished transformation treats all entries alike.
 
     Parameters
     ----------

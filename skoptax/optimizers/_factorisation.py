@@ -18,7 +18,8 @@ _SAFE = 1e-3
 
 
 def curvature_root(bend: Array) -> Array:
-    """Return a root of the losses' curvature, without its negative part.
+    """
+    Return a root of the losses' curvature, without its negative part.
 
     Parameters
     ----------
@@ -36,7 +37,8 @@ def curvature_root(bend: Array) -> Array:
 
 
 def times(root: Array, values: Array) -> Array:
-    """Return a root of the losses' curvature times one value for each prediction.
+    """
+    Return a root of the losses' curvature times one value for each prediction.
 
     Parameters
     ----------
@@ -57,7 +59,8 @@ def times(root: Array, values: Array) -> Array:
 
 
 def triangle(columns: Array, root: Array, others: Array | None = None) -> Array:
-    """Return a root of the curvature of an objective: a triangle.
+    """
+    Return a root of the curvature of an objective: a triangle.
 
     Parameters
     ----------

@@ -22,7 +22,8 @@ def losses_curvature(
     information: Callable[[Array], Array | None] | None = None,
     is_coupled: bool = False,
 ) -> tuple[Array, Array]:
-    """Return the losses' derivatives by the predictions.
+    """
+    Return the losses' derivatives by the predictions.
 
     Parameters
     ----------
@@ -70,7 +71,8 @@ def _curved_by_row(
 
 
 def _computed_once(function: Callable[[], T], point: Array) -> T:
-    """Return what a function returns, in memory.
+    """
+    Return what a function returns, in memory.
 
     A compiler for CPUs would compute it again for each use: the model several times
     a step, and for each column of its Jacobian.
@@ -103,7 +105,8 @@ def _never(shape: tuple[int, ...], dtype: Any) -> Array:
 def jacobian(
     predict: Callable[[Array], Array], point: Array, forward: bool = False
 ) -> tuple[Array, Array]:
-    """Return predictions and their derivatives.
+    """
+    Return predictions and their derivatives.
 
     Parameters
     ----------

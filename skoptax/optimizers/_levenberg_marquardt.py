@@ -40,7 +40,8 @@ _HARDLY = 0.3
 
 
 class LevenbergMarquardtState(NamedTuple):
-    """What the optimiser remembers, in two arrays.
+    """
+    What the optimiser remembers, in two arrays.
 
     Parameters
     ----------
@@ -74,7 +75,8 @@ class LevenbergMarquardtState(NamedTuple):
         scale: Array,
         slope: Array,
     ) -> LevenbergMarquardtState:
-        """Return the state with these quantities.
+        """
+        Return the state with these quantities.
 
         Parameters
         ----------
@@ -121,7 +123,8 @@ class LevenbergMarquardtState(NamedTuple):
 
     @property
     def slope(self) -> Array:
-        """The scaled gradient that the last step started from, or zero.
+        """
+        The scaled gradient that the last step started from, or zero.
 
         It is zero unless the objective could not judge that step.
         """
@@ -131,7 +134,8 @@ class LevenbergMarquardtState(NamedTuple):
 def levenberg_marquardt(
     initial_damping: float = 0.1, max_trials: int = 30, geodesic: bool = False
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Return a Levenberg-Marquardt optimiser.
+    r"""
+    Return a Levenberg-Marquardt optimiser.
 
     Parameters
     ----------
@@ -324,7 +328,8 @@ def levenberg_marquardt(
 
 
 def is_levenberg_marquardt(transformation: Any) -> bool:
-    """Tell whether a finished transformation is one of these, not a chain of some.
+    """
+    Tell whether a finished transformation is one of these, not a chain of some.
 
     Parameters
     ----------
@@ -344,7 +349,8 @@ def is_levenberg_marquardt(transformation: Any) -> bool:
 
 
 def find_state(state: PyTree) -> LevenbergMarquardtState | None:
-    """Return the state of the Levenberg-Marquardt part of a transformation, if any.
+    """
+    Return the state of the Levenberg-Marquardt part of a transformation, if any.
 
     Parameters
     ----------
@@ -365,7 +371,8 @@ def find_state(state: PyTree) -> LevenbergMarquardtState | None:
 
 @own
 def _after_overshoot(state: LevenbergMarquardtState, slope: Array) -> Array:
-    """Return the damping, raised if the last step went too far.
+    """
+    Return the damping, raised if the last step went too far.
 
     Where the objective's fall is lost in rounding error only the gradient can tell:
     it has turned round, and is hardly smaller. That is so where the curvature that
@@ -380,7 +387,8 @@ def _after_overshoot(state: LevenbergMarquardtState, slope: Array) -> Array:
 def _bend(
     predict: Callable[[Array], Array], summed: Callable[[Array], Array], point: Array
 ) -> Callable[[Array], Array]:
-    """Return the pull of the predictions' second derivative along a direction.
+    """
+    Return the pull of the predictions' second derivative along a direction.
 
     It is ``J.T @ (curvature of the losses * second derivative)``.
     """

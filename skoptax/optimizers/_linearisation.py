@@ -60,7 +60,8 @@ class Linearisation(NamedTuple):
 
     @property
     def gain(self) -> Any:
-        """The share of the objective that a whole step is predicted to take away.
+        """
+        The share of the objective that a whole step is predicted to take away.
 
         Beyond rounding error, and next to an optimum; elsewhere it is 0.
         """
@@ -85,7 +86,8 @@ def linearise(
     forward: bool = False,
     **others: Any,
 ) -> tuple[Array, Linearisation]:
-    """Return the gradient and the quadratic model at a point.
+    """
+    Return the gradient and the quadratic model at a point.
 
     Parameters
     ----------
@@ -124,7 +126,8 @@ def quadratic_model(
     upper: Array | None = None,
     is_coupled: bool = False,
 ) -> tuple[Array, Linearisation]:
-    r"""Return the gradient and the quadratic model of an objective.
+    r"""
+    Return the gradient and the quadratic model of an objective.
 
     Parameters
     ----------
@@ -193,7 +196,8 @@ def _assemble(
     lower: Array | None,
     upper: Array | None,
 ) -> tuple[Array, Linearisation]:
-    """Put gradient and model together.
+    """
+    Put gradient and model together.
 
     Predictions and slope are of shape (n,), the columns (p, n). The bend is of shape
     (n,), or (m, k, k) where the n predictions are k outputs of m rows.
@@ -263,7 +267,8 @@ def _least_share(
     held: Array,
     scale: Array,
 ) -> Array:
-    """Return a lower bound of what is left of the gradient's terms.
+    """
+    Return a lower bound of what is left of the gradient's terms.
 
     By Cauchy and Schwarz, from what is known anyway: with many rows, the sums over the
     terms themselves cost more than the rest of a step. 0 where rounding may count.
@@ -283,7 +288,8 @@ def _least_share(
 
 
 def _gain(root: Array, gradient: Array, held: Array) -> Array:
-    """Return by how much the model says that the objective can still fall.
+    """
+    Return by how much the model says that the objective can still fall.
 
     A gradient that is small beside its terms may still matter in a direction in which
     the columns of the Jacobian nearly cancel each other.
@@ -301,7 +307,8 @@ def _gain(root: Array, gradient: Array, held: Array) -> Array:
 
 
 def flat_bound(bound: PyTree | None, params: PyTree) -> Array | None:
-    """Return bounds as one array, in the order of `jax.flatten_util.ravel_pytree`.
+    """
+    Return bounds as one array, in the order of `jax.flatten_util.ravel_pytree`.
 
     Parameters
     ----------
@@ -324,7 +331,8 @@ def flat_bound(bound: PyTree | None, params: PyTree) -> Array | None:
 def held_at(
     point: Array, gradient: Array, lower: Array | None, upper: Array | None
 ) -> Array:
-    """Tell which parameters are on a bound that the descent would cross.
+    """
+    Tell which parameters are on a bound that the descent would cross.
 
     Parameters
     ----------

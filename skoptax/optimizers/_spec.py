@@ -55,7 +55,8 @@ UNTRACEABLE = frozenset({"key", "memory_size", "seed"})
 
 @dataclass(frozen=True, eq=False)
 class OptimizerSpec:
-    """An optimiser that is built inside of the program.
+    """
+    An optimiser that is built inside of the program.
 
     Parameters
     ----------
@@ -86,7 +87,8 @@ class OptimizerSpec:
     numbers: dict[str, float] = field(default_factory=dict)
 
     def content(self) -> tuple[Any, ...]:
-        """Return what a content key must hold of it.
+        """
+        Return what a content key must hold of it.
 
         Returns
         -------
@@ -107,7 +109,8 @@ class OptimizerSpec:
 
     @property
     def is_entrywise(self) -> bool:
-        """Whether the arrangement of the entries makes no difference to it.
+        """
+        Whether the arrangement of the entries makes no difference to it.
 
         A mask, or a transformation among the hyperparameters, may tell parameters
         apart.
@@ -123,7 +126,8 @@ class OptimizerSpec:
         )
 
     def build(self, numbers: dict[str, Any]) -> optax.GradientTransformation:
-        """Build the transformation.
+        """
+        Build the transformation.
 
         Parameters
         ----------
@@ -138,7 +142,8 @@ class OptimizerSpec:
         return self.factory(**self.constants, **numbers)
 
     def learning_rate(self, numbers: dict[str, Any], state: Any, count: Any) -> Any:
-        """Return the learning rate of update number ``count``, or None.
+        """
+        Return the learning rate of update number ``count``, or None.
 
         Parameters
         ----------
@@ -206,7 +211,8 @@ class FinishedOptimizer:
 
 
 def with_extra_args(transformation: Any) -> optax.GradientTransformationExtraArgs:
-    """Return a transformation that may be given the loss and more, and uses it.
+    """
+    Return a transformation that may be given the loss and more, and uses it.
 
     Parameters
     ----------
@@ -228,7 +234,8 @@ def with_extra_args(transformation: Any) -> optax.GradientTransformationExtraArg
 
 @functools.cache
 def factories() -> dict[str, Factory]:
-    """Return every Optax optimiser by name.
+    """
+    Return every Optax optimiser by name.
 
     Returns
     -------
@@ -274,7 +281,8 @@ def resolve_optimizer(
     hyperparameters: dict[str, Any] | None,
     owner: str,
 ) -> OptimizerSpec | FinishedOptimizer:
-    """Turn what the user wrote into an optimiser that the loop can build.
+    """
+    Turn what the user wrote into an optimiser that the loop can build.
 
     Parameters
     ----------
@@ -361,7 +369,8 @@ def spec(
     learning_rate: float | Callable[[Any], Any] | None = None,
     **hyperparameters: Any,
 ) -> OptimizerSpec:
-    """Describe an optimiser whose numbers are traced.
+    """
+    Describe an optimiser whose numbers are traced.
 
     Parameters
     ----------
@@ -458,7 +467,8 @@ def _check_hyperparameters(
 
 
 def make_spec(factory: Factory, hyperparameters: dict[str, Any]) -> OptimizerSpec:
-    """Sort hyperparameters into numbers to trace and constants.
+    """
+    Sort hyperparameters into numbers to trace and constants.
 
     Parameters
     ----------
@@ -489,7 +499,8 @@ def _untraceable(
     numbers: dict[str, float],
     constants: dict[str, Any],
 ) -> tuple[str, ...]:
-    """Find the hyperparameters that cannot be tracers, by an abstract trial.
+    """
+    Find the hyperparameters that cannot be tracers, by an abstract trial.
 
     The trial runs the factory's own code on a quadratic that has nothing to do
     with the user's loss, so that an error of the user's is never taken for it.

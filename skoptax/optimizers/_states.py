@@ -17,7 +17,8 @@ _SEARCHES = (
 
 
 def rate_in_state(state: Any) -> Any:
-    """Return the learning rate that a state holds.
+    """
+    Return the learning rate that a state holds.
 
     Parameters
     ----------
@@ -36,7 +37,8 @@ def rate_in_state(state: Any) -> Any:
 
 
 def rate_of_schedule(schedule: Callable[[Any], Any], state: Any, made: Any) -> Any:
-    """Return what a schedule gave for the last update.
+    """
+    Return what a schedule gave for the last update.
 
     Parameters
     ----------
@@ -58,7 +60,8 @@ def rate_of_schedule(schedule: Callable[[Any], Any], state: Any, made: Any) -> A
 
 
 def scale_on_plateau(state: Any) -> Any:
-    """Return what `optax.contrib.reduce_on_plateau` multiplies updates by.
+    """
+    Return what `optax.contrib.reduce_on_plateau` multiplies updates by.
 
     Parameters
     ----------
@@ -77,7 +80,8 @@ def scale_on_plateau(state: Any) -> Any:
 
 
 def has_line_search(state: Any) -> bool:
-    """Tell whether a state is that of an optimiser that searches along a line.
+    """
+    Tell whether a state is that of an optimiser that searches along a line.
 
     Parameters
     ----------

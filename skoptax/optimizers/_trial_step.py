@@ -80,7 +80,8 @@ def search(
     most: Any,
     bend: Callable[[Array], Array] | None = None,
 ) -> Trial:
-    """Try ever shorter steps until one is accepted.
+    """
+    Try ever shorter steps until one is accepted.
 
     Parameters
     ----------
@@ -248,7 +249,8 @@ def _judge(
 
 
 def _while_loop(goes_on: Callable[[T], Any], body: Callable[[T], T], start: T) -> T:
-    """Run a loop: `jax.lax.while_loop`, or Python's outside of a compiled function.
+    """
+    Run a loop: `jax.lax.while_loop`, or Python's outside of a compiled function.
 
     There, JAX would compile a loop anew at each call, since its functions are new.
     """

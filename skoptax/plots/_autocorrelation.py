@@ -8,7 +8,8 @@ import numpy as np
 def autocorrelation(
     residuals: np.ndarray, lags: int, rows: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Return the correlation of residuals with those before.
+    r"""
+    Return the correlation of residuals with those before.
 
     Parameters
     ----------

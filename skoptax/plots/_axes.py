@@ -30,7 +30,8 @@ def need_matplotlib(owner: str) -> None:
 
 
 def one_axes(ax: AxesArgument, owner: str, **figure: Any) -> Any:
-    """Return the axes of a Display with one panel.
+    """
+    Return the axes of a Display with one panel.
 
     Parameters
     ----------
@@ -64,7 +65,8 @@ def panels(
     shape: tuple[int, int] | None = None,
     **figure: Any,
 ) -> np.ndarray:
-    """Return the axes of a Display with several panels.
+    """
+    Return the axes of a Display with several panels.
 
     Parameters
     ----------
@@ -141,7 +143,8 @@ def _given(ax: Any, names: Sequence[str], owner: str) -> np.ndarray:
 
 
 def place_legend(ax: Any, n_points: int, **options: Any) -> None:
-    """Draw a legend: at the best place, unless that takes long to find.
+    """
+    Draw a legend: at the best place, unless that takes long to find.
 
     Parameters
     ----------
@@ -156,7 +159,8 @@ def place_legend(ax: Any, n_points: int, **options: Any) -> None:
 
 
 def scale_for(values: np.ndarray, scale: str, owner: str) -> str:
-    """Return the scale of an axis.
+    """
+    Return the scale of an axis.
 
     Parameters
     ----------

@@ -17,7 +17,8 @@ from ._style import BLUE
 def on_grid(
     table: pd.DataFrame, a: str, b: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the levels of a profile of two parameters on their grid.
+    """
+    Return the levels of a profile of two parameters on their grid.
 
     Parameters
     ----------
@@ -52,7 +53,8 @@ def on_grid(
 def ellipse(
     covariance: np.ndarray, level: float, dof: float, n_points: int = 181
 ) -> np.ndarray:
-    r"""Return the region of two parameters that standard errors give, about 0.
+    r"""
+    Return the region of two parameters that standard errors give, about 0.
 
     Parameters
     ----------
@@ -82,7 +84,8 @@ def ellipse(
 
 
 def check_contours(owner: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the user's keywords of contours, or raise.
+    """
+    Return the user's keywords of contours, or raise.
 
     Parameters
     ----------
@@ -113,7 +116,8 @@ def check_contours(owner: str, given: Mapping[str, Any] | None) -> dict[str, Any
 
 
 def contour_style(levels: Sequence[float], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keywords of contours.
+    """
+    Return the keywords of contours.
 
     Parameters
     ----------

@@ -24,7 +24,8 @@ _MOST_NUMBERS = 12
 
 
 class CorrelationDisplay:
-    """The correlations of the free parameters as a heat map.
+    """
+    The correlations of the free parameters as a heat map.
 
     Make it by :meth:`from_estimator`. The arguments are what it draws, and are
     attributes too.
@@ -89,7 +90,8 @@ class CorrelationDisplay:
         im_kwargs: dict[str, Any] | None = None,
         text_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw.
+        """
+        Draw.
 
         Parameters
         ----------
@@ -164,7 +166,8 @@ class CorrelationDisplay:
         im_kwargs: dict[str, Any] | None = None,
         text_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the correlations of a fit's free parameters.
+        """
+        Draw the correlations of a fit's free parameters.
 
         Parameters
         ----------

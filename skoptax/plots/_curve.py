@@ -31,7 +31,8 @@ def read_curve(
     bands: str,
     level: float,
 ) -> dict[str, Any]:
-    """Return the arguments of a `FitDisplay`.
+    """
+    Return the arguments of a `FitDisplay`.
 
     Parameters
     ----------

@@ -28,7 +28,8 @@ _METHOD_NAMES = {"wald": "", "profile": ", profile", "bootstrap": ", bootstrap"}
 
 
 class ParameterEstimatesDisplay:
-    """Estimates of parameters with intervals, of one fit or of several side by side.
+    """
+    Estimates of parameters with intervals, of one fit or of several side by side.
 
     Make it by :meth:`from_estimator` or :meth:`from_estimators`. The arguments are what
     it draws, and are attributes too.
@@ -115,7 +116,8 @@ class ParameterEstimatesDisplay:
         point_kwargs: dict[str, Any] | None = None,
         interval_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw.
+        """
+        Draw.
 
         Parameters
         ----------
@@ -226,7 +228,8 @@ class ParameterEstimatesDisplay:
         point_kwargs: dict[str, Any] | None = None,
         interval_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the estimates of a fit.
+        """
+        Draw the estimates of a fit.
 
         Parameters
         ----------
@@ -297,7 +300,8 @@ class ParameterEstimatesDisplay:
         point_kwargs: dict[str, Any] | None = None,
         interval_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the estimates of several fits side by side.
+        """
+        Draw the estimates of several fits side by side.
 
         Parameters
         ----------

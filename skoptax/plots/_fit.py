@@ -25,7 +25,8 @@ _BANDS = ("auto", "both", "confidence", "prediction", "none")
 
 
 class FitDisplay:
-    """Data with the fitted curve over one input, bands about it, residuals beneath.
+    """
+    Data with the fitted curve over one input, bands about it, residuals beneath.
 
     Make it by :meth:`from_estimator`. The arguments are what it draws, and are
     attributes too.
@@ -151,7 +152,8 @@ class FitDisplay:
         confidence_kwargs: dict[str, Any] | None = None,
         prediction_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw.
+        """
+        Draw.
 
         Parameters
         ----------
@@ -282,7 +284,8 @@ class FitDisplay:
         confidence_kwargs: dict[str, Any] | None = None,
         prediction_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw a fitted estimator and data, those of the fit or others.
+        """
+        Draw a fitted estimator and data, those of the fit or others.
 
         Parameters
         ----------

@@ -12,7 +12,8 @@ from ._source import Source
 
 
 def input_names(source: Source, X: Any, owner: str) -> list[str]:
-    """Return the names of the columns of `X`.
+    """
+    Return the names of the columns of `X`.
 
     Parameters
     ----------
@@ -78,7 +79,8 @@ def as_given(frame: pd.DataFrame, X: Any) -> Any:
 
 
 def find_column(feature: Any, names: list[str], owner: str) -> int:
-    """Return the position of the column that a curve is drawn over.
+    """
+    Return the position of the column that a curve is drawn over.
 
     Parameters
     ----------

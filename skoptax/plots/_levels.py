@@ -10,7 +10,8 @@ from .._validation import check_real, invalid
 
 
 def check_level(owner: str, level: Any, name: str = "level") -> float:
-    """Return a probability if it is in (0, 1).
+    """
+    Return a probability if it is in (0, 1).
 
     Parameters
     ----------
@@ -35,7 +36,8 @@ def check_level(owner: str, level: Any, name: str = "level") -> float:
 
 
 def check_levels(owner: str, levels: Any) -> list[float]:
-    """Return probabilities, each once, from the smallest on.
+    """
+    Return probabilities, each once, from the smallest on.
 
     Parameters
     ----------

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 
 class LossCurveDisplay:
-    """The loss at each step, that of held-out rows, and the step that was selected.
+    """
+    The loss at each step, that of held-out rows, and the step that was selected.
 
     Make it by :meth:`from_estimator`. The arguments are what it draws, and are
     attributes too.
@@ -102,7 +103,8 @@ class LossCurveDisplay:
         val_line_kwargs: dict[str, Any] | None = None,
         selected_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw.
+        """
+        Draw.
 
         Parameters
         ----------
@@ -172,7 +174,8 @@ class LossCurveDisplay:
         val_line_kwargs: dict[str, Any] | None = None,
         selected_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the losses of a fit.
+        """
+        Draw the losses of a fit.
 
         Parameters
         ----------

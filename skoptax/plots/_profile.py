@@ -34,7 +34,8 @@ _KINDS = ("rise", "tau")
 
 
 class ProfileDisplay:
-    r"""Profiles of one parameter each, and contours of two.
+    r"""
+    Profiles of one parameter each, and contours of two.
 
     A curve shows how the objective rises as a parameter moves away from its estimate,
     all others fitted anew: as :math:`\tau^2`, in units of the dispersion the rise of
@@ -132,7 +133,8 @@ class ProfileDisplay:
         wald_kwargs: dict[str, Any] | None = None,
         contour_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        r"""Draw.
+        r"""
+        Draw.
 
         Parameters
         ----------
@@ -268,7 +270,8 @@ class ProfileDisplay:
         wald_kwargs: dict[str, Any] | None = None,
         contour_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Compute profiles of a fit and draw them.
+        """
+        Compute profiles of a fit and draw them.
 
         Parameters
         ----------

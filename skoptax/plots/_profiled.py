@@ -25,7 +25,8 @@ _HIGHEST = 1 - 2.0**-52
 
 
 def names_of_profiles(names: Any, source: Source, owner: str) -> list[Name]:
-    """Return what there is to profile.
+    """
+    Return what there is to profile.
 
     Parameters
     ----------
@@ -79,7 +80,8 @@ def names_of_profiles(names: Any, source: Source, owner: str) -> list[Name]:
 
 
 def flat(names: Sequence[Any]) -> list[str]:
-    """Return the parameters of single names and pairs, each once.
+    """
+    Return the parameters of single names and pairs, each once.
 
     Parameters
     ----------
@@ -102,7 +104,8 @@ def reaching_profile(
     far: float,
     dof: float,
 ) -> pd.DataFrame:
-    """Return a profile that reaches the level of an interval, where it can.
+    """
+    Return a profile that reaches the level of an interval, where it can.
 
     Parameters
     ----------
@@ -159,7 +162,8 @@ def reaching_profile_2d(
     far: float,
     dof: float,
 ) -> pd.DataFrame:
-    """Return a profile of two parameters that encloses a region, where it can.
+    """
+    Return a profile of two parameters that encloses a region, where it can.
 
     Parameters
     ----------

@@ -21,7 +21,8 @@ def read_estimates(
     level: float,
     options: Mapping[str, Any] | None,
 ) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return the estimates and intervals of fits that may have different parameters.
+    """
+    Return the estimates and intervals of fits that may have different parameters.
 
     Parameters
     ----------

@@ -25,7 +25,8 @@ _VARIANCES: dict[type, Callable[[np.ndarray], np.ndarray]] = {
 def residuals_of(
     loss: Any, observed: np.ndarray, predicted: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    r"""Return the residuals that belong to a loss, and what they are called.
+    r"""
+    Return the residuals that belong to a loss, and what they are called.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ def residuals_of(
 def weighed(
     residuals: np.ndarray, sample_weight: Any
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return residuals times the root of their weights, without those of weight 0.
+    """
+    Return residuals times the root of their weights, without those of weight 0.
 
     Parameters
     ----------

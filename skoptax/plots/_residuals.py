@@ -27,7 +27,8 @@ KINDS = ("predicted", "quantiles", "autocorrelation")
 
 
 class ResidualsDisplay:
-    r"""Residuals against predictions, against normal quantiles, and against each other.
+    r"""
+    Residuals against predictions, against normal quantiles, and against each other.
 
     Make it by :meth:`from_estimator` or :meth:`from_predictions`. The arguments are
     what it draws, and are attributes too.
@@ -136,7 +137,8 @@ class ResidualsDisplay:
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw.
+        """
+        Draw.
 
         Parameters
         ----------
@@ -255,7 +257,8 @@ default=("predicted", "quantiles", "autocorrelation")
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the residuals of a fitted estimator, for the rows of the fit or others.
+        """
+        Draw the residuals of a fitted estimator, for the rows of the fit or others.
 
         Parameters
         ----------
@@ -338,7 +341,8 @@ default=("predicted", "quantiles", "autocorrelation")
         scatter_kwargs: dict[str, Any] | None = None,
         line_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the residuals of predictions, whatever made them.
+        """
+        Draw the residuals of predictions, whatever made them.
 
         Parameters
         ----------

@@ -26,7 +26,8 @@ def numbers_of(column: pd.Series, name: str, owner: str) -> np.ndarray:
 def held_values(
     frame: pd.DataFrame, column: int, held: Mapping[str, Any] | None, owner: str
 ) -> dict[str, Any]:
-    """Return the value of each column but one: what the user said, or the median.
+    """
+    Return the value of each column but one: what the user said, or the median.
 
     Of whole numbers and flags it is the lower median, which a row has: they may be
     codes. What is missing does not count.

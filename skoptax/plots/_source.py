@@ -17,7 +17,8 @@ from ..inference._entries import EntryTable, read_table
 
 @dataclass(frozen=True)
 class Source:
-    """A fitted `OptaxEstimator`, and what its inputs go through before.
+    """
+    A fitted `OptaxEstimator`, and what its inputs go through before.
 
     Parameters
     ----------
@@ -45,7 +46,8 @@ class Source:
 
 
 def read_source(given: Any, owner: str) -> Source:
-    """Find the fitted estimator in what the user gave.
+    """
+    Find the fitted estimator in what the user gave.
 
     Parameters
     ----------
@@ -105,7 +107,8 @@ def entries_of(source: Source) -> EntryTable:
 
 
 def refuse_without_covariance(source: Source, what: str, remedy: str) -> None:
-    """Raise if the fit knows nothing of its parameters' errors.
+    """
+    Raise if the fit knows nothing of its parameters' errors.
 
     Parameters
     ----------
@@ -139,7 +142,8 @@ def one_output(
     *,
     is_chosen: bool = True,
 ) -> np.ndarray:
-    """Return one response of a model, which may have several.
+    """
+    Return one response of a model, which may have several.
 
     Parameters
     ----------
@@ -207,7 +211,8 @@ def check_rows(
     sample_weight: Any = None,
     names: tuple[str, str] = ("X", "y"),
 ) -> None:
-    """Raise unless there are rows, as many of each.
+    """
+    Raise unless there are rows, as many of each.
 
     Parameters
     ----------

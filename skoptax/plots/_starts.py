@@ -46,7 +46,8 @@ _LOOKS = {
 
 
 class StartsDisplay:
-    """The losses of fits from many starts in their order, as a waterfall.
+    """
+    The losses of fits from many starts in their order, as a waterfall.
 
     A broad first step says that many starts have found the same lowest optimum; a
     lowest loss that stands alone, that there may be lower ones still.
@@ -117,7 +118,8 @@ class StartsDisplay:
         line_kwargs: dict[str, Any] | None = None,
         scatter_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw.
+        """
+        Draw.
 
         Parameters
         ----------
@@ -211,7 +213,8 @@ class StartsDisplay:
         line_kwargs: dict[str, Any] | None = None,
         scatter_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw what has become of a fit's starts.
+        """
+        Draw what has become of a fit's starts.
 
         Parameters
         ----------

@@ -59,7 +59,8 @@ def merged(
     given: Mapping[str, Any] | None,
     color_is: str = "color",
 ) -> dict[str, Any]:
-    """Return an artist's keywords: the defaults, and over these what the user gave.
+    """
+    Return an artist's keywords: the defaults, and over these what the user gave.
 
     Parameters
     ----------
@@ -87,7 +88,8 @@ def merged(
 
 
 def of_points(style: Mapping[str, Any], n: int, points: np.ndarray) -> dict[str, Any]:
-    """Return the keywords of a scatter of some of n points, or in another order.
+    """
+    Return the keywords of a scatter of some of n points, or in another order.
 
     Parameters
     ----------

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class ParameterTraceDisplay:
-    """The parameters at each step, a panel for each, and the step that was selected.
+    """
+    The parameters at each step, a panel for each, and the step that was selected.
 
     Make it by :meth:`from_estimator`. The arguments are what it draws, and are
     attributes too.
@@ -93,7 +94,8 @@ class ParameterTraceDisplay:
         line_kwargs: dict[str, Any] | None = None,
         selected_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw.
+        """
+        Draw.
 
         Parameters
         ----------
@@ -135,7 +137,8 @@ class ParameterTraceDisplay:
         line_kwargs: dict[str, Any] | None = None,
         selected_kwargs: dict[str, Any] | None = None,
     ) -> Self:
-        """Draw the path that the parameters of a fit have taken.
+        """
+        Draw the path that the parameters of a fit have taken.
 
         Parameters
         ----------
