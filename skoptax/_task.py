@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import jax
-import numpy as np
 
 from ._diagnose import checked_loss, depends_on_parameters, explained
 from ._epochs import Fed, Feed, Pace
@@ -20,12 +19,11 @@ from ._packing import pack
 from ._parameter import is_parameter
 from ._programs import PROGRAMS, Program, described_shapes
 from ._structure import Numbers, Structure, joined, separate
+from ._transfer import to_device
 from ._typing import Block, PyTree
 from ._unpacking import build_state, internal_start, user_values
 
 Make = Callable[..., Block[Any, Any]]
-# Larger inputs go to the device once, not with every block.
-_SMALL = 10_000
 
 
 class Task:
@@ -98,11 +96,11 @@ class Task:
         self._warns = True
         self._loss = loss
         self.optimizer = optimizer
-        self._data = jax.tree.map(_to_device, data)
+        self._data = jax.tree.map(to_device, data)
         self.feed = feed
         if fed is not None:
             # The rows are on the device once.
-            others = jax.tree.map(_to_device, fed._replace(training=()))
+            others = jax.tree.map(to_device, fed._replace(training=()))
             fed = others._replace(training=self._data)
         self._fed = fed
         self.mode = mode
@@ -120,7 +118,7 @@ class Task:
         if self.optimizer.is_entrywise:
             structure, numbers = joined(structure, numbers)
         self.structure = structure
-        self.numbers = jax.tree.map(_to_device, numbers)
+        self.numbers = jax.tree.map(to_device, numbers)
         self.leaves = jax.tree.leaves(state, is_leaf=is_parameter)
 
     def start_from(self, values: Any) -> None:
@@ -168,7 +166,7 @@ class Task:
             leaf = self.leaves[i]
             fixed = is_parameter(leaf)
             self.leaves[i] = leaf.with_fields(value=value) if fixed else value
-        self.numbers = jax.tree.map(_to_device, numbers)
+        self.numbers = jax.tree.map(to_device, numbers)
 
     @property
     def pace(self) -> Pace | None:
@@ -303,9 +301,3 @@ class Task:
         start = jax.eval_shape(lambda n: internal_start(structure, n), numbers)
         with program.tracing():
             return depends_on_parameters(objective, start)
-
-
-def _to_device(leaf: Any) -> Any:
-    if isinstance(leaf, np.ndarray) and leaf.size > _SMALL:
-        return jax.device_put(leaf)
-    return leaf
