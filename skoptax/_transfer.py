@@ -13,7 +13,7 @@ import numpy as np
 _SMALL = 10_000
 # On a CPU, JAX takes an array as it is if it begins at a multiple of this. Others it
 # copies, by one thread, into memory that is new to the process where an array is large:
-# most of the time goes into having it. NumPy has it in larger pages, and several threads
+# most of the time goes into having it. NumPy has it in larger pages, and some threads
 # share the work.
 _ALIGNMENT, _LARGE, _MOST_THREADS = 64, 1 << 24, 4
 
