@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from scipy import stats
 
 from .._constrained import Held
 from ..exceptions import UndeterminedWarning
+from ._continuation import Fits, fits_on_grid
 from ._covariance import Covariance, standard_directions
 from ._record import FitRecord
 from ._statistics import quantile
@@ -36,8 +36,6 @@ _FARTHEST = 1e6
 _DOUBTFUL = 3.0
 # So much lower than the fit, beside the rise that is looked for, is another optimum.
 _LOWER = 1e-3
-
-Fits = Callable[[np.ndarray, np.ndarray], Held]
 
 
 @dataclass(frozen=True)
@@ -271,7 +269,7 @@ def profile_table(
     offsets[:, j] = steps * sizes[j]
     holds = np.zeros(offsets.shape, bool)
     holds[:, j] = True
-    found = profiler.fits(offsets, holds)
+    found = fits_on_grid(profiler.fits, offsets, holds, (n_points,))
     values = np.asarray(found.entries, float)[:, table.place[table.estimated]]
     names = [table.names[i] for i in table.estimated]
     own = values[:, names.index(table.names[position])]
@@ -324,7 +322,7 @@ def profile_table_2d(
     offsets[:, held] = moves
     holds = np.zeros(offsets.shape, bool)
     holds[:, held] = True
-    found = profiler.fits(offsets, holds)
+    found = fits_on_grid(profiler.fits, offsets, holds, (n_points, n_points))
     values = np.asarray(found.entries, float)[:, table.place[table.estimated]]
     names = [table.names[i] for i in table.estimated]
     tau = np.maximum(profiler.tau(found.value), 0)

@@ -268,6 +268,59 @@ def test_a_profile():
         assert_allclose(row["tau"] ** 2, rise, rtol=1e-5, atol=1e-9)
 
 
+def truncated():
+    """Return a sigmoid of which the upper plateau was not reached, and its fit."""
+    x = np.repeat(np.linspace(-3.0, 0.2, 9), 2)
+    noise = np.random.default_rng(3).normal(size=x.size)
+    y = 1 + 4 / (1 + np.exp(-1.2 * x)) + 0.1 * noise
+
+    def sigmoid(x, top, mid, slope, bottom):
+        return bottom + (top - bottom) / (1 + jnp.exp(-slope * (x - mid)))
+
+    start = {"top": 5.0, "mid": 0.0, "slope": 1.0, "bottom": 1.0}
+    return fit(sigmoid, start, x[:, None], y), x, y
+
+
+def lowest_sigmoid(x, y, held, begins):
+    """Return the objective's lowest value by SciPy, some parameters held."""
+    free = [k for k in ("top", "mid", "slope", "bottom") if k not in held]
+
+    def residuals(z):
+        p = dict(zip(free, z, strict=True)) | held
+        exponent = np.clip(-p["slope"] * (x - p["mid"]), -700, 700)
+        return p["bottom"] + (p["top"] - p["bottom"]) / (1 + np.exp(exponent)) - y
+
+    costs = [
+        optimize.least_squares(residuals, [p[k] for k in free], method="lm").cost
+        for p in begins
+    ]
+    return min(costs) / len(y)
+
+
+@pytest.mark.parametrize("name", ["top", "bottom"])
+def test_far_out_a_profile_stays_in_the_lowest_optimum(name):
+    # Along a straight line, fits end in others: 25 standard errors high.
+    estimator, x, y = truncated()
+    table = estimator.profile(x[:, None], y, name, n_points=15)
+    rows = table.to_dict("records")
+    for i, row in enumerate(rows):
+        lowest = lowest_sigmoid(x, y, {name: row[name]}, rows[max(i - 1, 0) : i + 2])
+        assert row["loss"] <= lowest * (1 + 1e-6)
+    if name == "bottom":
+        assert (np.diff(table["tau"]) > 0).all()
+
+
+def test_far_out_a_profile_of_two_stays_in_the_lowest_optimum():
+    estimator, x, y = truncated()
+    table = estimator.profile2d(x[:, None], y, "bottom", "top", n_points=7)
+    rows = table.to_dict("records")
+    for i, row in enumerate(rows):
+        held = {name: row[name] for name in ("bottom", "top")}
+        others = [rows[k] for k in (i - 7, i + 7) if 0 <= k < 49]
+        lowest = lowest_sigmoid(x, y, held, others)
+        assert row["loss"] <= lowest * (1 + 1e-6)
+
+
 def test_rows_and_settings_that_do_not_fit():
     estimator = fit()
     with pytest.raises(InvalidParameterError, match="needs the rows"):
