@@ -106,8 +106,11 @@ class Report:
     def _table(self) -> pd.DataFrame:
         wanted = ["value", "stderr", "t", "p_value", "ci_lower", "ci_upper"]
         table = self.parameters[wanted].map(_shown)
-        flags = np.where(self.parameters["free"], "", "fixed")
-        table[""] = np.where(self.parameters["at_bound"], "at bound", flags)
+        shown = self.parameters
+        # Only what follows from others has no start of its own.
+        flags = np.where(shown["start"].isna(), "tied", "fixed")
+        flags = np.where(shown["free"], "", flags)
+        table[""] = np.where(shown["at_bound"], "at bound", flags)
         return table.rename_axis(None)
 
 

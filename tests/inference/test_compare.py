@@ -149,6 +149,19 @@ def test_the_report():
     assert "<script" not in page
 
 
+def test_the_report_says_which_parameters_did_not_move_by_themselves():
+    spec = {
+        "a": 0.0,
+        "b": Parameter(value=0.0, tie=lambda a: 2 * a),
+        "c": Parameter(value=0.0, free=False),
+    }
+    report = OptaxEstimator(middle, spec).fit(X, Y).report()
+    lines = {line.split()[0]: line for line in str(report).splitlines() if line}
+    assert lines["b"].endswith("tied")
+    assert lines["c"].endswith("fixed")
+    assert not lines["a"].endswith(("tied", "fixed"))
+
+
 def test_html_is_escaped():
     def model(X, a=0.0):
         return a * X[:, 0]
