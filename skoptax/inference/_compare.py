@@ -57,7 +57,8 @@ def compare(*estimators: Any) -> pd.DataFrame:
     Notes
     -----
     Where AICc has no value because there are hardly more responses than parameters,
-    differences and weights are missing too. See ``docs/theory/uncertainty.md``.
+    differences and weights are missing too. See "Comparing models" in
+    :doc:`/theory/uncertainty`.
 
     References
     ----------
