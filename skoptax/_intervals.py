@@ -342,7 +342,7 @@ class IntervalsMixin(UncertaintyMixin):
 
         See Also
         --------
-        profile : The same for one parameter.
+        OptaxEstimator.profile : The same for one parameter.
         skoptax.plots.ProfileDisplay : Contours, drawn.
 
         Examples
