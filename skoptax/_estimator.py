@@ -420,10 +420,10 @@ class OptaxEstimator(
         """
         Fit the model to data.
 
-        It minimises the mean of the losses, weighted and less the priors' log density,
-        plus the penalty. The program is compiled once for each structure of model, data
-        and optimiser, and found again by later fits in the process. A fit that fails
-        raises, and leaves an earlier one as it was.
+        It minimises the weighted mean of the losses, less the priors' log density over
+        the sum of the weights, plus the penalty. The program is compiled once for each
+        structure of model, data and optimiser, and later fits in the process find it
+        again. A fit that fails raises, and leaves an earlier one as it was.
 
         Parameters
         ----------
@@ -643,8 +643,8 @@ class OptaxEstimator(
         What has become of each start, made a DataFrame when it is first read.
 
         The first row is the start that `params` gives. After a fit from one start there
-        is no such attribute. Many starts with the lowest loss say that it is the lowest
-        of all; one alone, that more starts may find a lower one.
+        is no such attribute. If many starts have the lowest loss, it is likely to be
+        the lowest there is; if one does, more starts may find a lower one.
 
         See Also
         --------

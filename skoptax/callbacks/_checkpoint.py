@@ -25,9 +25,9 @@ class Checkpoint(Callback):
     """
     Write to a folder all that a run needs to go on.
 
-    For fits that take longer than the machine may be theirs: killed, and started again
-    with `Resume`, they lose what came after the newest checkpoint. Writing one waits
-    for the device, and takes the longer the larger the state and the history are.
+    For long fits, in processes that may be killed: started again with `Resume`, they
+    lose no more than what came after the newest checkpoint. Writing one waits for the
+    device, and takes the longer the larger the state and the history are.
 
     Parameters
     ----------

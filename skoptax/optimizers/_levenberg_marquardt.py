@@ -168,8 +168,8 @@ class LevenbergMarquardtState(NamedTuple):
         """
         Whether the last update found a step; if not, it is zero.
 
-        False says that none of ``max_trials`` trials, each shorter than the one before,
-        was better: there is nothing lower nearby, as far as rounding lets see.
+        False says that no trial was better, of ``max_trials`` at most, each shorter
+        than the one before: there is nothing lower nearby, as far as rounding lets see.
 
         See Also
         --------
@@ -191,8 +191,8 @@ class LevenbergMarquardtState(NamedTuple):
         """
         How many steps were tried in all.
 
-        Since the start, those that failed among them: each costs one evaluation of the
-        objective.
+        Since the start, those that failed among them. Each costs one evaluation of the
+        objective, or more with ``geodesic=True``.
 
         See Also
         --------

@@ -120,7 +120,8 @@ class ParameterEstimatesDisplay:
         Draw.
 
         An interval without an end goes on to the edge, with an arrow. One panel takes
-        parameters of like size; for others, ``scale="relative"`` has them all near 1.
+        parameters of like size; for others, ``scale="relative"`` has those of the first
+        fit at 1 or -1.
 
         Parameters
         ----------

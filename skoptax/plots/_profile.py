@@ -298,8 +298,8 @@ class ProfileDisplay:
         Compute profiles of a fit and draw them.
 
         Each value of a parameter is a fit of all others, and a pair takes the square of
-        their number: it is the dearest of the pictures. The rows have to be those of
-        the fit.
+        their number: no other Display costs as much. The rows have to be those of the
+        fit.
 
         Parameters
         ----------
