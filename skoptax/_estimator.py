@@ -524,9 +524,9 @@ class OptaxEstimator(
         >>> X = np.arange(10.0)[:, None] / 10
         >>> y = 1 + 2 * X[:, 0]
         >>> estimator = OptaxEstimator(
-        ...     optimizer="adam", learning_rate=0.1, batch_size=5, random_state=0
+        ...     optimizer="sgd", learning_rate=1.0, batch_size=5, random_state=0
         ... )
-        >>> for epoch in range(200):
+        >>> for epoch in range(60):
         ...     estimator.partial_fit(X, y)
         OptaxEstimator(...)
         >>> round(estimator.params_["intercept"], 2)
