@@ -55,6 +55,12 @@ class Component(BaseEstimator):
         InvalidParameterError
             If a hyperparameter is not usable.
 
+        See Also
+        --------
+        skoptax.losses.resolve_loss : Validates a loss.
+        skoptax.penalties.resolve_penalty : Validates a penalty.
+        skoptax.priors.resolve_prior : Validates a prior.
+
         Examples
         --------
         >>> from skoptax.losses import Huber

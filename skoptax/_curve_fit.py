@@ -161,6 +161,10 @@ def curve_fit(
     r"""
     Fit a function to data, called as `scipy.optimize.curve_fit` is.
 
+    For code that calls SciPy's function: what differs is that ``f`` is written in JAX,
+    and that derivatives are exact. The result is an estimator too, with its tables,
+    intervals and pictures.
+
     Parameters
     ----------
     f : callable

@@ -129,7 +129,7 @@ class OptaxEstimator(
     cov_type : {"nonrobust", "HC0", "HC1", "HC2", "HC3", "hessian"}, default="nonrobust"
         Which covariance of the parameters: from the losses' curvature; robust to
         responses of different variance (White; MacKinnon and White); or from the whole
-        Hessian. ``None`` computes none. See ``docs/theory/uncertainty.md``.
+        Hessian. ``None`` computes none. See "Covariance" in :doc:`/theory/uncertainty`.
     absolute_sigma : bool, default=False
         Whether weights are one over known variances, so that none is estimated from
         the residuals. For squared errors.
@@ -329,6 +329,11 @@ class OptaxEstimator(
         """
         Return the constructor's arguments, with nested names.
 
+        The nested names are those that `set_params` and scikit-learn's searches take.
+        They reach into the parameters' specs, the loss, the penalty, and the
+        hyperparameters of an optimiser that is a name or a factory; a finished
+        transformation has none.
+
         Parameters
         ----------
         deep : bool, default=True
@@ -339,6 +344,10 @@ class OptaxEstimator(
         -------
         dict
             Name to value.
+
+        See Also
+        --------
+        OptaxEstimator.set_params : Sets arguments by the same names.
 
         Examples
         --------
@@ -362,6 +371,9 @@ class OptaxEstimator(
         """
         Set arguments by their names, nested ones included.
 
+        Only the names are checked here, the values by `fit`. What has been fitted stays
+        as it is until then.
+
         Parameters
         ----------
         **params : dict
@@ -378,6 +390,10 @@ class OptaxEstimator(
         ------
         ValueError
             If there is no argument of that name; nothing is changed then.
+
+        See Also
+        --------
+        OptaxEstimator.get_params : The names that there are.
 
         Examples
         --------
@@ -403,6 +419,11 @@ class OptaxEstimator(
     ) -> Self:
         """
         Fit the model to data.
+
+        It minimises the weighted mean of the losses, less the priors' log density over
+        the sum of the weights, plus the penalty. The program is compiled once for each
+        structure of model, data and optimiser, and later fits in the process find it
+        again. A fit that fails raises, and leaves an earlier one as it was.
 
         Parameters
         ----------
@@ -434,6 +455,12 @@ class OptaxEstimator(
         NonFiniteError
             If the objective is not finite at the start values.
 
+        See Also
+        --------
+        OptaxEstimator.partial_fit : One epoch at a time.
+        OptaxEstimator.report : How the fit went, and what it found.
+        skoptax.curve_fit : The same in one call, as SciPy has it.
+
         Examples
         --------
         >>> import numpy as np
@@ -456,6 +483,10 @@ class OptaxEstimator(
         """
         Go on for one epoch, on these rows.
 
+        For data that come in parts, and for loops of one's own. The first call starts
+        from `params`; each later one goes on from the values of the last, with the
+        state of its optimiser. Without `batch_size` an epoch is one step.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -476,6 +507,10 @@ class OptaxEstimator(
             As `fit`, and with `early_stopping`, whose held-out rows would be others
             each time.
 
+        See Also
+        --------
+        OptaxEstimator.fit : A whole fit, which ``warm_start`` lets go on, too.
+
         Notes
         -----
         Calls with the same rows make the steps of one fit of as many epochs. With other
@@ -489,9 +524,9 @@ class OptaxEstimator(
         >>> X = np.arange(10.0)[:, None] / 10
         >>> y = 1 + 2 * X[:, 0]
         >>> estimator = OptaxEstimator(
-        ...     optimizer="adam", learning_rate=0.1, batch_size=5, random_state=0
+        ...     optimizer="sgd", learning_rate=1.0, batch_size=5, random_state=0
         ... )
-        >>> for epoch in range(200):
+        >>> for epoch in range(60):
         ...     estimator.partial_fit(X, y)
         OptaxEstimator(...)
         >>> round(estimator.params_["intercept"], 2)
@@ -575,7 +610,28 @@ class OptaxEstimator(
 
     @property
     def history_(self) -> pd.DataFrame:
-        """The path of the optimisation, made a DataFrame when it is first read."""
+        """
+        The path of the optimisation, made a DataFrame when it is first read.
+
+        Its columns are listed with the attributes of the class. Arrays are not in it: a
+        callback such as :class:`~skoptax.callbacks.SaveParameters` collects these.
+
+        See Also
+        --------
+        skoptax.plots.LossCurveDisplay : The losses, drawn.
+        skoptax.plots.ParameterTraceDisplay : The parameters, drawn.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> history = OptaxEstimator().fit(X, 1 + 2 * X[:, 0]).history_
+        >>> [*history.columns], history.index[0]
+        (['loss', 'grad_norm', 'intercept'], 0)
+        >>> print(history["loss"].iloc[0])
+        66.5
+        """
         check_is_fitted(self)
         if isinstance(self._history, dict):
             self._history = history_frame(self._history)
@@ -585,6 +641,14 @@ class OptaxEstimator(
     def starts_(self) -> pd.DataFrame:
         """
         What has become of each start, made a DataFrame when it is first read.
+
+        The first row is the start that `params` gives. After a fit from one start there
+        is no such attribute. If many starts have the lowest loss, it is likely to be
+        the lowest there is; if one does, more starts may find a lower one.
+
+        See Also
+        --------
+        skoptax.plots.StartsDisplay : The losses in their order, drawn.
 
         Examples
         --------
@@ -637,6 +701,10 @@ class OptaxEstimator(
         """
         Predict the mean response.
 
+        Rows of another number than before may compile a program of their own, unless
+        the model treats each row by itself; then lengths that are nearly equal share
+        one.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -651,6 +719,11 @@ class OptaxEstimator(
             Predictions, in the precision of the fit.
         std : ndarray
             With `return_std`, of the same shape.
+
+        See Also
+        --------
+        OptaxEstimator.predict_interval : Intervals for the mean or for new responses.
+        OptaxEstimator.predict_summary : Means and both intervals in a table.
 
         Examples
         --------

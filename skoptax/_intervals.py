@@ -52,6 +52,11 @@ class IntervalsMixin(UncertaintyMixin):
         """
         Return intervals for the parameters.
 
+        By standard errors they cost nothing more; profiles and resamples are many fits
+        each, and need the rows, which an estimator does not keep. Standard errors will
+        do where many rows make the model straight over the interval; profiles are for
+        curved models with few rows, resamples for noise with heavy tails.
+
         Parameters
         ----------
         X, y, sample_weight : array-like of shape (n_samples, ...), default=None
@@ -87,10 +92,16 @@ class IntervalsMixin(UncertaintyMixin):
             the covariance is a robust one, which no profile stands for; for the
             bootstrap, as `bootstrap`.
 
+        See Also
+        --------
+        OptaxEstimator.summary : Intervals by standard errors, with all else.
+        OptaxEstimator.profile : The curve behind a profile's interval.
+        OptaxEstimator.bootstrap : The estimates behind a bootstrap's.
+
         References
         ----------
-        Efron (1987), "Better bootstrap confidence intervals". See
-        ``docs/theory/uncertainty.md``.
+        Efron (1987), "Better bootstrap confidence intervals". See "Intervals and tests"
+        in :doc:`/theory/uncertainty`.
 
         Examples
         --------
@@ -140,6 +151,9 @@ class IntervalsMixin(UncertaintyMixin):
         """
         Return estimates from resamples of the rows.
 
+        How they scatter is how uncertain the fit is, whatever the noise's distribution.
+        It costs `n_resamples` fits; some hundred rows or more are what it is meant for.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -181,6 +195,10 @@ class IntervalsMixin(UncertaintyMixin):
         ConvergenceWarning
             If some of the fits have not converged.
 
+        See Also
+        --------
+        OptaxEstimator.confidence_intervals : Intervals made of these, among others.
+
         Notes
         -----
         Each fit starts from the estimate for all rows. All of them are one compiled
@@ -189,7 +207,7 @@ class IntervalsMixin(UncertaintyMixin):
         References
         ----------
         Davison and Hinkley (1997), *Bootstrap Methods and their Application*, chapters
-        2 and 6. See ``docs/theory/uncertainty.md``.
+        2 and 6. See "Intervals and tests" in :doc:`/theory/uncertainty`.
 
         Examples
         --------
@@ -217,6 +235,10 @@ class IntervalsMixin(UncertaintyMixin):
     ) -> pd.DataFrame:
         """
         Return how the objective rises as one parameter moves away.
+
+        It shows whether intervals by standard errors can be trusted. Each of the
+        `n_points` values is a fit of all other parameters; they are one compiled
+        program. In place of values beyond a bound there is the bound.
 
         Parameters
         ----------
@@ -246,6 +268,12 @@ class IntervalsMixin(UncertaintyMixin):
         ------
         InvalidParameterError
             As `confidence_intervals`, and if there is no free parameter of that name.
+
+        See Also
+        --------
+        OptaxEstimator.profile2d : The same for two parameters.
+        OptaxEstimator.confidence_intervals : The ends alone, by ``method="profile"``.
+        skoptax.plots.ProfileDisplay : Profiles, drawn.
 
         Examples
         --------
@@ -277,6 +305,10 @@ class IntervalsMixin(UncertaintyMixin):
     ) -> pd.DataFrame:
         """
         Return how the objective rises as two parameters move away.
+
+        For regions that two parameters share, which a correlation describes only where
+        they are ellipses. Each pair is a fit of all other parameters: ``n_points**2``
+        of them, in one compiled program. Pairs beyond a bound are left out.
 
         Parameters
         ----------
@@ -310,7 +342,8 @@ class IntervalsMixin(UncertaintyMixin):
 
         See Also
         --------
-        profile : The same for one parameter.
+        OptaxEstimator.profile : The same for one parameter.
+        skoptax.plots.ProfileDisplay : Contours, drawn.
 
         Examples
         --------

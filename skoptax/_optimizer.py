@@ -124,6 +124,10 @@ class OptaxOptimizer:
         """
         Run the optimisation.
 
+        The state that is given is not changed. Nothing is kept in the optimiser either:
+        a second call starts anew, from the state that it gets, and finds the compiled
+        program of the first if only numbers differ. Ctrl-C ends a run by its exception.
+
         Parameters
         ----------
         state : pytree
@@ -158,6 +162,25 @@ class OptaxOptimizer:
             If the loss or its gradient is not finite at the start.
         DifferentiationError
             If the loss cannot be differentiated in this mode.
+
+        See Also
+        --------
+        skoptax.OptaxEstimator.fit : The same for a model and data.
+        skoptax.partition_state : How the state is split for callbacks.
+
+        Examples
+        --------
+        >>> import optax
+        >>> from skoptax import OptaxOptimizer, Parameter
+        >>> def loss(state):
+        ...     return (state["x"] - state["target"]) ** 2
+        >>> state = {"x": Parameter(value=1.0), "target": 3.0}
+        >>> optimizer = OptaxOptimizer(loss, optax.sgd(0.25))
+        >>> final_state, fitting_data = optimizer.run(state, max_steps=3)
+        >>> float(final_state["x"]), fitting_data["n_steps"], final_state["target"]
+        (2.75, 3, 3.0)
+        >>> fitting_data["history"]["loss"].tolist()
+        [4.0, 1.0, 0.25, 0.0625]
         """
         if not callable(self.loss):
             raise invalid("loss", OWNER, "a function of the state", self.loss)

@@ -183,6 +183,9 @@ class Parameter:
         """
         Return the constructor's arguments as they were given.
 
+        Nothing is worked out: a callable value, bounds of ``None`` and names in
+        ``shape`` come back as they are.
+
         Parameters
         ----------
         deep : bool, default=True
@@ -193,6 +196,10 @@ class Parameter:
         -------
         dict
             Argument name to value.
+
+        See Also
+        --------
+        Parameter.set_params : Sets arguments by the same names.
 
         Examples
         --------
@@ -210,6 +217,10 @@ class Parameter:
         """
         Set constructor arguments, by name, in place.
 
+        Every estimator that holds the object sees the change; `with_fields` makes a
+        copy instead. Values are checked when an optimisation begins, a prior's
+        hyperparameters by names such as ``prior__sd`` among them.
+
         Parameters
         ----------
         **changes : dict
@@ -224,6 +235,10 @@ class Parameter:
         ------
         InvalidParameterError
             If there is no argument of that name.
+
+        See Also
+        --------
+        Parameter.with_fields : The same on a copy.
 
         Examples
         --------
@@ -256,6 +271,9 @@ class Parameter:
         """
         Return a copy in which some constructor arguments differ.
 
+        For a spec that others share. A prior is copied as well where ``prior__sd`` or
+        its like is among the changes; all other fields are the same objects in both.
+
         Parameters
         ----------
         **changes : dict
@@ -265,6 +283,10 @@ class Parameter:
         -------
         Parameter
             A new object; this one is unchanged.
+
+        See Also
+        --------
+        Parameter.set_params : The same in place.
 
         Examples
         --------
@@ -286,17 +308,64 @@ class Parameter:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The value's shape."""
+        """
+        The value's shape.
+
+        That of `value` as it stands: the argument ``shape``, over which a scalar is
+        spread, counts once an optimisation begins. A value that is computed from data
+        has no shape before, and asking for it is an error.
+
+        See Also
+        --------
+        Parameter.ndim : How many dimensions these are.
+
+        Examples
+        --------
+        >>> from skoptax import Parameter
+        >>> Parameter(value=[1.0, 2.0]).shape, Parameter(value=1.0, shape=3).shape
+        ((2,), ())
+        """
         return tuple(np.shape(self._array()))
 
     @property
     def ndim(self) -> int:
-        """The value's number of dimensions."""
+        """
+        The value's number of dimensions.
+
+        0 for a number. As for `shape`, a value that is computed from data has none
+        before.
+
+        See Also
+        --------
+        Parameter.shape : The length of each dimension.
+
+        Examples
+        --------
+        >>> from skoptax import Parameter
+        >>> Parameter(value=2.0).ndim, Parameter(value=[[1.0, 2.0]]).ndim
+        (0, 2)
+        """
         return len(self.shape)
 
     @property
     def dtype(self) -> np.dtype:
-        """The value's data type."""
+        """
+        The value's data type.
+
+        A Python number counts as double precision. It does not say in which precision
+        an estimator fits: that is its ``dtype``, or the data's.
+
+        See Also
+        --------
+        Parameter.shape : The value's shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import Parameter
+        >>> Parameter(value=1).dtype, Parameter(value=np.float32(1)).dtype
+        (dtype('float64'), dtype('float32'))
+        """
         value = self._array()
         return np.dtype(value.dtype) if hasattr(value, "dtype") else np.dtype(float)
 

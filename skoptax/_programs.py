@@ -59,6 +59,9 @@ class CacheInfo(NamedTuple):
     """
     What the cache of compiled programs has done in this process.
 
+    To see whether fits share programs, and what compiling has cost: where
+    `compilations` grows with each fit, they differ in more than numbers.
+
     Parameters
     ----------
     hits : int
@@ -71,6 +74,10 @@ class CacheInfo(NamedTuple):
         How often a program was compiled.
     seconds : float
         The time spent on tracing and compiling them, in seconds.
+
+    See Also
+    --------
+    cache_info : Returns it.
 
     Examples
     --------
@@ -377,10 +384,17 @@ def cache_info() -> CacheInfo:
     """
     Return what the cache of compiled programs has done in this process.
 
+    The cache is one for the whole process, of fits and predictions in all threads. A
+    difference of two calls says what happened between them.
+
     Returns
     -------
     CacheInfo
         Counts since the start of the process, or since the last `clear_cache`.
+
+    See Also
+    --------
+    clear_cache : Forget the programs, and start counting again.
 
     Examples
     --------
@@ -401,6 +415,9 @@ def clear_cache(keep: int = 0) -> None:
     """
     Forget compiled programs and free their memory.
 
+    For long processes that fit many different models. Nothing fitted is lost by it; the
+    next fit compiles its program again.
+
     Parameters
     ----------
     keep : int, default=0
@@ -411,6 +428,10 @@ def clear_cache(keep: int = 0) -> None:
     ------
     InvalidParameterError
         If `keep` is not an integer, or negative.
+
+    See Also
+    --------
+    cache_info : How many programs are kept.
 
     Notes
     -----

@@ -81,6 +81,9 @@ def named_parameters(tree: PyTree) -> dict[str, Parameter]:
     """
     Return the parameters of a state by name, in the pytree's order.
 
+    For callbacks, and for losses that take any state: it finds the parameters wherever
+    they are. It returns the leaves themselves, not copies.
+
     Parameters
     ----------
     tree : pytree
@@ -92,6 +95,11 @@ def named_parameters(tree: PyTree) -> dict[str, Parameter]:
     dict
         Name to `Parameter`. The name is the parameter's own or, where it has
         none or shares it with another, its path, such as ``layers.0.w``.
+
+    See Also
+    --------
+    partition_state : Splits a state by which of them are free.
+    skoptax.callbacks.SaveParameters : Collects their values at each step.
 
     Examples
     --------
@@ -111,6 +119,9 @@ def partition_state(state: PyTree) -> tuple[PyTree, PyTree]:
     """
     Split a state into what is optimised and what is not.
 
+    A parameter of which some entries are free counts as free; one that is tied does
+    not. Both parts have the state's structure, so that `combine_state` can join them.
+
     Parameters
     ----------
     state : pytree
@@ -126,6 +137,7 @@ def partition_state(state: PyTree) -> tuple[PyTree, PyTree]:
     See Also
     --------
     combine_state : The inverse.
+    named_parameters : The parameters of either part, by name.
 
     Examples
     --------
@@ -144,6 +156,9 @@ def combine_state(diff_state: PyTree, static_state: PyTree) -> PyTree:
     """
     Join what `partition_state` split.
 
+    A callback that needs the whole state, to evaluate a model say, joins its two
+    arguments so.
+
     Parameters
     ----------
     diff_state, static_state : pytree
@@ -154,6 +169,11 @@ def combine_state(diff_state: PyTree, static_state: PyTree) -> PyTree:
     -------
     pytree
         The whole state.
+
+    See Also
+    --------
+    partition_state : Makes the two parts.
+    skoptax.callbacks.Callback : Receives them after each step.
 
     Examples
     --------

@@ -60,10 +60,19 @@ class UncertaintyMixin:
         """
         Return what the fit keeps for the functions of `skoptax.inference`.
 
+        For statistics that are not here already. It is small whatever the number of
+        rows, and pickled with the estimator. Where there are no matrices, ``found`` is
+        ``None`` and ``reason`` says why.
+
         Returns
         -------
         FitRecord
             Small matrices and sums, no data.
+
+        See Also
+        --------
+        OptaxEstimator.summary : What is usually made of it.
+        skoptax.inference.compare : Compares the records of several fits.
 
         Examples
         --------
@@ -88,12 +97,53 @@ class UncertaintyMixin:
 
     @property
     def covariance_(self) -> np.ndarray:
-        """The covariance of the free entries, in the user's units."""
+        """
+        The covariance of the free entries, in the user's units.
+
+        Computed when it is first read, from sums that the fit has kept; what the data
+        do not determine is told by an :class:`~skoptax.exceptions.UndeterminedWarning`
+        then. The formulas are in section "Covariance" of :doc:`/theory/uncertainty`.
+
+        See Also
+        --------
+        OptaxEstimator.stderr_ : The roots of its diagonal, by name.
+        OptaxEstimator.correlation_ : The same without units.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> OptaxEstimator().fit(X, y).covariance_.round(3)
+        array([[ 0.008, -0.035],
+               [-0.035,  0.223]])
+        """
         return self._covariance().of_free
 
     @property
     def stderr_(self) -> dict[str, Any]:
-        """The standard errors, in the structure of `params_`."""
+        """
+        The standard errors, in the structure of `params_`.
+
+        In the units of the parameters. A tied parameter has one by the delta method;
+        what is fixed, on a bound or not determined by the data has NaN.
+
+        See Also
+        --------
+        OptaxEstimator.summary : Standard errors with values and intervals.
+        OptaxEstimator.covariance_ : Where they come from.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> stderr = OptaxEstimator().fit(X, y).stderr_
+        >>> stderr["coef"].shape, round(stderr["intercept"], 2)
+        ((1,), 0.47)
+        """
         covariance = self._covariance()
         leaves, treedef = jax.tree.flatten(self._record.params)
         found = []
@@ -106,12 +156,37 @@ class UncertaintyMixin:
 
     @property
     def correlation_(self) -> pd.DataFrame:
-        """The correlations of the free entries."""
+        """
+        The correlations of the free entries.
+
+        Near 1 or -1 the data determine a combination of two parameters, and hardly each
+        of them. Rows and columns have the entries' names; NaN where a variance is not
+        known.
+
+        See Also
+        --------
+        OptaxEstimator.identifiability : Combinations of more than two.
+        skoptax.plots.CorrelationDisplay : The same, drawn.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> correlation = OptaxEstimator().fit(X, y).correlation_
+        >>> print(f"{correlation.loc['coef[0]', 'intercept']:.2f}")
+        -0.84
+        """
         return correlation_table(self._covariance())
 
     def summary(self, level: float = 0.95) -> pd.DataFrame:
         """
         Return a table of all parameters.
+
+        It is what to look at first after a fit, and costs nothing: all of it comes from
+        sums that the fit has kept. In strongly curved models with few rows, take the
+        intervals of `confidence_intervals` by profiles instead.
 
         Parameters
         ----------
@@ -132,13 +207,14 @@ class UncertaintyMixin:
         See Also
         --------
         OptaxEstimator.report : The same with all about the fit.
+        OptaxEstimator.confidence_intervals : Intervals by profiles and resamples, too.
 
         Notes
         -----
         Statistics follow the t distribution where the noise's variance is estimated
         from squared errors, the normal one otherwise. With priors, all of this is
-        the Laplace approximation of the posterior. See
-        ``docs/theory/uncertainty.md``.
+        the Laplace approximation of the posterior. See "Intervals and tests" in
+        :doc:`/theory/uncertainty`.
 
         Examples
         --------
@@ -159,6 +235,10 @@ class UncertaintyMixin:
         """
         Return all about the fit on a page.
 
+        What was fitted and how it ended, how well it fits, all parameters with their
+        errors, the pairs that correlate, and notes on how to read these. It costs no
+        further fit.
+
         Parameters
         ----------
         level : float, default=0.95
@@ -170,6 +250,11 @@ class UncertaintyMixin:
         -------
         Report
             Prints as text, shows as HTML in a notebook.
+
+        See Also
+        --------
+        OptaxEstimator.summary : The parameters alone, as a DataFrame.
+        skoptax.inference.compare : Several fits side by side.
 
         Examples
         --------
@@ -192,6 +277,10 @@ class UncertaintyMixin:
         """
         Return which combinations of parameters the data determine.
 
+        For a fit whose standard errors are large or NaN: it names the combination to
+        fix, to tie or to give a prior. Entries on a bound are left out. Units do not
+        count.
+
         Returns
         -------
         Identifiability
@@ -202,6 +291,11 @@ class UncertaintyMixin:
         ------
         InvalidParameterError
             If the fit has no information; the message says why.
+
+        See Also
+        --------
+        OptaxEstimator.correlation_ : The same for pairs.
+        skoptax.inference.Identifiability : What it returns.
 
         Examples
         --------
@@ -234,6 +328,10 @@ class UncertaintyMixin:
         """
         Return intervals about the predictions.
 
+        They are first-order, by the gradient of the predictions, and hold as far as the
+        model is right: beyond the data they say nothing about its form. The fit must
+        have a covariance, else they are NaN.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -252,10 +350,15 @@ class UncertaintyMixin:
         ndarray of shape (n_samples, 2) or (n_samples, n_outputs, 2)
             Lower and upper ends.
 
+        See Also
+        --------
+        OptaxEstimator.predict : The mean, and a response's standard deviation.
+        OptaxEstimator.predict_summary : Both kinds in a table.
+
         Notes
         -----
         For counts, positive amounts and classes the intervals are those of their
-        distributions; see ``docs/theory/uncertainty.md``.
+        distributions; see "Intervals and tests" in :doc:`/theory/uncertainty`.
 
         Examples
         --------
@@ -284,6 +387,9 @@ class UncertaintyMixin:
         """
         Return a table of predictions with both bands.
 
+        For a figure or a file: what `predict` and both kinds of `predict_interval`
+        return, from one evaluation of the model and its derivatives.
+
         Parameters
         ----------
         X, level, sample_weight : object
@@ -299,6 +405,11 @@ class UncertaintyMixin:
         ------
         InvalidParameterError
             If the model has several outputs.
+
+        See Also
+        --------
+        OptaxEstimator.predict_interval : One band, for models of several outputs, too.
+        skoptax.plots.FitDisplay : The bands, drawn.
 
         Examples
         --------

@@ -29,6 +29,15 @@ class SkoptaxError(Exception):
     """
     Base of all errors that skoptax raises by itself.
 
+    To catch what skoptax finds wrong, and nothing else. What scikit-learn's validation
+    of data finds is a plain ``ValueError``, and what goes wrong inside of a model is
+    raised as it is.
+
+    See Also
+    --------
+    InvalidParameterError : An argument is not usable.
+    ModelError : The model is not.
+
     Examples
     --------
     >>> from skoptax.exceptions import ModelError, SkoptaxError
@@ -44,6 +53,10 @@ class InvalidParameterError(SkoptaxError, ValueError, TypeError):
     It is a ``ValueError`` and a ``TypeError`` at once, as scikit-learn's own
     parameter validation has it.
 
+    See Also
+    --------
+    ModelError : The arguments are usable, but the model does not fit them.
+
     Examples
     --------
     >>> from skoptax import OptaxEstimator
@@ -57,6 +70,13 @@ class InvalidParameterError(SkoptaxError, ValueError, TypeError):
 class ModelError(SkoptaxError, ValueError):
     """
     The model function does not fit the data or the parameter spec.
+
+    Its result has another shape, it cannot be traced by JAX, or its arguments are none
+    that parameters and columns could fill. The message says which, and what to change.
+
+    See Also
+    --------
+    DifferentiationError : It can be evaluated, but not differentiated.
 
     Examples
     --------
@@ -75,6 +95,13 @@ class NonFiniteError(SkoptaxError, ValueError):
     """
     The loss or its gradient is not finite at the start values.
 
+    No step can be taken from there. The message names the start values: choose others,
+    where model and derivatives are finite for every row.
+
+    See Also
+    --------
+    NonFiniteWarning : The same, but after the first step.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -91,6 +118,14 @@ class NonFiniteError(SkoptaxError, ValueError):
 class DifferentiationError(SkoptaxError, ValueError):
     """
     The loss cannot be differentiated in the requested mode.
+
+    A loop of unknown length has no derivative in reverse mode, and a function with a
+    reverse rule of its own none in forward mode. The message says which mode to ask
+    for.
+
+    See Also
+    --------
+    ModelError : The model cannot even be traced.
 
     Examples
     --------
@@ -110,6 +145,14 @@ class DifferentiationError(SkoptaxError, ValueError):
 class CheckpointError(SkoptaxError, ValueError):
     """
     A checkpoint is damaged, or of another fit than the one that is to go on.
+
+    The run ends without a result, and what is in the folder stays as it is. The message
+    says what is damaged, or what differs between the two fits.
+
+    See Also
+    --------
+    skoptax.callbacks.Checkpoint : Writes checkpoints, one fit to a folder.
+    skoptax.callbacks.Resume : Goes on from the newest one.
 
     Examples
     --------
@@ -133,6 +176,14 @@ class NonFiniteWarning(ConvergenceWarning):
     """
     The optimisation met a non-finite loss or gradient and stopped there.
 
+    The estimator is fitted, with the last finite values. A smaller learning rate helps,
+    or bounds that keep the model finite.
+
+    See Also
+    --------
+    NonFiniteError : The same at the start values.
+    skoptax.callbacks.StopOnNonFinite : Names the parameter.
+
     Examples
     --------
     >>> import warnings
@@ -149,6 +200,13 @@ class NonFiniteWarning(ConvergenceWarning):
 class UncachedWarning(UserWarning):
     """
     A program could not be keyed by content and is compiled for this run only.
+
+    The result is right; only the next fit will compile again. The message names the
+    object that has no content to go by, such as a lock.
+
+    See Also
+    --------
+    skoptax.cache_info : How often programs were compiled.
 
     Examples
     --------
@@ -174,6 +232,10 @@ class InconsistentVersionWarning(UserWarning):
     It is none of scikit-learn's warnings of this name, which speak of the version of
     scikit-learn.
 
+    See Also
+    --------
+    sklearn.exceptions.InconsistentVersionWarning : The one about scikit-learn.
+
     Examples
     --------
     >>> import pickle
@@ -192,6 +254,14 @@ class InconsistentVersionWarning(UserWarning):
 class UndeterminedWarning(UserWarning):
     """
     Standard errors are missing: of some parameters, or of all.
+
+    It is given where they are first asked for, not by the fit, whose values and
+    predictions stand. The message names the parameters, or says why nothing is known.
+    Profiles warn so, too, where they meet a lower objective than the fit's.
+
+    See Also
+    --------
+    skoptax.OptaxEstimator.identifiability : Which combination is not determined.
 
     Examples
     --------

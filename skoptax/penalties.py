@@ -113,6 +113,9 @@ class Penalty(Component):
         """
         Check that the selected parameters exist.
 
+        A misspelt name would else penalise nothing. A penalty of all parameters, whose
+        ``params`` is ``None``, has no names to check.
+
         Parameters
         ----------
         names : iterable of str
@@ -122,6 +125,10 @@ class Penalty(Component):
         ------
         InvalidParameterError
             If a selected name is none of them.
+
+        See Also
+        --------
+        Penalty.validate : Checks the hyperparameters, without a model.
 
         Examples
         --------
@@ -322,6 +329,9 @@ def resolve_penalty(
     """
     Return the penalty that an argument stands for.
 
+    For classes that take a ``penalty`` as estimators do. A function is taken on trust:
+    that it returns a scalar is checked when it is traced.
+
     Parameters
     ----------
     penalty : Penalty, callable or None
@@ -338,6 +348,11 @@ def resolve_penalty(
     ------
     InvalidParameterError
         If it is a class or something else, or if a hyperparameter is not valid.
+
+    See Also
+    --------
+    skoptax.losses.resolve_loss : The same for losses.
+    skoptax.priors.resolve_prior : The same for priors.
 
     Examples
     --------

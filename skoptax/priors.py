@@ -60,6 +60,12 @@ class Prior(Component):
     is_smooth : bool
         Whether the log density has two derivatives everywhere in the support.
 
+    See Also
+    --------
+    skoptax.Parameter : Takes one as its ``prior``.
+    skoptax.penalties.Penalty :
+        A term of all parameters together, relative to the mean loss.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -96,6 +102,10 @@ class Prior(Component):
         """
         Return the log density of each entry, with all its constants.
 
+        The density is that of the user's units also where the optimiser steps in
+        others: no Jacobian of a transform enters, and the fit is at the mode in these
+        units. Outside the support the gradient is 0, not NaN.
+
         Parameters
         ----------
         value : array
@@ -107,6 +117,10 @@ class Prior(Component):
             The log densities, in the shape to which the value and the
             hyperparameters broadcast and the value's floating dtype; ``-inf``
             outside the support.
+
+        See Also
+        --------
+        Prior.support : Where the density is not 0.
 
         Examples
         --------
@@ -130,10 +144,18 @@ class Prior(Component):
         """
         Return the ends of the interval outside which the density is 0.
 
+        A fit keeps the parameter within it, as within bounds of its own; a start
+        outside is an error. A subclass that does not override it has the whole line.
+
         Returns
         -------
         tuple of (float, float)
             The lower and the upper end, in the units of the parameter.
+
+        See Also
+        --------
+        Prior.log_prob : The density inside.
+        skoptax.Parameter : Has bounds of its own, which narrow it.
 
         Examples
         --------
@@ -246,6 +268,11 @@ class HalfNormal(Prior):
         Standard deviation of the normal distribution that is folded, in (0, inf), in
         the units of the parameter.
 
+    See Also
+    --------
+    Normal : The same of both signs.
+    LogNormal : For positive parameters that stay away from 0.
+
     References
     ----------
     .. [1] A. Gelman (2006). Prior distributions for variance parameters in
@@ -301,6 +328,11 @@ class LogNormal(Prior):
     sd : float or array that broadcasts with the parameter, default=1.0
         Standard deviation of that logarithm, in (0, inf): 0.1 is about 10 % of the
         parameter.
+
+    See Also
+    --------
+    Normal : For parameters of both signs.
+    Gamma : For positive parameters too, with a lighter tail.
 
     References
     ----------
@@ -414,6 +446,12 @@ class Gamma(Prior):
     rate : float or array that broadcasts with the parameter, default=1.0
         Rate :math:`b`, in (0, inf), in units of one over the parameter's.
 
+    See Also
+    --------
+    LogNormal : For positive parameters too, with a heavier tail.
+    HalfNormal : For positive parameters with the mode at 0.
+    scipy.stats.gamma : The distribution, with ``scale`` one over the rate.
+
     References
     ----------
     .. [1] A. Gelman, J. B. Carlin, H. S. Stern, D. B. Dunson, A. Vehtari and
@@ -472,6 +510,11 @@ class Beta(Prior):
         In (0, inf): the weight of 0, as ``b - 1`` failures have it. With 1 for both
         the prior is uniform.
 
+    See Also
+    --------
+    Gamma : For positive parameters without an upper end.
+    scipy.stats.beta : The distribution, to draw from or to look at.
+
     References
     ----------
     .. [1] A. Gelman, J. B. Carlin, H. S. Stern, D. B. Dunson, A. Vehtari and
@@ -517,6 +560,9 @@ def resolve_prior(
     """
     Return the prior that an argument stands for.
 
+    For code that takes a ``prior`` as :class:`skoptax.Parameter` does, which itself
+    keeps what it is given until an optimisation begins. A function is taken on trust.
+
     Parameters
     ----------
     prior : Prior, callable or None
@@ -534,6 +580,11 @@ def resolve_prior(
     ------
     InvalidParameterError
         If it is a class or something else, or if a hyperparameter is not valid.
+
+    See Also
+    --------
+    skoptax.penalties.resolve_penalty : The same for penalties.
+    skoptax.losses.resolve_loss : The same for losses.
 
     Examples
     --------

@@ -5,8 +5,8 @@ the methods and properties that skoptax itself defines for it. A method that ove
 one of skoptax with the same arguments may leave the full docstring to that one. What
 an estimator inherits from scikit-learn is not ours to check, and modules are ruff's.
 The checks that apply are those of ``[tool.numpydoc_validation]`` in
-``pyproject.toml``, and those of `lacking`: an example of each class, function, method
-and property, a source of each formula, and what a function raises.
+``pyproject.toml``, and those of `lacking`: examples that run, a See Also that leads
+somewhere, a source of each formula, and what a function raises.
 
 numpydoc's own hook reads files instead: it would ask for full docstrings in private
 modules, and for a ``Returns`` section of each property.
@@ -20,7 +20,6 @@ import functools
 import importlib
 import inspect
 import pkgutil
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,18 +56,16 @@ def public_modules() -> Iterator[ModuleType]:
             yield importlib.import_module(info.name)
 
 
-def public_paths() -> dict[str, set[type]]:
-    """Return the import paths of all that is public: of members, with their classes."""
-    paths: dict[str, set[type]] = {}
+def public_paths() -> set[str]:
+    """Return the import paths of all that is public, members of classes among it."""
+    paths: set[str] = set()
     for module in public_modules():
         for name in getattr(module, "__all__", ()):
             item = getattr(module, name)
             if inspect.isclass(item) and is_ours(item):
-                paths.setdefault(path(item), set())
-                for member in member_paths(item):
-                    paths.setdefault(member, set()).add(item)
+                paths |= {path(item), *member_paths(item)}
             elif inspect.isfunction(item) and is_ours(item):
-                paths.setdefault(path(item), set())
+                paths.add(path(item))
     return paths
 
 
@@ -97,23 +94,24 @@ def arguments(cls: type, name: str) -> list[str]:
     return [] if is_property(member) else [*inspect.signature(member).parameters]
 
 
-def lacking(name: str, classes: set[type]) -> Iterator[tuple[str, str]]:
+def lacking(name: str) -> Iterator[tuple[str, str]]:
     """Yield code and text of what a docstring lacks that numpydoc does not ask for."""
     item = found(name)
     doc = get_doc_object(item, config={"attributes_members_list": False})
-    # A method may be shown at work in the example of its class.
-    shown = [doc["Examples"], *(get_doc_object(cls)["Examples"] for cls in classes)]
-    own, *others = ("\n".join(lines) for lines in shown)
-    called = re.compile(rf"(\.|\bdef ){name.rpartition('.')[2]}\b")
-    if ">>>" not in own and not any(map(called.search, others)):
-        yield "SK01", "No example, nor one in its class that calls it"
-    if "+SKIP" in own:
+    examples = "\n".join(doc["Examples"])
+    if ">>>" not in examples:
+        yield "SK01", "No example that runs"
+    if "+SKIP" in examples:
         yield "SK02", "An example is skipped"
     if ".. math::" in item.__doc__ and not (doc["References"] or doc["See Also"]):
         yield "SK03", "A formula without References or See Also"
     function = constructor(item) if inspect.isclass(item) else item
     if raises(function) and not doc["Raises"]:
         yield "SK04", "It raises, and there is no section Raises"
+    for entries, _ in doc["See Also"]:
+        for target, _ in entries:
+            if not leads_somewhere(target, name):
+                yield "SK05", f"See Also names {target}, which is not public"
 
 
 def found(name: str) -> Any:
@@ -127,6 +125,31 @@ def found(name: str) -> Any:
             continue
         return functools.reduce(getattr, [*parents[length:], last], module)
     raise ImportError(name)
+
+
+def leads_somewhere(target: str, name: str) -> bool:
+    """Tell whether See Also of what stands at `name` may name `target` so."""
+    modules = [module.__name__ for module in public_modules()]
+    home = max((m for m in modules if name.startswith(f"{m}.")), key=len)
+    if not public_names().isdisjoint({target, f"{home}.{target}"}):
+        return True
+    try:
+        found(target)
+    except (ImportError, AttributeError):
+        return False
+    return not target.startswith("skoptax.")
+
+
+@functools.cache
+def public_names() -> set[str]:
+    """Return the names by which users reach all that is public."""
+    names = set()
+    for module in public_modules():
+        for name in getattr(module, "__all__", ()):
+            item, full = getattr(module, name), f"{module.__name__}.{name}"
+            members = dir(item) if inspect.isclass(item) else ()
+            names |= {full, *(f"{full}.{m}" for m in members if m[0] != "_")}
+    return names
 
 
 def constructor(cls: type) -> Any:
@@ -160,7 +183,7 @@ def main() -> int:
         result = validate(name)
         file = Path(result["file"]).relative_to(ROOT)
         errors = [(code, text) for code, text in result["errors"] if code in checks]
-        for code, text in [*errors, *lacking(name, paths[name])]:
+        for code, text in [*errors, *lacking(name)]:
             findings += 1
             print(f"{file}:{result['file_line']}: {name}: {code} {text}")
     print(f"{len(paths)} public objects, {findings} findings")

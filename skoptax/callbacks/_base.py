@@ -43,6 +43,12 @@ class Callback(BaseEstimator):
     message : str or None
         Why the callback stopped the run, as a sentence; None when it didn't.
 
+    See Also
+    --------
+    CallbackList : Several callbacks as one.
+    skoptax.OptaxOptimizer : Calls it after each step.
+    skoptax.OptaxEstimator : Takes one or more as its ``callbacks``.
+
     Notes
     -----
     The optimiser calls ``callback(step, diff_state, static_state, fitting_data,
@@ -115,6 +121,22 @@ class Callback(BaseEstimator):
         ----------
         fitting_data : dict
             What the run will return to its caller.
+
+        See Also
+        --------
+        Callback.on_run_end : The other end of a run.
+
+        Examples
+        --------
+        >>> from skoptax.callbacks import Callback
+        >>> class Counter(Callback):
+        ...     def on_run_start(self, fitting_data):
+        ...         super().on_run_start(fitting_data)
+        ...         fitting_data["calls"] = 0
+        >>> data = {}
+        >>> Counter().on_run_start(data)
+        >>> data
+        {'calls': 0}
         """
         del fitting_data
         check_every(self.every, type(self).__name__)
@@ -131,6 +153,22 @@ class Callback(BaseEstimator):
         ----------
         fitting_data : dict
             What the run will return to its caller.
+
+        See Also
+        --------
+        Callback.on_run_start : The other end of a run.
+
+        Examples
+        --------
+        >>> from skoptax.callbacks import SaveLoss
+        >>> data, callback = {}, SaveLoss()
+        >>> callback.on_run_start(data)
+        >>> outcome = callback(0, {}, {}, data, None, 4.0, {})
+        >>> data["loss"]
+        [(0, 4.0)]
+        >>> callback.on_run_end(data)
+        >>> data["loss"]["loss"].to_dict()
+        {0: 4.0}
         """
         del fitting_data
 
@@ -146,6 +184,9 @@ class Callback(BaseEstimator):
     ) -> Outcome | bool | None:
         """
         Do what the callback is for; the base class does nothing.
+
+        It is called at the steps that ``every`` names. Loss and gradient may still be
+        in computation on the device: to read a number out of them waits for it.
 
         Parameters
         ----------
@@ -170,6 +211,22 @@ class Callback(BaseEstimator):
         None, bool or tuple
             None to carry on, True to stop, or ``(stop, diff_state, static_state)`` to
             replace the state as well.
+
+        See Also
+        --------
+        Callback.on_run_start : Prepares what is kept from step to step.
+        skoptax.named_parameters : The parameters in a state, by name.
+
+        Examples
+        --------
+        >>> from skoptax.callbacks import Callback
+        >>> class StopBelow(Callback):
+        ...     def on_step(self, step, diff_state, static_state, fitting_data,
+        ...                 aux_data, loss_value, grads):
+        ...         return loss_value < 0.5
+        >>> stop, diff_state, static_state = StopBelow()(0, {}, {}, {}, None, 0.25, {})
+        >>> stop
+        True
         """
         del step, diff_state, static_state, fitting_data, aux_data, loss_value, grads
         return None
@@ -220,6 +277,9 @@ class CallbackList(Callback):
     """
     Run several callbacks, one after the other.
 
+    Optimisers and estimators make one of a list that they are given; written out, it
+    may have an ``every`` of its own, or stand in another list.
+
     Parameters
     ----------
     callbacks : list or tuple of callables
@@ -227,6 +287,10 @@ class CallbackList(Callback):
     every : int or None, default=None
         With a number, call the members at the steps 0, ``every``, 2 * ``every``, ...
         only; each of them still looks at its own ``every``. None leaves it to them.
+
+    See Also
+    --------
+    Callback : What its members usually are.
 
     Notes
     -----

@@ -25,6 +25,10 @@ class Checkpoint(Callback):
     """
     Write to a folder all that a run needs to go on.
 
+    For long fits, in processes that may be killed: started again with `Resume`, they
+    lose no more than what came after the newest checkpoint. Writing one waits for the
+    device, and takes the longer the larger the state and the history are.
+
     Parameters
     ----------
     path : str or path-like
@@ -120,6 +124,10 @@ class Checkpoint(Callback):
         """
         Write a snapshot, unless it is written already.
 
+        The optimiser calls it between two steps, where `on_step` has asked for it, and
+        at the end of a run. A full disk is a warning, but an error at the first
+        checkpoint of a run.
+
         Parameters
         ----------
         snapshot : Snapshot
@@ -129,6 +137,10 @@ class Checkpoint(Callback):
         ------
         CheckpointError
             If the folder has checkpoints of another fit.
+
+        See Also
+        --------
+        Resume.find_snapshot : Reads what it has written.
 
         Examples
         --------
@@ -183,6 +195,9 @@ class Checkpoint(Callback):
 class Resume(Callback):
     """
     Go on from the newest checkpoint in a folder, if there is one.
+
+    The same script then starts a fit and continues it: in an empty folder the run
+    begins at the start values.
 
     Parameters
     ----------
@@ -242,10 +257,24 @@ class Resume(Callback):
         """
         Return what the newest checkpoint says of its run.
 
+        What the fit that is to go on is compared with: digests of model and data, and
+        settings. It reads the head of the file alone, not its arrays.
+
         Returns
         -------
         dict or None
             ``None`` if there is no checkpoint.
+
+        See Also
+        --------
+        Resume.find_snapshot : The whole checkpoint.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from skoptax.callbacks import Resume
+        >>> print(Resume(tempfile.mkdtemp()).find_about())
+        None
         """
         path = latest_snapshot(_folder(self))
         return None if path is None else read_about(path)["about"]
@@ -254,10 +283,32 @@ class Resume(Callback):
         """
         Return the newest checkpoint.
 
+        The optimiser calls it as a run begins; by hand it tells how far a run has come,
+        while that goes on in another process.
+
         Returns
         -------
         tuple of (Path, Snapshot) or None
             ``None`` if there is none.
+
+        See Also
+        --------
+        Checkpoint.keep_snapshot : Writes it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import optax
+        >>> from skoptax import OptaxOptimizer, Parameter
+        >>> from skoptax.callbacks import Checkpoint, Resume
+        >>> folder = tempfile.mkdtemp()
+        >>> optimizer = OptaxOptimizer(
+        ...     lambda state: state["x"] ** 2, optax.sgd(0.1), Checkpoint(folder)
+        ... )
+        >>> state, data = optimizer.run({"x": Parameter(value=1.0)}, max_steps=5)
+        >>> path, snapshot = Resume(folder).find_snapshot()
+        >>> snapshot.step
+        5
         """
         path = latest_snapshot(_folder(self))
         return None if path is None else (path, read_snapshot(path))

@@ -79,6 +79,9 @@ class PrintLoss(_Printer):
     """
     Write the loss.
 
+    To watch a run as it goes. Each line waits for the device: give ``every`` where
+    steps are short.
+
     Parameters
     ----------
     file : file-like or None, default=None
@@ -87,6 +90,11 @@ class PrintLoss(_Printer):
     every : int or None, default=None
         Write at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
         call.
+
+    See Also
+    --------
+    SaveLoss : Collects the loss, and does not wait.
+    PrintParameters : The parameters, line by line.
 
     Examples
     --------
@@ -111,6 +119,9 @@ class PrintParameters(_Printer):
     """
     Write the free parameters, in the user's units.
 
+    To watch where a run goes, and where it leaves what makes sense. Each line waits for
+    the device.
+
     Parameters
     ----------
     file : file-like or None, default=None
@@ -119,6 +130,11 @@ class PrintParameters(_Printer):
     every : int or None, default=None
         Write at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
         call.
+
+    See Also
+    --------
+    SaveParameters : Collects them, and does not wait.
+    PrintLoss : The loss, line by line.
 
     Notes
     -----
@@ -148,6 +164,8 @@ class PrintGradients(_Printer):
     """
     Write the gradient with respect to each free parameter.
 
+    For few parameters; of many, the norms say more. Each line waits for the device.
+
     Parameters
     ----------
     file : file-like or None, default=None
@@ -156,6 +174,10 @@ class PrintGradients(_Printer):
     every : int or None, default=None
         Write at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
         call.
+
+    See Also
+    --------
+    PrintGradientNorms : One number for each parameter.
 
     Notes
     -----
@@ -187,6 +209,9 @@ class PrintGradientNorms(_Printer):
     """
     Write the Euclidean norm of the gradient, total and per free parameter.
 
+    To see whether a run nears an optimum, and which parameter it has still to move.
+    Each line waits for the device.
+
     Parameters
     ----------
     file : file-like or None, default=None
@@ -195,6 +220,10 @@ class PrintGradientNorms(_Printer):
     every : int or None, default=None
         Write at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
         call.
+
+    See Also
+    --------
+    PrintGradients : The gradients themselves.
 
     Notes
     -----

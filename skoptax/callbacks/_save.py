@@ -22,6 +22,10 @@ class Save(Collector):
     """
     Collect what a function returns.
 
+    For anything that a run has on its way: an entry of an array, a distance, what
+    ``aux`` holds. Arrays stay on the device until the run ends, so that collecting does
+    not wait for it, but takes memory there.
+
     Parameters
     ----------
     key : str
@@ -32,6 +36,12 @@ class Save(Collector):
     every : int or None, default=None
         Collect at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at
         every call.
+
+    See Also
+    --------
+    SaveLoss : The loss.
+    SaveParameters : The parameters.
+    Callback : What a function is not enough for.
 
     Notes
     -----
@@ -82,6 +92,9 @@ class SaveLoss(Collector):
     """
     Collect the loss.
 
+    An estimator's `history_` has it already, at every step; this is for some of the
+    steps, and for the tables of other runs. It does not wait for the device.
+
     Parameters
     ----------
     key : str, default="loss"
@@ -90,6 +103,11 @@ class SaveLoss(Collector):
     every : int or None, default=None
         Collect at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at
         every call.
+
+    See Also
+    --------
+    PrintLoss : Writes it at once.
+    Save : Collects what a function returns.
 
     Examples
     --------
@@ -118,6 +136,10 @@ class SaveParameters(Collector):
     """
     Collect the free parameters, in the user's units.
 
+    An estimator's `history_` has those that are scalars; this has arrays, too. It does
+    not wait for the device, and keeps every array that it collects: give ``every``
+    where these are large.
+
     Parameters
     ----------
     key : str, default="parameters"
@@ -127,6 +149,11 @@ class SaveParameters(Collector):
     every : int or None, default=None
         Collect at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at
         every call.
+
+    See Also
+    --------
+    PrintParameters : Writes them at once.
+    BestSeen : Keeps those of one step.
 
     Examples
     --------
@@ -164,6 +191,10 @@ class Timing(Collector):
     """
     Collect the time since the run started.
 
+    To see how long steps take, and how long the first one did with its compilation. It
+    waits for the device at each step that it looks at, which may itself slow down a
+    run.
+
     Parameters
     ----------
     key : str, default="time"
@@ -172,6 +203,10 @@ class Timing(Collector):
     every : int or None, default=None
         Look at the clock at the steps 0, ``every``, 2 * ``every``, ..., at least 1;
         None: at every call.
+
+    See Also
+    --------
+    StopAfterTime : Ends a run by the same clock.
 
     Notes
     -----
@@ -216,6 +251,10 @@ class BestSeen(Callback):
     """
     Keep the parameters of the best step, with their own loss.
 
+    For optimisers whose loss goes up and down, where the last state need not be the
+    best. An estimator's `params_` are not changed by it. Each look waits for the
+    device.
+
     Parameters
     ----------
     mode : {"min", "max"}, default="min"
@@ -223,6 +262,11 @@ class BestSeen(Callback):
     every : int or None, default=None
         Look at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
         call.
+
+    See Also
+    --------
+    SaveLoss : The losses of all steps.
+    StopOnNoImprovement : Stops a run that finds nothing better.
 
     Notes
     -----

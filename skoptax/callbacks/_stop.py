@@ -52,6 +52,9 @@ class StopAfterTime(_Stopper):
     """
     Stop when the run has taken a given time.
 
+    For a budget: the run ends with what it has reached, and its message says so. An
+    estimator is then fitted as after any other ending.
+
     Parameters
     ----------
     seconds : float
@@ -59,6 +62,10 @@ class StopAfterTime(_Stopper):
     every : int or None, default=None
         Look at the clock at the steps 0, ``every``, 2 * ``every``, ..., at least 1;
         None: at every call.
+
+    See Also
+    --------
+    Timing : Collects the time at each step.
 
     Notes
     -----
@@ -113,6 +120,9 @@ class StopAtLoss(_Stopper):
     """
     Stop when the loss is low enough.
 
+    For a goal that is known, such as the loss of an earlier model. Each look waits for
+    the device.
+
     Parameters
     ----------
     threshold : float
@@ -120,6 +130,10 @@ class StopAtLoss(_Stopper):
     every : int or None, default=None
         Look at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
         call.
+
+    See Also
+    --------
+    StopOnNoImprovement : For a goal that is not.
 
     Notes
     -----
@@ -162,6 +176,9 @@ class StopOnNoImprovement(_Stopper):
     """
     Stop when the loss has not improved for a number of steps.
 
+    For optimisers that have no tolerance of their own. An estimator has
+    ``n_iter_no_change`` for it, which counts epochs. Each look waits for the device.
+
     Parameters
     ----------
     n_iter_no_change : int, default=10
@@ -173,6 +190,11 @@ class StopOnNoImprovement(_Stopper):
     every : int or None, default=None
         Look at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
         call.
+
+    See Also
+    --------
+    StopAtLoss : Stops at a loss that is given.
+    BestSeen : Keeps the state of the best step.
 
     Notes
     -----
@@ -248,11 +270,18 @@ class StopOnNonFinite(_Stopper):
     """
     Stop when the loss or an entry of the gradient is not finite.
 
+    To find out which parameter's gradient is the first to be lost. It brings all
+    gradients to the host at each step that it looks at.
+
     Parameters
     ----------
     every : int or None, default=None
         Look at the steps 0, ``every``, 2 * ``every``, ..., at least 1; None: at every
         call.
+
+    See Also
+    --------
+    skoptax.exceptions.NonFiniteWarning : What an estimator warns of in any case.
 
     Notes
     -----

@@ -21,6 +21,10 @@ def compare(*estimators: Any) -> pd.DataFrame:
     r"""
     Compare fits of the same data by their information criteria.
 
+    To choose between models that were fitted to the same rows, none of which need be a
+    special case of another. It costs no further fit: the estimators have kept what it
+    takes. Losses that are no likelihood have no criteria, which are NaN.
+
     Parameters
     ----------
     *estimators : OptaxEstimator
@@ -57,7 +61,8 @@ def compare(*estimators: Any) -> pd.DataFrame:
     Notes
     -----
     Where AICc has no value because there are hardly more responses than parameters,
-    differences and weights are missing too. See ``docs/theory/uncertainty.md``.
+    differences and weights are missing too. See "Comparing models" in
+    :doc:`/theory/uncertainty`.
 
     References
     ----------

@@ -36,6 +36,12 @@ class Identifiability:
     worst : str
         The worst-determined combination, in words.
 
+    See Also
+    --------
+    skoptax.OptaxEstimator.identifiability : Makes it.
+    skoptax.OptaxEstimator.profile :
+        How far one parameter is determined, beyond first order.
+
     Examples
     --------
     >>> import numpy as np

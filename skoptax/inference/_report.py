@@ -35,6 +35,9 @@ class Report:
     """
     A fit on a page: prints as text, and shows as HTML in a notebook.
 
+    Its fields are what is shown, for use in code. It is a copy: a later fit of the
+    estimator does not change it.
+
     Parameters
     ----------
     facts : dict of str to str
@@ -47,6 +50,11 @@ class Report:
         The pairs above the threshold, the strongest first.
     notes : list of str
         How to read the numbers.
+
+    See Also
+    --------
+    skoptax.OptaxEstimator.report : Makes it.
+    skoptax.OptaxEstimator.summary : Its table of parameters.
 
     Examples
     --------

@@ -32,6 +32,11 @@ class Loss(Component):
         Where it is 0 almost everywhere (absolute error, pinball), a covariance
         from the Hessian has no meaning.
 
+    See Also
+    --------
+    SampleLoss : A loss of the whole state, made of one of these.
+    resolve_loss : What ``loss=`` may be besides an object of this class.
+
     Examples
     --------
     >>> from skoptax.losses import Loss
@@ -73,6 +78,10 @@ class Loss(Component):
         """
         Return Fisher's information: the second derivative's mean over the response.
 
+        Standard errors and Levenberg-Marquardt take it in place of the second
+        derivative, as generalised linear models do: it is never negative, and depends
+        on the prediction alone.
+
         Parameters
         ----------
         y_pred : array
@@ -83,6 +92,10 @@ class Loss(Component):
         array or None
             Of the shape of ``y_pred``; ``None`` where the second derivative itself is
             to be used.
+
+        See Also
+        --------
+        SampleLoss.information_at : The same for a weighted mean.
 
         Examples
         --------
@@ -98,6 +111,9 @@ class Loss(Component):
         """
         Check that the response is in the domain of the loss.
 
+        The fit calls it before anything is compiled. A loss that admits every finite
+        response has nothing to check.
+
         Parameters
         ----------
         y : array
@@ -108,6 +124,10 @@ class Loss(Component):
         ------
         ValueError
             If some values are outside the domain.
+
+        See Also
+        --------
+        Loss.validate : Checks the hyperparameters.
 
         Examples
         --------

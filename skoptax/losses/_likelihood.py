@@ -37,6 +37,12 @@ class Poisson(Loss):
     its logarithm: let the model end in ``jnp.exp``, or bound its parameters. A
     negative mean has an infinite loss.
 
+    See Also
+    --------
+    Gamma : For positive amounts, of variance proportional to the squared mean.
+    sklearn.linear_model.PoissonRegressor :
+        The linear model with it and a logarithmic link.
+
     References
     ----------
     .. [1] P. McCullagh and J. A. Nelder (1989). Generalized Linear Models, second
@@ -108,6 +114,12 @@ class Gamma(Loss):
     in ``jnp.exp``, or bound its parameters. A mean of 0 or below has an infinite
     loss. The loss is not convex beyond ``y_pred = 2 * y``.
 
+    See Also
+    --------
+    Poisson : Of variance equal to the mean, for counts.
+    sklearn.linear_model.GammaRegressor :
+        The linear model with it and a logarithmic link.
+
     References
     ----------
     .. [1] P. McCullagh and J. A. Nelder (1989). Generalized Linear Models, second
@@ -176,6 +188,12 @@ class LogLoss(Loss):
     ``y`` or ``1 - y`` is 0 counts nothing. A probability outside [0, 1], or one that
     has saturated on the wrong side (in float32 the sigmoid of 17 is 1), has an
     infinite loss.
+
+    See Also
+    --------
+    Poisson : For counts without an upper end.
+    sklearn.linear_model.LogisticRegression :
+        The linear model of it, with a logistic link.
 
     References
     ----------

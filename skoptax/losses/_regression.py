@@ -18,6 +18,10 @@ class SquaredError(Loss):
 
     .. math:: \tfrac12 (\hat y - y)^2
 
+    See Also
+    --------
+    Huber : The same for small residuals, less moved by outliers.
+
     References
     ----------
     .. [1] P. McCullagh and J. A. Nelder (1989). Generalized Linear Models, second
@@ -95,6 +99,11 @@ class Huber(Loss):
         deviation 1; for errors of another size, multiply it by theirs. Unlike
         :class:`sklearn.linear_model.HuberRegressor`, no scale is estimated.
 
+    See Also
+    --------
+    LogCosh : Like it, with all derivatives.
+    Cauchy : Outliers lose their influence.
+
     References
     ----------
     .. [1] P. J. Huber (1964). Robust estimation of a location parameter. Annals of
@@ -142,6 +151,10 @@ class LogCosh(Loss):
     It is half the square for residuals well below 1 **in units of y** and the
     absolute value less log 2 well above.
 
+    See Also
+    --------
+    Huber : Like it, with a choice of where the linear part begins.
+
     References
     ----------
     .. [1] P. J. Green (1990). Bayesian reconstructions from emission tomography data
@@ -187,6 +200,10 @@ class Cauchy(Loss):
     scale : float, default=1.0
         The size of residual, in (0, inf) and **in units of y**, from which on the
         influence falls.
+
+    See Also
+    --------
+    Huber : Convex: outliers keep a constant influence.
 
     References
     ----------
@@ -241,6 +258,11 @@ class Quantile(Loss):
     ----------
     quantile : float, default=0.5
         The quantile that is predicted, in (0, 1). 0.5 is the median.
+
+    See Also
+    --------
+    AbsoluteError : Twice it at ``quantile=0.5``: the median.
+    sklearn.linear_model.QuantileRegressor : The linear model with this loss.
 
     References
     ----------

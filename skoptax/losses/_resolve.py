@@ -85,6 +85,9 @@ def resolve_loss(
     """
     Return the loss that an argument stands for.
 
+    For classes that take a ``loss`` as estimators do. A function is taken on trust: it
+    is traced, and its shape checked, when the optimisation begins.
+
     Parameters
     ----------
     loss : str, Loss or callable
@@ -107,6 +110,11 @@ def resolve_loss(
         If it is an unknown name, a class or something else, or if a hyperparameter
         is not valid.
 
+    See Also
+    --------
+    skoptax.penalties.resolve_penalty : The same for penalties.
+    skoptax.priors.resolve_prior : The same for priors.
+
     Examples
     --------
     >>> from skoptax.losses import resolve_loss
@@ -126,6 +134,9 @@ def per_sample(values: ArrayLike) -> jax.Array:
     """
     Sum elementwise losses over all axes but the first.
 
+    What makes one loss per row where a response has several outputs, before weights
+    apply. Losses of one axis come back as they are.
+
     Parameters
     ----------
     values : array of shape (n, ...)
@@ -141,6 +152,10 @@ def per_sample(values: ArrayLike) -> jax.Array:
     ModelError
         If ``values`` is a scalar: a loss that has averaged over the samples itself
         could not be weighted.
+
+    See Also
+    --------
+    SampleLoss : Weighs these and takes their mean.
 
     Examples
     --------

@@ -92,12 +92,52 @@ class SampleLoss:
 
     @property
     def has_curvature(self) -> bool:
-        """Whether the second derivative of the sample loss says something about it."""
+        """
+        Whether the second derivative of the sample loss says something about it.
+
+        Where it is false, as for the absolute error, Levenberg-Marquardt has nothing
+        but the gradient to go by; choose another optimiser.
+
+        See Also
+        --------
+        Loss : Has the attribute that it reads; a function is taken to have curvature.
+
+        Examples
+        --------
+        >>> from skoptax.losses import SampleLoss
+        >>> def predict(state):
+        ...     return state["y"], state["slope"] * state["x"]
+        >>> SampleLoss(predict, "squared_error").has_curvature
+        True
+        >>> SampleLoss(predict, "absolute_error").has_curvature
+        False
+        """
         return bool(getattr(self.sample_loss, "has_curvature", True))
 
     @property
     def couples_outputs(self) -> bool:
-        """Whether the loss of a sample may be more than the sum over its outputs."""
+        """
+        Whether the loss of a sample may be more than the sum over its outputs.
+
+        True of any function or class of one's own, since what it does is not known. Its
+        second derivative is then a matrix for each sample.
+
+        See Also
+        --------
+        Loss : The losses that treat each output by itself.
+
+        Examples
+        --------
+        >>> from skoptax.losses import SampleLoss
+        >>> def predict(state):
+        ...     return state["y"], state["slope"] * state["x"]
+        >>> def distance(y_true, y_pred):
+        ...     return ((y_pred - y_true) ** 2).sum(axis=-1) ** 0.5
+        >>> SampleLoss(predict, "huber").couples_outputs
+        False
+        >>> SampleLoss(predict, distance).couples_outputs
+        True
+        """
         return not is_own(self.sample_loss)
 
     def __repr__(self) -> str:
@@ -131,6 +171,9 @@ class SampleLoss:
         """
         Return the predictions.
 
+        It calls ``predict_fn``, and checks the shapes of what that returns. Responses
+        and weights, if there are any, are left out.
+
         Parameters
         ----------
         state : pytree
@@ -140,12 +183,28 @@ class SampleLoss:
         -------
         jax.Array of shape (n, ...)
             The second item of what ``predict_fn`` returns.
+
+        See Also
+        --------
+        SampleLoss.losses_at : The losses as a function of what this returns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax.losses import SampleLoss
+        >>> def predict(state):
+        ...     return np.zeros(2), state["slope"] * np.array([0.0, 2.0])
+        >>> SampleLoss(predict, "squared_error").predict({"slope": 2.0}).tolist()
+        [0.0, 4.0]
         """
         return self._items(state)[1]
 
     def losses_at(self, state: Any) -> Callable[[Any], jax.Array]:
         """
         Return the losses as a function of the predictions alone.
+
+        They add up to what a call of the loss returns: weights, and the division by
+        their sum, are in each. Responses and weights are taken from the state once.
 
         Parameters
         ----------
@@ -156,6 +215,21 @@ class SampleLoss:
         -------
         callable
             From predictions to each sample's share of the whole, of shape (n,).
+
+        See Also
+        --------
+        SampleLoss.predict : The predictions at a state.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax.losses import SampleLoss
+        >>> def predict(state):
+        ...     y, weight = np.array([1.0, 3.0]), np.array([3.0, 1.0])
+        ...     return y, state["mean"] * np.ones(2), weight
+        >>> shares = SampleLoss(predict, "squared_error").losses_at({"mean": 2.0})
+        >>> shares(np.array([2.0, 2.0])).tolist()
+        [0.375, 0.125]
         """
         y_true, _, weight = self._items(state)
         return lambda y_pred: self._shares(y_true, y_pred, weight)
@@ -163,6 +237,9 @@ class SampleLoss:
     def information_at(self, state: Any) -> Callable[[Any], Any]:
         """
         Return each share's expected second derivative as a function of predictions.
+
+        It has the place of the second derivative of what `losses_at` returns. Weights
+        are taken from the state once; predictions may then vary.
 
         Parameters
         ----------
@@ -174,6 +251,20 @@ class SampleLoss:
         callable
             It returns an array of the predictions' shape, or ``None`` where the loss
             does not know its expectation.
+
+        See Also
+        --------
+        Loss.information : The same of one element, without weights.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax.losses import SampleLoss
+        >>> def predict(state):
+        ...     return np.array([1.0, 3.0]), state["rate"] * np.ones(2)
+        >>> information = SampleLoss(predict, "poisson").information_at({"rate": 2.0})
+        >>> information(np.array([2.0, 4.0])).tolist()
+        [0.25, 0.125]
         """
         y_true, _, weight = self._items(state)
         share = jnp.ones(y_true.shape[:1]) if weight is None else jnp.asarray(weight)
@@ -191,6 +282,9 @@ class SampleLoss:
         """
         Return what there is besides the losses: nothing.
 
+        Levenberg-Marquardt asks each objective for what does not depend on predictions.
+        A `SampleLoss` has neither penalties nor priors.
+
         Parameters
         ----------
         state : pytree
@@ -200,6 +294,18 @@ class SampleLoss:
         -------
         None
             Always.
+
+        See Also
+        --------
+        skoptax.OptaxEstimator : Has an objective with penalties and priors.
+
+        Examples
+        --------
+        >>> from skoptax.losses import SampleLoss
+        >>> def predict(state):
+        ...     return state["y"], state["slope"] * state["x"]
+        >>> SampleLoss(predict, "squared_error").others({}) is None
+        True
         """
         del state
 

@@ -43,12 +43,19 @@ class LevenbergMarquardtState(NamedTuple):
     """
     What the optimiser remembers, in two arrays.
 
+    For callbacks and loops of one's own that watch the damping. Two arrays, and not
+    six: each costs time in every call of a compiled loop.
+
     Parameters
     ----------
     numbers : array of shape (4,)
         ``damping``, ``growth``, ``accepted`` and ``trials``.
     vectors : array of shape (2, p)
         ``scale`` and ``slope``.
+
+    See Also
+    --------
+    levenberg_marquardt : The optimiser whose state it is.
 
     Examples
     --------
@@ -78,6 +85,9 @@ class LevenbergMarquardtState(NamedTuple):
         """
         Return the state with these quantities.
 
+        `accepted` and `trials` are stored as numbers of that type, too; the properties
+        give them back as a boolean and an integer.
+
         Parameters
         ----------
         damping, growth, accepted, trials : scalar
@@ -89,6 +99,19 @@ class LevenbergMarquardtState(NamedTuple):
         -------
         LevenbergMarquardtState
             In the data type of ``scale``.
+
+        See Also
+        --------
+        levenberg_marquardt : Makes the first state by its ``init``.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.optimizers import LevenbergMarquardtState
+        >>> one = jnp.ones(2)
+        >>> state = LevenbergMarquardtState.of(0.5, 2.0, True, 3, one, one)
+        >>> state.numbers.tolist(), state.vectors.shape
+        ([0.5, 2.0, 1.0, 3.0], (2, 2))
         """
         numbers = [
             jnp.asarray(x).astype(scale.dtype)
@@ -98,27 +121,111 @@ class LevenbergMarquardtState(NamedTuple):
 
     @property
     def damping(self) -> Array:
-        """Lambda, relative to the scaled curvature; adapted by the gain ratio."""
+        """
+        Lambda, relative to the scaled curvature; adapted by the gain ratio.
+
+        Small near an optimum of a model that is nearly linear there, where steps are
+        those of Gauss and Newton; large where only short steps along the gradient go
+        down.
+
+        See Also
+        --------
+        LevenbergMarquardtState.growth : How it rises.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.optimizers import levenberg_marquardt
+        >>> state = levenberg_marquardt(initial_damping=0.5).init(jnp.zeros(2))
+        >>> float(state.damping)
+        0.5
+        """
         return self.numbers[0]
 
     @property
     def growth(self) -> Array:
-        """What the damping is multiplied by after a trial that fails."""
+        """
+        What the damping is multiplied by after a trial that fails.
+
+        It doubles with each trial that fails, so that a few trials lead far, and is 2
+        again when the next update begins.
+
+        See Also
+        --------
+        LevenbergMarquardtState.damping : What it multiplies.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.optimizers import levenberg_marquardt
+        >>> float(levenberg_marquardt().init(jnp.zeros(2)).growth)
+        2.0
+        """
         return self.numbers[1]
 
     @property
     def accepted(self) -> Array:
-        """Whether the last update found a step; if not, it is zero."""
+        """
+        Whether the last update found a step; if not, it is zero.
+
+        False says that no trial was better, of ``max_trials`` at most, each shorter
+        than the one before: there is nothing lower nearby, as far as rounding lets see.
+
+        See Also
+        --------
+        LevenbergMarquardtState.trials : How many were tried.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.optimizers import LevenbergMarquardtState
+        >>> one = jnp.ones(2)
+        >>> state = LevenbergMarquardtState.of(0.5, 2.0, False, 30, one, one)
+        >>> bool(state.accepted)
+        False
+        """
         return self.numbers[2] > 0
 
     @property
     def trials(self) -> Array:
-        """How many steps were tried in all."""
+        """
+        How many steps were tried in all.
+
+        Since the start, those that failed among them. Each costs one evaluation of the
+        objective, or more with ``geodesic=True``.
+
+        See Also
+        --------
+        LevenbergMarquardtState.accepted : Whether the last of them was better.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.optimizers import levenberg_marquardt
+        >>> int(levenberg_marquardt().init(jnp.zeros(2)).trials)
+        0
+        """
         return self.numbers[3].astype(jnp.int32)
 
     @property
     def scale(self) -> Array:
-        """The largest norm so far of each column of the weighted Jacobian."""
+        """
+        The largest norm so far of each column of the weighted Jacobian.
+
+        Steps are measured in it, so that the units of the parameters make no
+        difference. It never shrinks, and is 0 before the first update.
+
+        See Also
+        --------
+        LevenbergMarquardtState.slope : A gradient in these units.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.optimizers import levenberg_marquardt
+        >>> levenberg_marquardt().init(jnp.ones(2)).scale.tolist()
+        [0.0, 0.0]
+        """
         return self.vectors[0]
 
     @property
@@ -127,6 +234,17 @@ class LevenbergMarquardtState(NamedTuple):
         The scaled gradient that the last step started from, or zero.
 
         It is zero unless the objective could not judge that step.
+
+        See Also
+        --------
+        LevenbergMarquardtState.scale : The units that it is in.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.optimizers import levenberg_marquardt
+        >>> levenberg_marquardt().init(jnp.ones(2)).slope.tolist()
+        [0.0, 0.0]
         """
         return self.vectors[1]
 
@@ -136,6 +254,12 @@ def levenberg_marquardt(
 ) -> optax.GradientTransformationExtraArgs:
     r"""
     Return a Levenberg-Marquardt optimiser.
+
+    For objectives that are a sum of losses of predictions, and few parameters: each
+    update takes the whole Jacobian of the predictions, and few updates are needed. How
+    it makes a step is in :doc:`/theory/levenberg-marquardt`. Estimators call it
+    ``optimizer="lm"``; for :class:`skoptax.OptaxOptimizer` the loss has to be a
+    :class:`skoptax.losses.SampleLoss`.
 
     Parameters
     ----------
@@ -179,6 +303,7 @@ def levenberg_marquardt(
     See Also
     --------
     optax.lbfgs : For scalar losses, and for many parameters.
+    skoptax.losses.SampleLoss : A loss that lets it see the predictions.
 
     Notes
     -----
@@ -222,7 +347,8 @@ def levenberg_marquardt(
     >>> optimizer = levenberg_marquardt()
     >>> params = {"amplitude": jnp.array(1.0), "rate": jnp.array(0.5)}
     >>> state = optimizer.init(params)
-    >>> for _ in range(8):
+    >>> @jax.jit
+    ... def step(params, state):
     ...     updates, state = optimizer.update(
     ...         jax.grad(objective)(params),
     ...         state,
@@ -230,7 +356,9 @@ def levenberg_marquardt(
     ...         predict_fn=predict,
     ...         sample_loss=squares,
     ...     )
-    ...     params = optax.apply_updates(params, updates)
+    ...     return optax.apply_updates(params, updates), state
+    >>> for _ in range(8):
+    ...     params, state = step(params, state)
     >>> print(f"{params['amplitude']:.4f} {params['rate']:.4f}")
     2.5000 1.3000
     """

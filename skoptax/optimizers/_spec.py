@@ -58,6 +58,8 @@ class OptimizerSpec:
     """
     An optimiser that is built inside of the program.
 
+    Made by `spec`. Two of them that differ in numbers only share one compiled program.
+
     Parameters
     ----------
     factory : callable
@@ -66,6 +68,10 @@ class OptimizerSpec:
         Hyperparameters that are known at trace time; part of the program's key.
     numbers : dict of str to float
         Hyperparameters that the program takes as arguments.
+
+    See Also
+    --------
+    spec : Makes one, with all arguments checked.
 
     Examples
     --------
@@ -90,21 +96,67 @@ class OptimizerSpec:
         """
         Return what a content key must hold of it.
 
+        Specs of equal content share compiled programs; the values of the numbers are
+        not part of it.
+
         Returns
         -------
         tuple
             The factory, the constants, and the numbers' names.
+
+        See Also
+        --------
+        skoptax.cache_info : How many programs there are.
+
+        Examples
+        --------
+        >>> from skoptax.optimizers import spec
+        >>> spec("sgd", 0.1).content() == spec("sgd", 0.2).content()
+        True
+        >>> spec("sgd", 0.1).content() == spec("adam", 0.1).content()
+        False
         """
         return ("spec", self.factory, self.constants, sorted(self.numbers))
 
     @property
     def descends(self) -> bool:
-        """Whether it lowers the loss at every step, by a line search."""
+        """
+        Whether it lowers the loss at every step, by a line search.
+
+        True of L-BFGS. Such an optimiser goes on to the limits of the arithmetic: an
+        estimator has a tolerance for it by default. A line search in a chain of one's
+        own does not count.
+
+        See Also
+        --------
+        OptimizerSpec.looks : Whether it needs the predictions.
+
+        Examples
+        --------
+        >>> from skoptax.optimizers import spec
+        >>> spec("lbfgs").descends, spec("adam").descends
+        (True, False)
+        """
         return self.factory in DESCENDING
 
     @property
     def looks(self) -> bool:
-        """Whether it looks at each prediction, not only at their loss."""
+        """
+        Whether it looks at each prediction, not only at their loss.
+
+        True of Levenberg-Marquardt. With :class:`skoptax.OptaxOptimizer` such an
+        optimiser needs a loss that shows its predictions.
+
+        See Also
+        --------
+        skoptax.losses.SampleLoss : A loss that does.
+
+        Examples
+        --------
+        >>> from skoptax.optimizers import spec
+        >>> spec("lm").looks, spec("adam").looks
+        (True, False)
+        """
         return self.factory in LOOKING
 
     @property
@@ -114,6 +166,16 @@ class OptimizerSpec:
 
         A mask, or a transformation among the hyperparameters, may tell parameters
         apart.
+
+        See Also
+        --------
+        OptimizerSpec.descends : Whether it searches along a line.
+
+        Examples
+        --------
+        >>> from skoptax.optimizers import spec
+        >>> spec("adam").is_entrywise, spec("adafactor").is_entrywise
+        (True, False)
         """
         return self.looks or (
             self.factory in entrywise_factories()
@@ -129,6 +191,9 @@ class OptimizerSpec:
         """
         Build the transformation.
 
+        The program calls it while it is traced, with tracers for numbers; with plain
+        numbers the result is an Optax optimiser like any other.
+
         Parameters
         ----------
         numbers : dict
@@ -138,12 +203,30 @@ class OptimizerSpec:
         -------
         optax.GradientTransformation
             With these hyperparameters.
+
+        See Also
+        --------
+        OptimizerSpec.content : What the numbers do not change.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> from skoptax.optimizers import spec
+        >>> sgd = spec("sgd", 0.1)
+        >>> transformation = sgd.build({"learning_rate": 0.5})
+        >>> state = transformation.init(jnp.ones(2))
+        >>> updates, state = transformation.update(jnp.ones(2), state)
+        >>> updates.tolist()
+        [-0.5, -0.5]
         """
         return self.factory(**self.constants, **numbers)
 
     def learning_rate(self, numbers: dict[str, Any], state: Any, count: Any) -> Any:
         """
         Return the learning rate of update number ``count``, or None.
+
+        For records of a run: it does not change what the optimiser does. ``None`` says
+        that the optimiser has no learning rate, as Levenberg-Marquardt.
 
         Parameters
         ----------
@@ -160,6 +243,20 @@ class OptimizerSpec:
             What a line search or `optax.inject_hyperparams` left in the state,
             else the given number or schedule; times the scale of
             `optax.contrib.reduce_on_plateau`.
+
+        See Also
+        --------
+        skoptax.OptaxEstimator.history_ : Has it as a column.
+
+        Examples
+        --------
+        >>> from skoptax.optimizers import spec
+        >>> sgd = spec("sgd", 0.1)
+        >>> state = sgd.build(sgd.numbers).init(1.0)
+        >>> print(sgd.learning_rate(sgd.numbers, state, 0))
+        0.1
+        >>> print(sgd.learning_rate({"learning_rate": 0.2}, state, 0))
+        0.2
         """
         rate = rate_in_state(state)
         if rate is None:
@@ -372,6 +469,9 @@ def spec(
     """
     Describe an optimiser whose numbers are traced.
 
+    For runs with :class:`skoptax.OptaxOptimizer` that differ in numbers only, as in a
+    search over learning rates. Estimators take names and factories themselves.
+
     Parameters
     ----------
     optimizer : str or callable
@@ -392,6 +492,10 @@ def spec(
     ------
     InvalidParameterError
         If the name or a hyperparameter is unknown or unusable.
+
+    See Also
+    --------
+    OptimizerSpec : What it returns.
 
     Examples
     --------

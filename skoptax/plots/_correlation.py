@@ -52,6 +52,11 @@ class CorrelationDisplay:
     colorbar_ : Colorbar or None
         The scale of the colours.
 
+    See Also
+    --------
+    ProfileDisplay : Joint regions of two parameters, without first order.
+    skoptax.OptaxEstimator.correlation_ : The numbers.
+
     Examples
     --------
     >>> import matplotlib.pyplot as plt
@@ -93,6 +98,9 @@ class CorrelationDisplay:
         """
         Draw.
 
+        The numbers are left out of matrices in which they could not be read. Colours
+        and numbers say the same, and hatches which are negative.
+
         Parameters
         ----------
         ax : Axes, default=None
@@ -110,6 +118,21 @@ class CorrelationDisplay:
         -------
         CorrelationDisplay
             This display.
+
+        See Also
+        --------
+        CorrelationDisplay.from_estimator : Reads the correlations off a fit, and draws.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax.plots import CorrelationDisplay
+        >>> matrix = np.array([[1.0, -0.5], [-0.5, 1.0]])
+        >>> display = CorrelationDisplay(correlation=matrix, names=["rate", "offset"])
+        >>> display.plot(values_format=".1f").text_[0, 1].get_text()
+        '-0.5'
+        >>> plt.close(display.figure_)
         """
         count = len(self.names)
         side = min(max(0.55 * count + 2.4, 4.8), 16.0)
@@ -169,6 +192,9 @@ class CorrelationDisplay:
         """
         Draw the correlations of a fit's free parameters.
 
+        It reads what the fit has kept, and fits nothing. Only free parameters are in
+        it, each entry of an array by itself.
+
         Parameters
         ----------
         estimator : OptaxEstimator
@@ -197,6 +223,23 @@ class CorrelationDisplay:
             If the fit has no covariance; the message says why.
         NotFittedError
             If the estimator is not fitted.
+
+        See Also
+        --------
+        skoptax.OptaxEstimator.correlation_ : The numbers.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import CorrelationDisplay
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> display = CorrelationDisplay.from_estimator(OptaxEstimator().fit(X, y))
+        >>> display.names
+        ['coef[0]', 'intercept']
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_estimator"
         need_matplotlib(owner)

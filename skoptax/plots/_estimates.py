@@ -119,6 +119,10 @@ class ParameterEstimatesDisplay:
         """
         Draw.
 
+        An interval without an end goes on to the edge, with an arrow. One panel takes
+        parameters of like size; for others, ``scale="relative"`` has those of the first
+        fit at 1 or -1.
+
         Parameters
         ----------
         ax : Axes, default=None
@@ -139,6 +143,26 @@ class ParameterEstimatesDisplay:
         InvalidParameterError
             If an estimate is to be divided by that is 0, or that the first fit does not
             have.
+
+        See Also
+        --------
+        ParameterEstimatesDisplay.from_estimator : Reads them off a fit, and draws.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax.plots import ParameterEstimatesDisplay
+        >>> display = ParameterEstimatesDisplay(
+        ...     estimates=np.array([[2.0, 50.0]]),
+        ...     lower=np.array([[1.0, 40.0]]),
+        ...     upper=np.array([[3.0, 60.0]]),
+        ...     names=["rate", "amplitude"],
+        ...     estimator_names=["decay"],
+        ... )
+        >>> display.plot(scale="relative").points_[0].get_xdata().tolist()
+        [1.0, 1.0]
+        >>> plt.close(display.figure_)
         """
         owner = type(self).__name__
         check_choice("scale", owner, scale, _SCALES)
@@ -231,6 +255,9 @@ class ParameterEstimatesDisplay:
         """
         Draw the estimates of a fit.
 
+        By standard errors it fits nothing; intervals by profiles and resamples are many
+        fits, and need the rows.
+
         Parameters
         ----------
         estimator : OptaxEstimator
@@ -266,6 +293,25 @@ class ParameterEstimatesDisplay:
             If an argument is not usable, or there are no intervals of this kind.
         NotFittedError
             If the estimator is not fitted.
+
+        See Also
+        --------
+        ParameterEstimatesDisplay.from_estimators : Several fits side by side.
+        skoptax.OptaxEstimator.confidence_intervals : The numbers.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import ParameterEstimatesDisplay
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> fit = OptaxEstimator().fit(X, y)
+        >>> display = ParameterEstimatesDisplay.from_estimator(fit, names=["coef"])
+        >>> display.names, display.interval_name
+        (['coef[0]'], '95 % intervals')
+        >>> plt.close(display.figure_)
         """
         return cls._drawn(
             f"{cls.__name__}.from_estimator",
@@ -303,6 +349,9 @@ class ParameterEstimatesDisplay:
         """
         Draw the estimates of several fits side by side.
 
+        To see what a loss, a prior or another model does to the parameters that fits
+        have in common. What a fit does not have is left out of its points.
+
         Parameters
         ----------
         estimators : dict
@@ -325,6 +374,28 @@ class ParameterEstimatesDisplay:
             As :meth:`from_estimator`.
         NotFittedError
             If an estimator is not fitted.
+
+        See Also
+        --------
+        ParameterEstimatesDisplay.from_estimator : One fit.
+        skoptax.inference.compare : Several fits by their information criteria.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import ParameterEstimatesDisplay
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> fits = {
+        ...     "all": OptaxEstimator().fit(X, y),
+        ...     "without the last": OptaxEstimator().fit(X[:9], y[:9]),
+        ... }
+        >>> display = ParameterEstimatesDisplay.from_estimators(fits, method="none")
+        >>> display.estimator_names, display.estimates.shape
+        (['all', 'without the last'], (2, 2))
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_estimators"
         if not isinstance(estimators, Mapping) or not estimators:

@@ -155,6 +155,9 @@ class FitDisplay:
         """
         Draw.
 
+        Into Axes that are given it draws with all else that is there, such as a second
+        fit. Bands that the Display does not have are left out.
+
         Parameters
         ----------
         ax : Axes or sequence of two Axes, default=None
@@ -173,6 +176,23 @@ class FitDisplay:
         -------
         FitDisplay
             This display.
+
+        See Also
+        --------
+        FitDisplay.from_estimator : Evaluates a fit, and draws.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax.plots import FitDisplay
+        >>> x, y = np.arange(3.0), np.array([0.5, 0.5, 2.5])
+        >>> display = FitDisplay(x=x, y=y, residuals=y - x, grid=x, curve=x)
+        >>> len(display.plot(with_residuals=False).ax_)
+        1
+        >>> display.scatter_.get_offsets().tolist()
+        [[0.0, 0.5], [1.0, 0.5], [2.0, 2.5]]
+        >>> plt.close("all")
         """
         names = ["the curve", "the residuals"][: 2 if with_residuals else 1]
         figure: dict[str, Any] = {"shape": (len(names), 1)}
@@ -287,6 +307,9 @@ class FitDisplay:
         """
         Draw a fitted estimator and data, those of the fit or others.
 
+        With one input it shows all there is; with several, the curve is a section
+        through the model at values of the others. Nothing is fitted.
+
         Parameters
         ----------
         estimator : OptaxEstimator
@@ -321,7 +344,7 @@ class FitDisplay:
         ax : Axes or sequence of two Axes, default=None
             As for :meth:`plot`.
         scatter_kwargs, line_kwargs, confidence_kwargs, prediction_kwargs : dict, \
-default=None
+        default=None
             As for :meth:`plot`.
 
         Returns
@@ -337,10 +360,29 @@ default=None
         NotFittedError
             If the estimator is not fitted.
 
+        See Also
+        --------
+        ResidualsDisplay.from_estimator : What is left of the responses.
+        skoptax.OptaxEstimator.predict_summary : The numbers of curve and bands.
+
         Notes
         -----
         The band of new responses is for those of weight 1. A model in which rows
         influence each other sees the rows of the grid alone.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import FitDisplay
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = 2 * X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> fit = OptaxEstimator().fit(X, y)
+        >>> display = FitDisplay.from_estimator(fit, X, y, bands="confidence")
+        >>> display.confidence.shape, display.prediction is None
+        ((300, 2), True)
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_estimator"
         need_matplotlib(owner)

@@ -106,6 +106,9 @@ class LossCurveDisplay:
         """
         Draw.
 
+        A logarithmic scale shows the digits that late steps still gain. Losses of
+        held-out rows are drawn where they were taken, at the ends of epochs.
+
         Parameters
         ----------
         ax : Axes, default=None
@@ -124,6 +127,21 @@ class LossCurveDisplay:
         ------
         InvalidParameterError
             If `scale` is none of these, or ``"log"`` where a loss is not positive.
+
+        See Also
+        --------
+        LossCurveDisplay.from_estimator : Reads the losses off a fit, and draws.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax.plots import LossCurveDisplay
+        >>> losses = np.array([2.0, 0.0, -1.0])
+        >>> display = LossCurveDisplay(step=np.arange(3), loss=losses)
+        >>> display.plot().ax_.get_yscale()
+        'linear'
+        >>> plt.close(display.figure_)
         """
         owner = type(self).__name__
         losses = [self.loss] if self.val_loss is None else [self.loss, self.val_loss]
@@ -177,6 +195,9 @@ class LossCurveDisplay:
         """
         Draw the losses of a fit.
 
+        It reads `history_`, and fits nothing. After a ``warm_start`` or `partial_fit`
+        that is the path of the last call alone.
+
         Parameters
         ----------
         estimator : OptaxEstimator
@@ -201,6 +222,24 @@ class LossCurveDisplay:
             As :meth:`plot`.
         NotFittedError
             If the estimator is not fitted.
+
+        See Also
+        --------
+        skoptax.OptaxEstimator.history_ : The numbers.
+        ParameterTraceDisplay.from_estimator : The parameters at each step.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import LossCurveDisplay
+        >>> X = np.arange(10.0)[:, None]
+        >>> estimator = OptaxEstimator().fit(X, np.sin(X[:, 0]))
+        >>> display = LossCurveDisplay.from_estimator(estimator, scale="linear")
+        >>> len(display.loss) == estimator.n_iter_ + 1
+        True
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_estimator"
         need_matplotlib(owner)

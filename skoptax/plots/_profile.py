@@ -136,6 +136,9 @@ class ProfileDisplay:
         r"""
         Draw.
 
+        A parabola, or with ``kind="tau"`` a straight line, says that the interval by
+        the standard error is as good as the profile's.
+
         Parameters
         ----------
         ax : Axes or sequence of Axes, default=None
@@ -156,6 +159,27 @@ class ProfileDisplay:
         ------
         InvalidParameterError
             If an argument is not usable.
+
+        See Also
+        --------
+        ProfileDisplay.from_estimator : Computes the profiles, and draws.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> from skoptax.plots import ProfileDisplay
+        >>> table = pd.DataFrame({"rate": [1.0, 2.0, 3.0], "tau": [-2.0, 0.0, 2.0]})
+        >>> display = ProfileDisplay(
+        ...     profiles=[table],
+        ...     names=["rate"],
+        ...     estimates={"rate": 2.0},
+        ...     covariance=pd.DataFrame([[0.25]], index=["rate"], columns=["rate"]),
+        ... )
+        >>> display.plot().lines_[0].get_ydata().tolist()
+        [4.0, 0.0, 4.0]
+        >>> plt.close(display.figure_)
         """
         owner = type(self).__name__
         check_choice("kind", owner, kind, _KINDS)
@@ -273,6 +297,10 @@ class ProfileDisplay:
         """
         Compute profiles of a fit and draw them.
 
+        Each value of a parameter is a fit of all others, and a pair takes the square of
+        their number: no other Display costs as much. The rows have to be those of the
+        fit.
+
         Parameters
         ----------
         estimator : OptaxEstimator
@@ -312,6 +340,26 @@ class ProfileDisplay:
             covariance, or a robust one, or there is no such free parameter.
         NotFittedError
             If the estimator is not fitted.
+
+        See Also
+        --------
+        skoptax.OptaxEstimator.profile : The numbers of one parameter.
+        skoptax.OptaxEstimator.profile2d : The numbers of a pair.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import ProfileDisplay
+        >>> X = np.arange(10.0)[:, None]
+        >>> y = X[:, 0] + np.random.default_rng(0).normal(size=10)
+        >>> display = ProfileDisplay.from_estimator(
+        ...     OptaxEstimator().fit(X, y), X, y, names=["coef[0]"], levels=[0.95]
+        ... )
+        >>> display.names, display.levels
+        (['coef[0]'], [0.95])
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_estimator"
         need_matplotlib(owner)

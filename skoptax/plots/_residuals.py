@@ -140,12 +140,16 @@ class ResidualsDisplay:
         """
         Draw.
 
+        Against predictions they show a model that bends otherwise, or a variance that
+        grows; against normal quantiles, tails; the autocorrelation, what rows have in
+        common with those before.
+
         Parameters
         ----------
         ax : Axes or sequence of Axes, default=None
             One for each kind. ``None`` makes a figure.
         kinds : str or sequence of str, \
-default=("predicted", "quantiles", "autocorrelation")
+        default=("predicted", "quantiles", "autocorrelation")
             Which pictures.
         max_lag : int, default=None
             How far the autocorrelation goes, at most n - 1 rows. ``None``: 20 or a
@@ -164,6 +168,22 @@ default=("predicted", "quantiles", "autocorrelation")
         ------
         InvalidParameterError
             If an argument is not usable, or there are fewer than three residuals.
+
+        See Also
+        --------
+        ResidualsDisplay.from_estimator : Computes them of a fit, and draws.
+        ResidualsDisplay.from_predictions : Computes them of predictions, and draws.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax.plots import ResidualsDisplay
+        >>> residuals = np.array([1.0, -1.0, 1.0, -1.0])
+        >>> display = ResidualsDisplay(y_pred=np.arange(4.0), residuals=residuals)
+        >>> display.plot(kinds="autocorrelation", max_lag=2).autocorrelation_.tolist()
+        [-0.75, 0.5]
+        >>> plt.close(display.figure_)
         """
         owner = type(self).__name__
         chosen = [kinds] if isinstance(kinds, str) else list(kinds)
@@ -260,6 +280,9 @@ default=("predicted", "quantiles", "autocorrelation")
         """
         Draw the residuals of a fitted estimator, for the rows of the fit or others.
 
+        Give the weights of the fit, if there were any: residuals of different variance
+        say little side by side. Nothing is fitted.
+
         Parameters
         ----------
         estimator : OptaxEstimator
@@ -289,6 +312,11 @@ default=("predicted", "quantiles", "autocorrelation")
             If an argument is not usable.
         NotFittedError
             If the estimator is not fitted.
+
+        See Also
+        --------
+        ResidualsDisplay.from_predictions : The same for any model.
+        FitDisplay.from_estimator : Data and curve over one input.
 
         Examples
         --------
@@ -344,6 +372,10 @@ default=("predicted", "quantiles", "autocorrelation")
         """
         Draw the residuals of predictions, whatever made them.
 
+        For models of other libraries, and for predictions by cross-validation. The
+        residuals are plain differences: what a loss's variance function would be,
+        predictions do not tell.
+
         Parameters
         ----------
         y_true : array-like of shape (n,)
@@ -368,6 +400,24 @@ default=("predicted", "quantiles", "autocorrelation")
         ------
         InvalidParameterError
             If an argument is not usable.
+
+        See Also
+        --------
+        ResidualsDisplay.from_estimator : Knows the loss of a fit.
+        sklearn.model_selection.cross_val_predict :
+            Predictions of rows that were not fitted.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> from skoptax.plots import ResidualsDisplay
+        >>> display = ResidualsDisplay.from_predictions(
+        ...     [1.0, 2.0, 4.0, 9.0], [0.0, 2.0, 5.0, 0.0],
+        ...     sample_weight=[4.0, 1.0, 1.0, 0.0], kinds="predicted",
+        ... )
+        >>> display.residuals.tolist(), display.rows.tolist()
+        ([2.0, 0.0, -1.0], [0, 1, 2])
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_predictions"
         need_matplotlib(owner)

@@ -77,6 +77,11 @@ class StartsDisplay:
     first_ : PathCollection or None
         A ring about the first start, which is the user's.
 
+    See Also
+    --------
+    skoptax.OptaxEstimator.starts_ : The numbers, with the values of each start.
+    LossCurveDisplay : The path of the best start.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -121,6 +126,9 @@ class StartsDisplay:
         """
         Draw.
 
+        Starts whose loss is not finite are left out, and counted in the label of the
+        axis. Each status has a colour and a shape of its own.
+
         Parameters
         ----------
         ax : Axes, default=None
@@ -141,6 +149,23 @@ class StartsDisplay:
         InvalidParameterError
             If an argument is not usable, no start has a finite loss, or `scale` is
             ``"log"`` where a loss is not positive.
+
+        See Also
+        --------
+        StartsDisplay.from_estimator : Reads the starts off a fit, and draws.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax.plots import StartsDisplay
+        >>> display = StartsDisplay(
+        ...     losses=np.array([3.0, np.nan, 1.0]),
+        ...     statuses=["converged", "non_finite", "converged"],
+        ... )
+        >>> display.plot().order_.tolist()
+        [2, 0]
+        >>> plt.close(display.figure_)
         """
         owner = type(self).__name__
         losses = np.asarray(self.losses, dtype=float)
@@ -216,6 +241,9 @@ class StartsDisplay:
         """
         Draw what has become of a fit's starts.
 
+        It reads `starts_`, and fits nothing. To see whether `n_starts` was large
+        enough, look how many starts have reached the lowest loss.
+
         Parameters
         ----------
         estimator : OptaxEstimator
@@ -241,6 +269,28 @@ class StartsDisplay:
             If the fit was from one start, or no start has a finite loss.
         NotFittedError
             If the estimator is not fitted.
+
+        See Also
+        --------
+        skoptax.OptaxEstimator.starts_ : The numbers.
+
+        Examples
+        --------
+        >>> import jax.numpy as jnp
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import StartsDisplay
+        >>> def wave(t, frequency=3.0):
+        ...     return jnp.sin(frequency * t)
+        >>> t = np.linspace(0.0, 6.0, 50)
+        >>> fit = OptaxEstimator(wave, n_starts=8, random_state=0).fit(
+        ...     t[:, None], np.sin(2 * t) + 0.1 * np.cos(9 * t)
+        ... )
+        >>> display = StartsDisplay.from_estimator(fit, scale="linear")
+        >>> display.losses.shape, len(display.statuses)
+        ((8,), 8)
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_estimator"
         need_matplotlib(owner)

@@ -97,6 +97,9 @@ class ParameterTraceDisplay:
         """
         Draw.
 
+        Each parameter has a panel, and a scale, of its own; all have the steps in
+        common.
+
         Parameters
         ----------
         ax : Axes or sequence of p Axes, default=None
@@ -108,6 +111,24 @@ class ParameterTraceDisplay:
         -------
         ParameterTraceDisplay
             This display.
+
+        See Also
+        --------
+        ParameterTraceDisplay.from_estimator : Reads the traces off a fit, and draws.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax.plots import ParameterTraceDisplay
+        >>> display = ParameterTraceDisplay(
+        ...     step=np.arange(3),
+        ...     traces=np.array([[1.0], [1.5], [1.75]]),
+        ...     names=["rate"],
+        ... )
+        >>> display.plot().lines_[0].get_ydata().tolist()
+        [1.0, 1.5, 1.75]
+        >>> plt.close(display.figure_)
         """
         axes = panels(ax, self.names, type(self).__name__, sharex=True)
         from matplotlib.lines import Line2D
@@ -140,6 +161,9 @@ class ParameterTraceDisplay:
         """
         Draw the path that the parameters of a fit have taken.
 
+        It reads `history_`, and fits nothing. Values are in the user's units; a trace
+        that still moves at its end says that the fit has stopped early.
+
         Parameters
         ----------
         estimator : OptaxEstimator
@@ -165,6 +189,24 @@ class ParameterTraceDisplay:
             If there is no such parameter in `history_`, or none at all.
         NotFittedError
             If the estimator is not fitted.
+
+        See Also
+        --------
+        skoptax.OptaxEstimator.history_ : The numbers.
+        skoptax.callbacks.SaveParameters : Collects arrays, which are not there.
+
+        Examples
+        --------
+        >>> import matplotlib.pyplot as plt
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> from skoptax.plots import ParameterTraceDisplay
+        >>> X = np.arange(10.0)[:, None]
+        >>> estimator = OptaxEstimator().fit(X, np.sin(X[:, 0]))
+        >>> display = ParameterTraceDisplay.from_estimator(estimator)
+        >>> display.names, display.traces.shape == (estimator.n_iter_ + 1, 1)
+        (['intercept'], True)
+        >>> plt.close(display.figure_)
         """
         owner = f"{cls.__name__}.from_estimator"
         need_matplotlib(owner)
