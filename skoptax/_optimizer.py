@@ -24,7 +24,8 @@ from ._validation import check_choice, check_integer, invalid
 from .callbacks._base import named_steps, resolve_callbacks
 from .callbacks._protocol import read_outcome
 from .exceptions import InvalidParameterError
-from .optimizers._spec import OptimizerSpec, resolve_optimizer
+from .optimizers._find import resolve_optimizer
+from .optimizers._spec import OptimizerSpec
 
 OWNER = "OptaxOptimizer"
 

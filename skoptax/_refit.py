@@ -25,7 +25,7 @@ from .inference._bootstrap import Resampler
 from .inference._covariance import Covariance
 from .inference._profile import Profiler
 from .inference._record import FitRecord
-from .optimizers._spec import resolve_optimizer
+from .optimizers._find import resolve_optimizer
 
 # The objective at the fitted values says whether the rows are those of the fit.
 _SAME = 1e-6

@@ -20,7 +20,7 @@ from ._validation import (
 )
 from .callbacks._base import resolve_callbacks
 from .exceptions import InvalidParameterError
-from .optimizers._spec import resolve_optimizer
+from .optimizers._find import resolve_optimizer
 
 # If they get no further in so many steps in a row, rounding error is all that is left.
 STALLED_AFTER = 20
