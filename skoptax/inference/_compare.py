@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ._covariance import covariance_of
 from ._statistics import statistics_of
 
 
-def compare(*estimators: Any) -> pd.DataFrame:
+def compare(*estimators: Any, names: Sequence[str] | None = None) -> pd.DataFrame:
     r"""
     Compare fits of the same data by their information criteria.
 
@@ -29,12 +30,13 @@ def compare(*estimators: Any) -> pd.DataFrame:
     ----------
     *estimators : OptaxEstimator
         Fitted to the same rows, responses and weights, with the same loss: two or more.
+    names : sequence of str, default=None
+        What to call each of them; ``None`` takes the names of the models' functions.
 
     Returns
     -------
     pandas.DataFrame
-        Indexed by ``model``: the name of each model's function, with a number where
-        that repeats. Columns:
+        Indexed by ``model``: the names, with a number where one repeats. Columns:
 
         - ``n_params``, ``log_likelihood``, ``aic``, ``aicc``, ``bic``;
         - ``delta_aicc``: how far above the lowest, and ``weight``, the Akaike weight
@@ -52,7 +54,7 @@ def compare(*estimators: Any) -> pd.DataFrame:
     ------
     InvalidParameterError
         If there are fewer than two, or they were not fitted to the same data or by
-        the same loss.
+        the same loss; or if there are not as many names.
 
     See Also
     --------
@@ -94,6 +96,10 @@ def compare(*estimators: Any) -> pd.DataFrame:
     for estimator in estimators:
         if not hasattr(estimator, "fit_record"):
             raise invalid("estimators", "compare", "fitted OptaxEstimators", estimator)
+    if names is None:
+        shown = [_name(estimator) for estimator in estimators]
+    else:
+        shown = _checked_names(names, len(estimators))
     records = [estimator.fit_record() for estimator in estimators]
     _refuse_different(records)
     fits = []
@@ -115,8 +121,14 @@ def compare(*estimators: Any) -> pd.DataFrame:
         "f_value": [f if is_squares else math.nan for f, _ in tests],
         "f_p_value": [p if is_squares else math.nan for _, p in tests],
     }
-    names = pd.Index(_unique([_name(e) for e in estimators]), name="model")
-    return pd.DataFrame(columns, index=names)
+    return pd.DataFrame(columns, index=pd.Index(_unique(shown), name="model"))
+
+
+def _checked_names(names: Any, count: int) -> list[str]:
+    is_list = isinstance(names, Sequence) and not isinstance(names, str)
+    if not is_list or len(names) != count or not all(isinstance(n, str) for n in names):
+        raise invalid("names", "compare", f"{count} strings, one for each fit", names)
+    return list(names)
 
 
 def _f_test(fits: list[Any], i: int) -> tuple[float, float]:

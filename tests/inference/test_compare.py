@@ -63,6 +63,14 @@ def test_names_that_repeat():
     assert list(table.index) == ["small", "middle (1)", "middle (2)"]
 
 
+def test_names_of_ones_own():
+    table = compare(*fits()[:2], names=["a slope", "two"])
+    assert list(table.index) == ["a slope", "two"]
+    for names in (["one"], "ab", [1, 2], ["a", "b", "c"]):
+        with pytest.raises(InvalidParameterError, match="2 strings, one for each fit"):
+            compare(*fits()[:2], names=names)
+
+
 def test_counts_have_no_f_test():
     y = np.random.default_rng(1).poisson(3.0, N).astype(float)
 
