@@ -64,7 +64,7 @@ def test_every_module_is_in_one_box(tool, monkeypatch):
     assert set(tool.row_of_modules()) == there - {"__init__"}
     known = tool.modules_of_layers()
     monkeypatch.setattr(tool, "modules_of_layers", lambda: [*known, "_new"])
-    with pytest.raises(ValueError, match="^_new: in the layers"):
+    with pytest.raises(ValueError, match=r"^_new: in the layers"):
         tool.drawn()
     monkeypatch.setattr(tool, "modules_of_layers", lambda: known[1:])
     with pytest.raises(ValueError, match=f"^{known[0]} is in two boxes"):
