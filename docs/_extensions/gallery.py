@@ -1,6 +1,6 @@
 """The gallery's order, and archives of examples with the data that they read.
 
-The page of the gallery is ``examples/GALLERY_HEADER.rst`` as it stands, with its groups;
+The page of the gallery is ``examples/GALLERY_HEADER.rst`` as it stands, in groups;
 sphinx-gallery would add all examples once more below it. Other lists of examples
 follow its order.
 
