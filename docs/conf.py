@@ -16,6 +16,7 @@ copyright = author
 version = release = skoptax.__version__
 
 extensions = [
+    "gallery",
     "mathml",
     "myst_parser",
     "names",
@@ -43,10 +44,13 @@ toc_object_entries_show_parents = "hide"
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
+    "minigallery_sort_order": "gallery.as_listed",
+    "download_all_examples": False,  # gallery.py does, with the data
     "backreferences_dir": "gallery/backreferences",
     # The other files are for the command line, or hold what examples share.
     "ignore_pattern": r"(^|[\\/])(?!plot_)[^\\/]*$",
     "doc_module": ("skoptax",),
+    "reference_url": {"skoptax": None},  # names in the code lead to their pages here
     "prefer_full_module": {r"skoptax\."},
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
