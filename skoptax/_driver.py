@@ -18,8 +18,11 @@ import numpy as np
 from ._assessment import NON_FINITE, OFF, RUNNING, Control
 from ._diagnose import explained
 from ._history import History, named_columns
+from ._epochs import Fed, Feed
+from ._evaluation import Values
 from ._loop import Carry, make_block, usual_rows
 from ._parameter import is_parameter
+from ._programs import abstract
 from ._reading import Reading
 from ._state import is_free, reading_order
 from ._task import Task
@@ -252,6 +255,48 @@ class Run:
     def rows_so_far(self) -> dict[str, np.ndarray]:
         """Return the rows of the history, for each data type, without ending it."""
         return self._history.rows_so_far(self.carry, self.step)
+
+    def see(self, data: tuple[Any, ...], feed: Feed | None, fed: Fed | None) -> None:
+        """
+        Go on with other data: the states that follow are evaluated on these.
+
+        Parameters
+        ----------
+        data : tuple
+            As the task has them.
+        feed, fed : Feed and Fed or None
+            How the loop takes them. The step that they begin with is that after the
+            current one.
+        """
+        feed_before, before = self.task.feed, abstract(self.task.loop_inputs())
+        self.task.take_data(data, feed, fed)
+        if feed == feed_before and abstract(self.task.loop_inputs()) == before:
+            return
+        self._find_loop()
+        # Their shapes may follow those of the data, and they are written before read.
+        blank = self.blank
+        self.carry = self.carry._replace(aux=blank.aux, running=blank.running)
+
+    def select(self, values: Values, step: int) -> None:
+        """
+        Return an earlier state.
+
+        Parameters
+        ----------
+        values : Values
+            What the carry selected there.
+        step : int
+            Its number.
+        """
+        counts = self.reading.counts._replace(selected_step=step)
+        self.carry = self.carry._replace(
+            selected=values, counts=np.array(counts, np.int32)
+        )
+
+    def losses_since(self, step: int) -> np.ndarray:
+        """Return the losses of the history from a step on, the current one's too."""
+        column = next(c for c in self._program.about[1] if c.key == "loss")
+        return self.rows_so_far()[column.dtype][step:, column.place]
 
     @property
     def blank(self) -> Carry:

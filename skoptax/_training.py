@@ -321,6 +321,7 @@ def make_feed(
     held_out: Rows | None,
     seed: int,
     first_epoch: int,
+    first_step: int = 0,
 ) -> tuple[Feed, Fed] | tuple[None, None]:
     """
     Return how the loop takes the data, and these.
@@ -338,7 +339,9 @@ def make_feed(
     seed : int
         Orders the epochs.
     first_epoch : int
-        How many there have been in earlier fits.
+        How many there have been before.
+    first_step : int, default=0
+        The step whose batch is the first of these rows.
 
     Returns
     -------
@@ -371,6 +374,7 @@ def make_feed(
         np.int32(plan.per_epoch),
         np.int32(first_epoch),
         np.uint32(seed),
+        np.int32(first_step),
     )
     others = None
     if held_out is not None:
