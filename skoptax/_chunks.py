@@ -1,7 +1,7 @@
 """Data that come in chunks: read one after another, ahead of what is done with them.
 
-`Ahead` makes items in a thread, as many as it is allowed to; `parts_of` is what it makes
-them of, the passes over a user's chunks. Nothing here knows of JAX.
+`Ahead` makes items in a thread, as many as it is allowed to; `parts_of` is what it
+makes them of, the passes over a user's chunks. Nothing here knows of JAX.
 """
 
 from __future__ import annotations

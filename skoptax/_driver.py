@@ -17,9 +17,9 @@ import numpy as np
 
 from ._assessment import NON_FINITE, OFF, RUNNING, Control
 from ._diagnose import explained
-from ._history import History, named_columns
 from ._epochs import Fed, Feed
 from ._evaluation import Values
+from ._history import History, named_columns
 from ._loop import Carry, make_block, usual_rows
 from ._parameter import is_parameter
 from ._programs import abstract

@@ -306,9 +306,7 @@ def gather(
         getattr(term, "is_smooth", True) for term in terms
     )
     is_meant = run.interruption is not None
-    record = record_fit(
-        run, problem, params, at_bound, *responses, *covariance, value
-    )
+    record = record_fit(run, problem, params, at_bound, *responses, *covariance, value)
     return Fitted(
         params=params,
         at_bound=at_bound,

@@ -117,7 +117,7 @@ class Task:
         if self.optimizer.is_entrywise:
             structure, numbers = joined(structure, numbers)
         self.structure = structure
-        self.numbers = jax.tree.map(_to_device, numbers)
+        self.numbers = jax.tree.map(to_device, numbers)
         self.leaves = jax.tree.leaves(state, is_leaf=is_parameter)
 
     def take_data(
@@ -125,11 +125,11 @@ class Task:
     ) -> None:
         """Put other data, and how the loop takes them, in place of those before."""
         self._beside.clear()
-        self._data = jax.tree.map(_to_device, data)
+        self._data = jax.tree.map(to_device, data)
         self.feed = feed
         if fed is not None:
             # The rows are on the device once.
-            others = jax.tree.map(_to_device, fed._replace(training=()))
+            others = jax.tree.map(to_device, fed._replace(training=()))
             fed = others._replace(training=self._data)
         self._fed = fed
 
@@ -178,7 +178,7 @@ class Task:
             leaf = self.leaves[i]
             fixed = is_parameter(leaf)
             self.leaves[i] = leaf.with_fields(value=value) if fixed else value
-        self.numbers = jax.tree.map(_to_device, numbers)
+        self.numbers = jax.tree.map(to_device, numbers)
 
     @property
     def pace(self) -> Pace | None:
@@ -315,7 +315,8 @@ class Task:
             return depends_on_parameters(objective, start)
 
 
-def _to_device(leaf: Any) -> Any:
+def to_device(leaf: Any) -> Any:
+    """Put a large array on the device; others go with each call."""
     if isinstance(leaf, np.ndarray) and leaf.size > _SMALL:
         return jax.device_put(leaf)
     return leaf

@@ -1,4 +1,4 @@
-"""The objective of all rows where a run in batches has ended."""
+"""The objective of all rows where a run in batches has ended, and that of others."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from ._curvature import at_selected
+from ._diagnose import explained
 from ._driver import Run
 from ._epochs import Pace, some_rows
-from ._evaluation import Evaluator
+from ._evaluation import Evaluator, Values
 from ._structure import Numbers
 from ._typing import Array, Block, PyTree
 from ._unpacking import internal_start
@@ -21,7 +22,7 @@ from ._unpacking import internal_start
 _MORE = 4
 
 
-def objective_of_all(run: Run, batch_size: int) -> float:
+def objective_of_all(run: Run, batch_size: int, pace: Pace | None = None) -> float:
     """
     Return the objective of all rows at the selected state.
 
@@ -31,6 +32,8 @@ def objective_of_all(run: Run, batch_size: int) -> float:
         At its end, in batches.
     batch_size : int
         Rows of a step.
+    pace : Pace or None, default=None
+        How many rows count; ``None`` is what the task's own says.
 
     Returns
     -------
@@ -38,8 +41,42 @@ def objective_of_all(run: Run, batch_size: int) -> float:
         What the history has of batches only.
     """
     make = partial(make_whole, batch_size=batch_size)
-    more = (run.task.pace,)
+    more = (run.task.pace if pace is None else pace,)
     return float(at_selected(run, make, "whole", batch_size, more=more))
+
+
+def held_out_loss(run: Run, held_out: tuple[Any, ...]) -> float:
+    """
+    Return the loss of rows that are not fitted, at the current state.
+
+    Parameters
+    ----------
+    run : Run
+        Begun.
+    held_out : tuple
+        The objective's arguments after the state.
+
+    Returns
+    -------
+    float
+        Their weighted mean, without priors and penalty.
+    """
+    task = run.task
+    # Not with the task's own data, whose number of rows would make other programs.
+    inputs = (task.numbers, held_out)
+    program = task.find_program(inputs, make_held_out, "held_out")
+    with explained(task.role):
+        return float(program(*inputs, run.carry.values))
+
+
+def make_held_out(at_state: Evaluator) -> Block[Array, None]:
+    """Build the function that evaluates a state by rows that are not fitted."""
+
+    def run(numbers: Numbers, held_out: Any, values: Values) -> Array:
+        found: Array = at_state.held_out_loss(values, numbers, held_out)
+        return found
+
+    return Block(run, lambda *_: None, for_loss_alone=True)
 
 
 def make_whole(
