@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ._assessment import OFF
-from ._chunk_data import Maker
+from ._chunk_data import Chunk, Maker
 from ._chunks import Ahead, open_chunks, parts_of
 from ._driver import Legacy, Run
 from ._fingerprint import Walk
@@ -94,40 +94,12 @@ def fit_chunks(
     maker = Maker(estimator, columns, seed, epochs_before)
     parts = parts_of(chunks, open_chunks(chunks, OWNER, epochs), epochs)
     with Ahead(parts, maker) as reader:
-        first: Any = reader.take()
-        rows = first.rows
-        others = read_validation(estimator, held_out, rows)
-        hold_out(estimator, rows, others, seed)
+        first = reader.take()
+        problem, chunk, others = _bind(estimator, maker, first, held_out, goes_on, seed)
+        del first
+        reader.allow(_AHEAD)
         with maker.precision():
-            problem = make_problem(
-                continued(estimator) if goes_on else estimator,
-                rows.X,
-                rows.y,
-                rows.weights,
-                Walk(),
-                seed,
-            )
-            # The thread walks on its own.
-            maker.problem = replace(problem, walk=Walk())
-            chunk = maker.arranged(first, problem.data)
-            del first, rows
-            reader.allow(_AHEAD)
-            dtype = chunk.data[0].dtype
-            settings = read_settings(estimator, problem, dtype, True, True)
-            if uses_snapshots(settings.callback):
-                raise InvalidParameterError(
-                    "Checkpoint and Resume do not go with fit_chunks: which chunks "
-                    "were done is not in a file. Fit a few epochs at a time with "
-                    "warm_start=True, and pickle the estimator in between."
-                )
-            problem = replace(problem, data=chunk.data)
-            task = make_task(
-                estimator, problem, settings.optimizer, chunk.feed, chunk.fed
-            )
-            run = Run(task, legacy=legacy)
-            run.seed = seed
-            if has_line_search(run.blank.opt_state):
-                raise refuse_batches(estimator.optimizer)
+            run, settings = _make_run(estimator, problem, chunk, seed, legacy)
             judge = _make_judge(estimator, limits.patience, problem, others)
             route = Route(run, chunk, judge)
             del chunk
@@ -138,28 +110,77 @@ def fit_chunks(
                 route.at_epoch = partial(_tell, follower, problem)
             travel.through(lambda: route.go(travel, reader, last_step))
             close()
-            judge.select(run)
-            value = route.loss()
-            problem = replace(problem, data=route.chunk.data)
-            fitted = gather(
-                run,
-                problem,
-                route.chunk.responses,
-                travel.collected,
-                travel.message,
-                value,
-                covariance,
-                route.ending,
-            )
-            history = {"epoch": route.epochs(), "loss": fitted.history["loss"]}
-            if others is not None:
-                history["val_loss"] = judge.column(run.step, dtype)
-            left = None
-            if estimator.warm_start:
-                count = epochs_before + route.count
-                left = run.leave(1)._replace(epochs=count)
-            history |= fitted.history
-            return replace(fitted, history=history, legacy=left), dtype
+    with maker.precision():
+        judge.select(run)
+        found = gather(
+            run,
+            replace(problem, data=route.chunk.data),
+            route.chunk.responses,
+            travel.collected,
+            travel.message,
+            route.loss(),
+            covariance,
+            route.ending,
+        )
+        dtype = route.chunk.responses[0].dtype
+        history = {"epoch": route.epochs(), "loss": found.history["loss"]}
+        if others is not None:
+            history["val_loss"] = judge.column(run.step, dtype)
+        left = None
+        if estimator.warm_start:
+            left = run.leave(1)._replace(epochs=epochs_before + route.count)
+        return replace(found, history=history | found.history, legacy=left), dtype
+
+
+def _bind(
+    estimator: Any,
+    maker: Maker,
+    first: Any,
+    held_out: tuple[Any, Any, Any],
+    goes_on: bool,
+    seed: int,
+) -> tuple[Problem, Chunk, Rows | None]:
+    """
+    Bind the model to the first chunk.
+
+    Returns the problem without rows, the chunk, and the rows to validate with.
+    """
+    rows = first.rows
+    others = read_validation(estimator, held_out, rows)
+    # Of what it checks; nothing is held out here.
+    hold_out(estimator, rows, others, seed)
+    with maker.precision():
+        problem = make_problem(
+            continued(estimator) if goes_on else estimator,
+            rows.X,
+            rows.y,
+            rows.weights,
+            Walk(),
+            seed,
+        )
+        # No chunk is to be kept with it. (The thread walks on its own.)
+        bare = replace(problem, data=problem.data[-2:])
+        maker.problem = replace(bare, walk=Walk())
+        return bare, maker.arranged(first, problem.data), others
+
+
+def _make_run(
+    estimator: Any, problem: Problem, chunk: Chunk, seed: int, legacy: Legacy | None
+) -> tuple[Run, Settings]:
+    problem = replace(problem, data=chunk.data)
+    settings = read_settings(estimator, problem, chunk.data[0].dtype, True, True)
+    if uses_snapshots(settings.callback):
+        raise InvalidParameterError(
+            "Checkpoint and Resume do not go with fit_chunks: which chunks were done "
+            "is not in a file. Fit a few epochs at a time with warm_start=True, and "
+            "pickle the estimator in between."
+        )
+    task = make_task(estimator, problem, settings.optimizer, chunk.feed, chunk.fed)
+    run = Run(task, legacy=legacy)
+    run.seed = seed
+    if has_line_search(run.blank.opt_state):
+        raise refuse_batches(estimator.optimizer)
+    return run, settings
 
 
 def _refuse_split(estimator: Any, held_out: tuple[Any, Any, Any]) -> None:
@@ -217,6 +238,7 @@ def _tell(
     follower: FitTask, problem: Problem, run: Run, epoch: int, goes_on: bool
 ) -> None:
     """Tell scikit-learn's callbacks of an epoch, and end the run if they want so."""
+    problem = replace(problem, data=run.task.inputs()[1])
     if follower.advance(epoch, goes_on, lambda: fitted_so_far(run, problem)):
         run.stopped_by = (
             f"A callback of scikit-learn stopped the fit after {run.step} steps."

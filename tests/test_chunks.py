@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import gc
 import threading
 import time
@@ -16,6 +17,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skoptax import OptaxEstimator, Parameter, cache_info
+from skoptax._chunk_data import Maker
 from skoptax._chunks import Ahead, open_chunks, parts_of
 from skoptax._problem import draw_seed
 from skoptax._shuffle import seed_of_epoch, shuffled
@@ -48,6 +50,7 @@ def fit(**arguments):
         "batch_size": 16,
         "max_epochs": 3,
         "random_state": 0,
+        "cov_type": None,
     }
     return OptaxEstimator(plane, **given | arguments)
 
@@ -70,6 +73,7 @@ KINDS = {
     "momentum": {"optimizer": "sgd", "optimizer_kwargs": {"momentum": 0.9}},
     "schedule": {"learning_rate": optax.exponential_decay(0.1, 5, 0.9)},
     "single precision": {"dtype": "float32"},
+    "weights": {"cov_type": "nonrobust"},
 }
 
 
@@ -84,15 +88,18 @@ def no_thread_is_left():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("chunks", [CHUNKS, WEIGHTED], ids=["", "weights"])
-def test_it_is_partial_fit_on_each_chunk(kind, chunks):
+def test_it_is_partial_fit_on_each_chunk(kind):
+    chunks = WEIGHTED if kind == "weights" else CHUNKS
     found = fit(**KINDS[kind]).fit_chunks(chunks)
     parts, losses = in_parts(fit(**KINDS[kind]), chunks, 3)
     assert_array_equal(found.params_["w"], parts.params_["w"])
     assert found.params_["b"] == parts.params_["b"]
     assert_array_equal(found.history_["loss"], losses)
     assert found.loss_ == parts.loss_
-    assert_array_equal(found.covariance_, parts.covariance_)
+    assert_array_equal(found._record.spread, parts._record.spread)
+    if kind == "weights":
+        assert np.isfinite(parts.covariance_).all()
+        assert_array_equal(found.covariance_, parts.covariance_)
     assert found.n_iter_ == found.selected_step_ == len(losses) - 1
 
 
@@ -108,9 +115,18 @@ def test_scales_and_bounds_are_as_in_partial_fit():
     assert found.at_bound_["b"] == parts.at_bound_["b"]
 
 
+def objective(values, X, y, weights, total):
+    each = 0.5 * weights * (y - plane(X, *values)) ** 2
+    return jnp.sum(each) / (len(X) * total)
+
+
 def by_hand(estimator, optimizer, chunks, epochs):
     """Return the path and the losses of a loop over the same batches."""
     seed, size = draw_seed(estimator), estimator.batch_size
+    find, update = map(jax.jit, (jax.value_and_grad(objective), optimizer.update))
+    arrange = jax.jit(
+        lambda k, n, seed, epoch: shuffled(k, n, seed_of_epoch(seed, epoch))
+    )
     values = (jnp.zeros(2), jnp.zeros(()))
     state, path, losses, count = optimizer.init(values), [], [], 0
     for _ in range(epochs):
@@ -118,20 +134,15 @@ def by_hand(estimator, optimizer, chunks, epochs):
             n = len(X)
             order = np.arange(n)
             if estimator.shuffle:
-                epoch = seed_of_epoch(np.uint32(seed), count)
-                order = np.asarray(shuffled(order, np.int32(n), epoch))
+                order = np.asarray(arrange(order, np.int32(n), np.uint32(seed), count))
             count += 1
             for first in range(0, n, size):
                 rows = order[first : first + size]
-
-                def objective(values, X=X[rows], y=y[rows], w=weights[rows], s=weights):
-                    each = 0.5 * w * (y - plane(X, *values)) ** 2
-                    return len(s) / len(X) * jnp.sum(each) / s.sum()
-
-                loss, gradient = jax.value_and_grad(objective)(values)
+                total = weights.sum() / n
+                loss, gradient = find(values, X[rows], y[rows], weights[rows], total)
                 path.append(np.append(*values))
                 losses.append(float(loss))
-                updates, state = optimizer.update(gradient, state, values)
+                updates, state = update(gradient, state, values)
                 values = optax.apply_updates(values, updates)
     return np.array([*path, np.append(*values)]), np.array(losses)
 
@@ -186,7 +197,7 @@ def test_two_fits_make_one():
 def test_chunks_of_a_bucket_share_a_program():
     fit(max_epochs=1).fit_chunks(CHUNKS)
     before = cache_info().compilations
-    fit(learning_rate=0.1).fit_chunks(CHUNKS + [make(50), make(64)])
+    fit(learning_rate=0.1).fit_chunks([*CHUNKS, make(50), make(64)])
     assert cache_info().compilations == before
 
 
@@ -457,7 +468,7 @@ WRONG = {
     "lengths": ([CHUNKS[0], (X0, Y0[1:])], {}, "^Chunk 2 of epoch 1: Found input"),
     "missing": ([(X0, Y0 * np.nan)], {}, "^Chunk 1 of epoch 1: .*NaN"),
     "outputs": ([CHUNKS[0], (X0, X0)], {}, "^Chunk 2 .* as many outputs"),
-    "weights": ([CHUNKS[0], (X0, Y0, -Y0**2)], {}, "^Chunk 2 .*Negative values"),
+    "weights": ([CHUNKS[0], (X0, Y0, -(Y0**2))], {}, "^Chunk 2 .*Negative values"),
     "no rows": ([CHUNKS[0], (X0[:0], Y0[:0])], {}, "^Chunk 2 .*0 sample"),
     "strings": ([CHUNKS[0], (X0, ["a"] * 40)], {}, "^Chunk 2 .*must hold numbers"),
     "counts": (
@@ -498,6 +509,46 @@ def test_columns_are_those_of_the_fit_it_goes_on_from():
     with pytest.raises(ValueError, match="expecting 2 features"):
         found.fit_chunks([(np.ones((5, 3)), np.ones(5))])
     assert found.n_features_in_ == 2
+
+
+def test_ctrl_c_while_a_chunk_is_waited_for():
+    def waited_for():
+        yield from CHUNKS[:2]
+        _thread.interrupt_main()
+        time.sleep(0.1)
+        yield CHUNKS[2]
+
+    found = fit()
+    with pytest.raises(KeyboardInterrupt):
+        found.fit_chunks(waited_for)
+    assert found.status_ == "interrupted"
+    assert 0 < found.n_iter_ <= 5
+    assert np.isfinite(found.predict(X_VAL)).all()
+
+
+def test_no_more_than_two_chunks_are_kept():
+    alive = []
+
+    def read():
+        for k in range(8):
+            gc.collect()
+            alive.append(sum(ref() is not None for ref in kept))
+            yield CHUNKS[k % 4]
+
+    kept = []
+
+    class Keeping(Maker):
+        def arranged(self, checked, data):
+            chunk = super().arranged(checked, data)
+            kept.append(weakref.ref(chunk))
+            return chunk
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skoptax._chunked.Maker", Keeping)
+        fit(max_epochs=1).fit_chunks(read)
+    # While one is read, one is fitted.
+    assert len(kept) == 8
+    assert max(alive) == 1
 
 
 # The reader.
@@ -563,8 +614,6 @@ def test_it_is_one_thread_that_reads_and_closes():
         finally:
             seen.append(threading.get_ident())
 
-    parts = map(lambda part: part.rows, parts_of(None, items, 1))
-    del parts
     with Ahead(items(), lambda k: seen.append(threading.get_ident()) or k) as reader:
         assert reader.take() == 1
     assert len(set(seen)) == 1 and seen[0] != threading.get_ident()
