@@ -184,7 +184,8 @@ def _make_run(
 
 
 def _refuse_split(estimator: Any, held_out: tuple[Any, Any, Any]) -> None:
-    if estimator.early_stopping is True and held_out[0] is None:
+    stops = estimator.early_stopping
+    if isinstance(stops, (bool, np.bool_)) and stops and held_out[0] is None:
         raise InvalidParameterError(
             "fit_chunks with early_stopping=True needs X_val and y_val: rows that it "
             "held out of chunks would have to be kept. Got no X_val."

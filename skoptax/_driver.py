@@ -22,7 +22,7 @@ from ._evaluation import Values
 from ._history import History, named_columns
 from ._loop import Carry, make_block, usual_rows
 from ._parameter import is_parameter
-from ._programs import abstract
+from ._programs import Program, abstract
 from ._reading import Reading
 from ._state import is_free, reading_order
 from ._task import Task
@@ -104,6 +104,7 @@ class Run:
         self.step = 0
         self.status = RUNNING
         self._replaced = True
+        self._programs: dict[Any, Program] = {}
         self._history = History()
         # JAX sorts a dict's keys; the history has the user's order.
         self._order = reading_order(task.state)
@@ -268,11 +269,18 @@ class Run:
             How the loop takes them. The step that they begin with is that after the
             current one.
         """
-        feed_before, before = self.task.feed, abstract(self.task.loop_inputs())
-        self.task.take_data(data, feed, fed)
-        if feed == feed_before and abstract(self.task.loop_inputs()) == before:
+        task = self.task
+        before = task.feed, abstract(task.loop_inputs())
+        task.take_data(data, feed, fed)
+        now = task.feed, abstract(task.loop_inputs())
+        if now == before:
             return
-        self._find_loop()
+        # Those of a loss without a key are found nowhere else.
+        self._programs[before] = self._program
+        if now in self._programs:
+            self._program = self._programs[now]
+        else:
+            self._find_loop()
         # Their shapes may follow those of the data, and they are written before read.
         blank = self.blank
         self.carry = self.carry._replace(aux=blank.aux, running=blank.running)
@@ -319,6 +327,7 @@ class Run:
                 "pytrees, with the same parameters free, of the same shapes."
             )
         self.task.put(state)
+        self._programs.clear()
         self._find_loop()
         # Its shape may follow that of the data; it is evaluated before it is used.
         self.carry = self.carry._replace(aux=self.blank.aux)

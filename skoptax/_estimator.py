@@ -147,8 +147,8 @@ class OptaxEstimator(
         each length is compiled. Say ``True`` only of what is so: a model that takes
         the mean of its inputs, say, would be fitted wrongly.
     warm_start : bool, default=False
-        Whether `fit` goes on from the fit before: from its values, with the state of
-        its optimiser.
+        Whether `fit` and `fit_chunks` go on from the fit before: from its values, with
+        the state of its optimiser.
     random_state : int, RandomState or None, default=None
         Seeds start values that are drawn, the starts of `n_starts`, the order of
         batches, and what `early_stopping` holds out.
@@ -174,7 +174,8 @@ class OptaxEstimator(
         out of an active bound left out); ``learning_rate`` where there is one (of the
         last update that led to the row); and a column for each scalar parameter.
     loss_ : float
-        The objective at the fitted values, of all rows that are fitted.
+        The objective at the fitted values, of all rows that are fitted; after
+        `fit_chunks`, of the last chunk.
     n_iter_ : int
         Number of optimiser steps.
     selected_step_ : int
@@ -585,8 +586,8 @@ class OptaxEstimator(
 
         An error in `chunks` is raised again, with a note that names the chunk; the
         estimator is left as it was. All of `chunks` runs in the thread, which has ended
-        when this method returns. An iterator that has begun is finished first with the
-        chunk that it makes.
+        when this method returns: a fit that ends early waits for the chunk that is
+        being read.
 
         Examples
         --------

@@ -21,7 +21,7 @@ from ._ending import Ending
 from ._optimizer import call_hook, call_step, next_call
 from ._training import without_score
 from ._typing import StepCallback
-from ._whole import held_out_loss, objective_of_all
+from ._whole import objective_of_all, score_by
 
 
 class Judge:
@@ -50,6 +50,7 @@ class Judge:
         self.best = np.inf
         self._best_epoch = self._best_step = 0
         self._values: Any = None
+        self._score: Callable[[], float] | None = None
         self._began = 0
 
     def look(self, run: Run, epoch: int) -> Ending | None:
@@ -70,7 +71,8 @@ class Judge:
         """
         score = np.inf
         if self._held_out is not None:
-            score = self.losses[run.step] = held_out_loss(run, self._held_out)
+            self._score = self._score or score_by(run, self._held_out)
+            score = self.losses[run.step] = self._score()
         elif self._patience and run.step > self._began:
             score = run.losses_since(self._began)[:-1].mean(dtype=float)
         if score < self.best or self._values is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -45,9 +46,9 @@ def objective_of_all(run: Run, batch_size: int, pace: Pace | None = None) -> flo
     return float(at_selected(run, make, "whole", batch_size, more=more))
 
 
-def held_out_loss(run: Run, held_out: tuple[Any, ...]) -> float:
+def score_by(run: Run, held_out: tuple[Any, ...]) -> Callable[[], float]:
     """
-    Return the loss of rows that are not fitted, at the current state.
+    Return a function that judges the current state of a run by rows not fitted.
 
     Parameters
     ----------
@@ -58,15 +59,18 @@ def held_out_loss(run: Run, held_out: tuple[Any, ...]) -> float:
 
     Returns
     -------
-    float
-        Their weighted mean, without priors and penalty.
+    callable
+        Returns their weighted mean loss, without priors and penalty.
     """
     task = run.task
     # Not with the task's own data, whose number of rows would make other programs.
-    inputs = (task.numbers, held_out)
-    program = task.find_program(inputs, make_held_out, "held_out")
-    with explained(task.role):
-        return float(program(*inputs, run.carry.values))
+    program = task.find_program((task.numbers, held_out), make_held_out, "held_out")
+
+    def score() -> float:
+        with explained(task.role):
+            return float(program(task.numbers, held_out, run.carry.values))
+
+    return score
 
 
 def make_held_out(at_state: Evaluator) -> Block[Array, None]:

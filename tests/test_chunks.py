@@ -22,7 +22,7 @@ from skoptax._chunks import Ahead, open_chunks, parts_of
 from skoptax._problem import draw_seed
 from skoptax._shuffle import seed_of_epoch, shuffled
 from skoptax.callbacks import Callback, Checkpoint
-from skoptax.exceptions import InvalidParameterError, NonFiniteWarning
+from skoptax.exceptions import InvalidParameterError, NonFiniteWarning, UncachedWarning
 
 RNG = np.random.default_rng(0)
 SIZES = (40, 40, 25, 37)
@@ -199,6 +199,25 @@ def test_chunks_of_a_bucket_share_a_program():
     before = cache_info().compilations
     fit(learning_rate=0.1).fit_chunks([*CHUNKS, make(50), make(64)])
     assert cache_info().compilations == before
+
+
+def test_a_model_without_a_key_is_compiled_once_for_each_length():
+    def plane_without_a_key(X, w, b):
+        globals()
+        return X @ w + b
+
+    counts = []
+    estimator = fit(batch_size=None, row_independent=False)
+    estimator.set_params(model=plane_without_a_key)
+    for epochs in (1, 3):
+        before = cache_info().compilations
+        with pytest.warns(UncachedWarning):
+            estimator.set_params(max_epochs=epochs).fit_chunks(
+                [CHUNKS[0], CHUNKS[2]], X_val=X_VAL, y_val=Y_VAL
+            )
+        counts.append(cache_info().compilations - before)
+    # Two lengths, held-out rows, and the objective where the best is another state.
+    assert counts[0] == counts[1] <= 4
 
 
 @pytest.mark.parametrize("kind", ["list", "function", "generator", "dataset"])
