@@ -17,9 +17,12 @@ import numpy as np
 
 from ._assessment import NON_FINITE, OFF, RUNNING, Control
 from ._diagnose import explained
+from ._epochs import Fed, Feed
+from ._evaluation import Values
 from ._history import History, named_columns
 from ._loop import Carry, make_block, usual_rows
 from ._parameter import is_parameter
+from ._programs import Program, abstract
 from ._reading import Reading
 from ._state import is_free, reading_order
 from ._task import Task
@@ -101,6 +104,7 @@ class Run:
         self.step = 0
         self.status = RUNNING
         self._replaced = True
+        self._programs: dict[Any, Program] = {}
         self._history = History()
         # JAX sorts a dict's keys; the history has the user's order.
         self._order = reading_order(task.state)
@@ -253,6 +257,55 @@ class Run:
         """Return the rows of the history, for each data type, without ending it."""
         return self._history.rows_so_far(self.carry, self.step)
 
+    def see(self, data: tuple[Any, ...], feed: Feed | None, fed: Fed | None) -> None:
+        """
+        Go on with other data: the states that follow are evaluated on these.
+
+        Parameters
+        ----------
+        data : tuple
+            As the task has them.
+        feed, fed : Feed and Fed or None
+            How the loop takes them. The step that they begin with is that after the
+            current one.
+        """
+        task = self.task
+        before = task.feed, abstract(task.loop_inputs())
+        task.take_data(data, feed, fed)
+        now = task.feed, abstract(task.loop_inputs())
+        if now == before:
+            return
+        # Those of a loss without a key are found nowhere else.
+        self._programs[before] = self._program
+        if now in self._programs:
+            self._program = self._programs[now]
+        else:
+            self._find_loop()
+        # Their shapes may follow those of the data, and they are written before read.
+        blank = self.blank
+        self.carry = self.carry._replace(aux=blank.aux, running=blank.running)
+
+    def select(self, values: Values, step: int) -> None:
+        """
+        Return an earlier state.
+
+        Parameters
+        ----------
+        values : Values
+            What the carry selected there.
+        step : int
+            Its number.
+        """
+        counts = self.reading.counts._replace(selected_step=step)
+        self.carry = self.carry._replace(
+            selected=values, counts=np.array(counts, np.int32)
+        )
+
+    def losses_since(self, step: int) -> np.ndarray:
+        """Return the losses of the history from a step on, the current one's too."""
+        column = next(c for c in self._program.about[1] if c.key == "loss")
+        return self.rows_so_far()[column.dtype][step:, column.place]
+
     @property
     def blank(self) -> Carry:
         """A carry to start from."""
@@ -274,6 +327,7 @@ class Run:
                 "pytrees, with the same parameters free, of the same shapes."
             )
         self.task.put(state)
+        self._programs.clear()
         self._find_loop()
         # Its shape may follow that of the data; it is evaluated before it is used.
         self.carry = self.carry._replace(aux=self.blank.aux)

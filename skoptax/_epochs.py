@@ -24,8 +24,9 @@ class Pace(NamedTuple):
     n_rows: Any  # how many rows count, the first ones
     total: Any  # the sum of their weights
     per_epoch: Any  # steps
-    first_epoch: Any  # how many there have been in earlier runs
+    first_epoch: Any  # how many there have been before these rows came
     seed: Any
+    first_step: Any  # the step whose batch is the first of these rows
 
 
 class Fed(NamedTuple):
@@ -79,7 +80,7 @@ class Feed:
         data : Fed
             All of the data.
         step : int
-            Counted from 0.
+            Counted from 0, over all rows that the run has seen.
 
         Returns
         -------
@@ -133,7 +134,8 @@ class Feed:
         """Return a batch: rows of X and y, and their weights."""
         assert self.batch_size is not None
         X, y, weights, *_ = data.training
-        n, _, per_epoch, first_epoch, seed = data.pace
+        n, _, per_epoch, first_epoch, seed, first_step = data.pace
+        step = step - first_step
         epoch = step // per_epoch
         first = (step - epoch * per_epoch) * self.batch_size
         positions = first + jnp.arange(self.batch_size, dtype=jnp.int32)
@@ -240,7 +242,7 @@ def judge(
         With held-out rows the score is their loss, else the mean over the batches of
         the epoch that ends here.
     """
-    at_end = step % pace.per_epoch == 0
+    at_end = (step - pace.first_step) % pace.per_epoch == 0
     nothing = jnp.full_like(value, jnp.inf)
     if feed.validates:
         val_loss = jax.lax.cond(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 from weakref import WeakKeyDictionary
 
@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ._chunked import fit_chunks
 from ._diagram import DiagramMixin
 from ._fitting import Fitted, fit_rows, read_given
 from ._intervals import IntervalsMixin
@@ -146,8 +147,8 @@ class OptaxEstimator(
         each length is compiled. Say ``True`` only of what is so: a model that takes
         the mean of its inputs, say, would be fitted wrongly.
     warm_start : bool, default=False
-        Whether `fit` goes on from the fit before: from its values, with the state of
-        its optimiser.
+        Whether `fit` and `fit_chunks` go on from the fit before: from its values, with
+        the state of its optimiser.
     random_state : int, RandomState or None, default=None
         Seeds start values that are drawn, the starts of `n_starts`, the order of
         batches, and what `early_stopping` holds out.
@@ -173,7 +174,8 @@ class OptaxEstimator(
         out of an active bound left out); ``learning_rate`` where there is one (of the
         last update that led to the row); and a column for each scalar parameter.
     loss_ : float
-        The objective at the fitted values, of all rows that are fitted.
+        The objective at the fitted values, of all rows that are fitted; after
+        `fit_chunks`, of the last chunk.
     n_iter_ : int
         Number of optimiser steps.
     selected_step_ : int
@@ -475,7 +477,9 @@ class OptaxEstimator(
         if not isinstance(goes_on, (bool, np.bool_)):
             raise invalid("warm_start", type(self).__name__, "a bool", goes_on)
         held_out = X_val, y_val, sample_weight_val
-        return self._fit_whole(X, y, sample_weight, held_out, goes_on, None)
+        return self._keep(
+            lambda: self._fit_as_task(X, y, sample_weight, held_out, goes_on, None)
+        )
 
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -537,21 +541,116 @@ class OptaxEstimator(
                 "partial_fit does not go with early_stopping=True, which would hold "
                 "out other rows in each call. Set it to False."
             )
-        return self._fit_whole(X, y, sample_weight, (None, None, None), True, 1)
+        held_out = None, None, None
+        return self._keep(
+            lambda: self._fit_as_task(X, y, sample_weight, held_out, True, 1)
+        )
 
-    def _fit_whole(
+    def fit_chunks(
         self,
-        X: Any,
-        y: Any,
-        sample_weight: Any,
-        held_out: tuple[Any, Any, Any],
-        goes_on: bool,
-        epochs: int | None,
+        chunks: Iterable[Any] | Callable[[], Iterable[Any]],
+        *,
+        X_val: ArrayLike | None = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
+        """
+        Fit the model to data that come in chunks.
+
+        For data that memory, or a device, has no place for. The next chunk is read in a
+        thread while the steps on the current one are made, so that no more than two
+        are kept. Parameters and the state of the optimiser go on from chunk to chunk.
+
+        Parameters
+        ----------
+        chunks : iterable or callable
+            Gives tuples ``(X, y)`` or ``(X, y, sample_weight)``, each with rows as
+            `fit` takes them: at least one, of any number, with the columns and the
+            number of outputs of the first chunk. It is iterated once for each epoch: a
+            list, an object such as a data loader, or a function without arguments that
+            returns a new iterator. An iterator will do for one epoch.
+        X_val : array-like of shape (m, n_features), default=None
+            Held-out inputs. Their loss is taken at the start, after each epoch, and
+            where `max_steps` ends the fit; the parameters that are best there are
+            returned.
+        y_val : array-like of shape (m,) or (m, n_outputs), default=None
+            Their responses.
+        sample_weight_val : array-like of shape (m,), default=None
+            Their weights.
+
+        Returns
+        -------
+        OptaxEstimator
+            This estimator.
+
+        Raises
+        ------
+        InvalidParameterError
+            If an argument is not usable, with ``early_stopping=True`` if there are no
+            held-out rows, and if there are no chunks (in the second epoch: of what can
+            be iterated only once).
+        ValueError
+            If a chunk is not usable; the message begins with its number.
+        ModelError
+            If model, spec and data do not fit together.
+        NonFiniteError
+            If the objective is not finite at the start values.
+
+        See Also
+        --------
+        partial_fit : One epoch on some rows, where the loop is one's own.
+        fit : For data that memory has place for.
+
+        Notes
+        -----
+        An epoch is a pass over all chunks, of which there are `max_epochs`; without it
+        there are as many as `max_steps` needs. A step takes `batch_size` rows of a
+        chunk, in a random order within it; without `batch_size`, the whole chunk. As
+        with batches, "auto" is Adam, and `tol` and optimisers that compare losses of
+        the same rows are refused. The order of the chunks is that in which they come.
+
+        The steps are those of `partial_fit` on each chunk in turn, with the same
+        `optimizer` and an int as `random_state`. So chunks count alike in a step
+        whatever the number of their rows, and a prior weighs in each what it does in a
+        fit to that alone.
+
+        `loss_` is the objective of the last chunk that a step was taken on, at
+        `params_`, and covariance and standard errors are those of a fit to it alone:
+        no other one is at hand any more. The ``loss`` in `history_` is that of the
+        batches, and ``epoch`` the number of the pass.
+
+        An error in `chunks` is raised again, with a note that names the chunk; the
+        estimator is left as it was. All of `chunks` runs in the thread, which has ended
+        when this method returns: a fit that ends early waits for the chunk that is
+        being read.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skoptax import OptaxEstimator
+        >>> def read():
+        ...     for seed in range(4):  # or files
+        ...         X = np.random.default_rng(seed).normal(size=(500, 2))
+        ...         yield X, X @ [1.0, -2.0] + 0.5
+        >>> estimator = OptaxEstimator(
+        ...     learning_rate=0.01, batch_size=50, max_epochs=20, random_state=0
+        ... )
+        >>> estimator.fit_chunks(read).params_["coef"].round(3)
+        array([ 1., -2.])
+        >>> estimator.n_iter_
+        800
+        """
+        goes_on = self.warm_start
+        if not isinstance(goes_on, (bool, np.bool_)):
+            raise invalid("warm_start", type(self).__name__, "a bool", goes_on)
+        held_out = X_val, y_val, sample_weight_val
+        return self._keep(lambda: self._fit_chunks_as_task(chunks, held_out, goes_on))
+
+    def _keep(self, fit: Callable[[], Fitted]) -> Self:
         """Fit, or leave everything as it was."""
         before = self.__dict__.copy()
         try:
-            fitted = self._fit_as_task(X, y, sample_weight, held_out, goes_on, epochs)
+            fitted = fit()
         except BaseException:
             # An earlier fit stays whole: scikit-learn's validation has overwritten
             # the names of its columns.
@@ -575,10 +674,7 @@ class OptaxEstimator(
         goes_on: bool,
         epochs: int | None,
     ) -> Fitted:
-        # That of a fit that failed is of use, too.
-        legacy = getattr(self, "_legacy", None) if goes_on else None
-        goes_on = goes_on and self.__sklearn_is_fitted__()
-        columns = self.n_features_in_ if goes_on else None
+        goes_on, legacy, columns = self._left(goes_on)
         given = read_given(self, X, y, sample_weight, held_out, columns)
         task = follow(self, X, y, sample_weight)
         fitted = fit_rows(
@@ -588,6 +684,34 @@ class OptaxEstimator(
         if task is not None:
             task.end()
         return fitted
+
+    @with_callbacks
+    def _fit_chunks_as_task(
+        self, chunks: Any, held_out: tuple[Any, Any, Any], goes_on: bool
+    ) -> Fitted:
+        goes_on, legacy, columns = self._left(goes_on)
+        # A scorer gets the only rows that are at hand all the time.
+        task = follow(self, *held_out)
+        fitted, dtype = fit_chunks(
+            self,
+            chunks,
+            held_out,
+            goes_on=goes_on,
+            legacy=legacy,
+            columns=columns,
+            follower=task,
+        )
+        self._store(fitted, dtype)
+        if task is not None:
+            task.end()
+        return fitted
+
+    def _left(self, goes_on: bool) -> tuple[bool, Any, int | None]:
+        """Return whether a fit goes on, and what the one before has left for it."""
+        # That of a fit that failed is of use, too.
+        legacy = getattr(self, "_legacy", None) if goes_on else None
+        goes_on = goes_on and self.__sklearn_is_fitted__()
+        return goes_on, legacy, self.n_features_in_ if goes_on else None
 
     def _store(self, fitted: Fitted, dtype: np.dtype) -> None:
         self.params_ = fitted.params

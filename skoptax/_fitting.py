@@ -15,7 +15,7 @@ from ._assessment import RUNNING
 from ._auto import moving_terms
 from ._curvature import linearised
 from ._driver import Legacy, Run
-from ._ending import doubt
+from ._ending import Ending, doubt
 from ._entries import start_box
 from ._fingerprint import Walk
 from ._multistart import draw_starts, run_from_starts
@@ -135,10 +135,33 @@ def read_given(
             f"X has {rows.X.shape[1]} features, but {type(estimator).__name__} is "
             f"expecting {columns} features as input."
         )
-    X_val, y_val, weights_val = held_out
-    if X_val is not None:
-        X_val = check_named_inputs(estimator, X_val, rows.X.dtype)
-    return Given(rows, read_held_out(estimator, X_val, y_val, weights_val, rows))
+    return Given(rows, read_validation(estimator, held_out, rows))
+
+
+def read_validation(
+    estimator: Any, held_out: tuple[Any, Any, Any], rows: Rows
+) -> Rows | None:
+    """
+    Check the rows to validate with.
+
+    Parameters
+    ----------
+    estimator : OptaxEstimator
+        Knows the columns.
+    held_out : tuple
+        Inputs, responses and weights, as the user gave them.
+    rows : Rows
+        Of the fit.
+
+    Returns
+    -------
+    Rows or None
+        ``None`` if there are none.
+    """
+    X, y, sample_weight = held_out
+    if X is not None:
+        X = check_named_inputs(estimator, X, rows.X.dtype)
+    return read_held_out(estimator, X, y, sample_weight, rows)
 
 
 def fit_rows(
@@ -183,7 +206,7 @@ def fit_rows(
         If the objective is not finite at the start values.
     """
     cov_type, absolute_sigma = check_covariance(estimator)
-    seed = _read_seed(estimator)
+    seed = read_seed(estimator)
     rows = given.rows
     training, held_out = hold_out(estimator, rows, given.held_out, seed)
     is_split = held_out is not None and given.held_out is None
@@ -204,58 +227,108 @@ def fit_rows(
         )
         starts, collected, message = _run_to_end(run, plan, settings, problem, task)
         refuse_without_score(run)
-        state, found = finish(run, collected, message, on_host=True)
-        found.pop("aux", None)
-        params = plain_values(state, problem.spec)
-        at_bound = bound_flags(state, problem.spec)
-        history, status = found.pop("history"), found.pop("status")
-        message, n_steps = found.pop("message"), found.pop("n_steps")
         value = float(run.reading.selected_value)
         if plan.batch_size is not None:
             value = objective_of_all(run, plan.batch_size)
+        fitted = gather(
+            run,
+            problem,
+            (training.y, training.weights),
+            collected,
+            message,
+            value,
+            (cov_type, absolute_sigma),
+        )
+        history, doubted = fitted.history, fitted.doubt
+        if plan.batch_size is not None:
             history = {"epoch": np.arange(run.step + 1) // plan.per_epoch} | history
-        terms = moving_terms(problem.objective, problem.spec)
-        # Of a function nothing is known: there a warning is better than none.
-        smooth = getattr(problem.objective.loss, "has_curvature", True) and all(
-            getattr(term, "is_smooth", True) for term in terms
-        )
         # One epoch of partial_fit is not meant to get there.
-        is_meant = run.interruption is not None or (
-            epochs is not None and status == "max_steps"
-        )
+        if epochs is not None and fitted.status == "max_steps":
+            doubted = None
         keeps = estimator.warm_start or epochs is not None
-        return Fitted(
-            params=params,
-            at_bound=at_bound,
-            loss=value,
-            record=record_fit(
-                run,
-                problem,
-                params,
-                at_bound,
-                training.y,
-                training.weights,
-                cov_type,
-                absolute_sigma,
-                value,
-            ),
-            linearised=linearised(run),
+        return replace(
+            fitted,
             history=history,
-            collected=found,
-            n_steps=n_steps,
-            selected_step=run.reading.selected_step,
-            status=status,
-            message=message,
             starts=starts,
-            call=problem.objective.call,
             split=(seed, len(rows.X)) if is_split else None,
             legacy=run.leave(plan.per_epoch) if keeps else None,
-            doubt=None if is_meant else doubt(status, message, run, smooth),
-            interruption=run.interruption,
+            doubt=doubted,
         )
 
 
-def _read_seed(estimator: Any) -> int:
+def gather(
+    run: Run,
+    problem: Problem,
+    responses: tuple[np.ndarray, np.ndarray | None],
+    collected: dict[str, Any],
+    message: str | None,
+    value: float,
+    covariance: tuple[str | None, bool],
+    ending: Ending | None = None,
+) -> Fitted:
+    """
+    Gather what a run has found.
+
+    Parameters
+    ----------
+    run : Run
+        At its end.
+    problem : Problem
+        What was minimised.
+    responses : tuple
+        Those that were fitted, and their weights or ``None``.
+    collected : dict
+        By callbacks.
+    message : str or None
+        Why a callback ended the run.
+    value : float
+        The objective at the selected state.
+    covariance : tuple
+        Which one is wanted, and whether weights are one over known variances.
+    ending : Ending, default=None
+        How it ended, if the run does not know.
+
+    Returns
+    -------
+    Fitted
+        Of one start, without what a later fit goes on with.
+    """
+    state, found = finish(run, collected, message, on_host=True)
+    found.pop("aux", None)
+    params = plain_values(state, problem.spec)
+    at_bound = bound_flags(state, problem.spec)
+    history, status = found.pop("history"), found.pop("status")
+    message, n_steps = found.pop("message"), found.pop("n_steps")
+    status, message = ending or (status, message)
+    terms = moving_terms(problem.objective, problem.spec)
+    # Of a function nothing is known: there a warning is better than none.
+    smooth = getattr(problem.objective.loss, "has_curvature", True) and all(
+        getattr(term, "is_smooth", True) for term in terms
+    )
+    is_meant = run.interruption is not None
+    record = record_fit(run, problem, params, at_bound, *responses, *covariance, value)
+    return Fitted(
+        params=params,
+        at_bound=at_bound,
+        loss=value,
+        record=record,
+        linearised=linearised(run),
+        history=history,
+        collected=found,
+        n_steps=n_steps,
+        selected_step=run.reading.selected_step,
+        status=status,
+        message=message,
+        starts=None,
+        call=problem.objective.call,
+        split=None,
+        legacy=None,
+        doubt=None if is_meant else doubt(status, message, run, smooth),
+        interruption=run.interruption,
+    )
+
+
+def read_seed(estimator: Any) -> int:
     """Return what seeds a fit: where it goes on from a checkpoint, the same."""
     drawn = draw_seed(estimator)
     if isinstance(estimator.random_state, (int, np.integer)):
@@ -315,7 +388,7 @@ def _run_to_end(
         run.watch_every = size
     found = drive(run, plan.max_steps, settings.callback, settings.chunk_size)
     if bar is not None:
-        bar.close(run.step, _shown(run))
+        bar.close(run.step, shown(run))
     return None, *found
 
 
@@ -328,16 +401,16 @@ def _tell(
 ) -> str | None:
     """Tell those who follow a run how far it is; return why to stop, if it has to."""
     if bar is not None:
-        bar.update(run.step, lambda: _shown(run))
+        bar.update(run.step, lambda: shown(run))
     if task is None:
         return None
     goes_on = run.status == RUNNING and run.step < max_steps
-    if not task.advance(run.step, goes_on, lambda: _fitted_so_far(run, problem)):
+    if not task.advance(run.step, goes_on, lambda: fitted_so_far(run, problem)):
         return None
     return f"A callback of scikit-learn stopped the fit after {run.step} steps."
 
 
-def _fitted_so_far(run: Run, problem: Problem) -> dict[str, Any]:
+def fitted_so_far(run: Run, problem: Problem) -> dict[str, Any]:
     """Return what an estimator needs to predict as if the fit had ended here."""
     state = selected_state(run, on_host=True)
     return {
@@ -363,7 +436,7 @@ def _subtask_steps(plan: Plan, settings: Settings) -> int:
     return plan.per_epoch * max(1, -(-epochs // (_MANY if few else _SOME)))
 
 
-def _shown(run: Run) -> dict[str, float]:
+def shown(run: Run) -> dict[str, float]:
     """Return the numbers that a bar shows."""
     found = {"loss": float(run.reading.value)}
     feed = run.task.feed

@@ -283,12 +283,12 @@ def _drive(
         run.advance_to(max_steps)
         return None
     try:
-        _call_hook(callback, "on_run_start", fitting_data)
+        call_hook(callback, "on_run_start", fitting_data)
         if about_fit is not None:
             resume(run, callback, about_fit, max_steps)
         while run.step < max_steps:
-            run.advance_to(_next_call(run.step, max_steps, callback, chunk_size))
-            stop, replaced = _call(callback, run, fitting_data)
+            run.advance_to(next_call(run.step, max_steps, callback, chunk_size))
+            stop, replaced = call_step(callback, run, fitting_data)
             if about_fit is not None:
                 keep_snapshot(run, callback, about_fit, at_end=False)
             if stop:
@@ -301,11 +301,11 @@ def _drive(
                 break
         run.advance_to(run.step)
     finally:
-        _call_hook(callback, "on_run_end", fitting_data)
+        call_hook(callback, "on_run_end", fitting_data)
     return None
 
 
-def _next_call(
+def next_call(
     step: int, max_steps: int, callback: StepCallback, chunk_size: int | None
 ) -> int:
     """
@@ -324,7 +324,7 @@ def _next_call(
     return min(ends)
 
 
-def _call(
+def call_step(
     callback: StepCallback, run: Run, fitting_data: dict[str, Any]
 ) -> tuple[bool, bool]:
     """Call the callback; return whether to stop, and whether it replaced a state."""
@@ -357,7 +357,7 @@ def _same_leaves(before: Any, after: Any) -> bool:
     return same_tree and all(a is b for a, b in zip(old, new, strict=True))
 
 
-def _call_hook(callback: StepCallback, name: str, fitting_data: dict[str, Any]) -> None:
+def call_hook(callback: StepCallback, name: str, fitting_data: dict[str, Any]) -> None:
     hook = getattr(callback, name, None)
     if hook is not None:
         hook(fitting_data)

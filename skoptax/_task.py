@@ -73,6 +73,9 @@ class Task:
     structure: Structure
     numbers: Numbers
     leaves: list[Any]
+    feed: Feed | None
+    _data: tuple[Any, ...]
+    _fed: Fed | None
 
     def __init__(
         self,
@@ -96,18 +99,12 @@ class Task:
         self._warns = True
         self._loss = loss
         self.optimizer = optimizer
-        self._data = jax.tree.map(to_device, data)
-        self.feed = feed
-        if fed is not None:
-            # The rows are on the device once.
-            others = jax.tree.map(to_device, fed._replace(training=()))
-            fed = others._replace(training=self._data)
-        self._fed = fed
         self.mode = mode
         self.has_aux = has_aux
         self._owner = owner
         self.role = role
         self._beside: dict[str, Program] = {}
+        self.take_data(data, feed, fed)
         self.put(state)
 
     def put(self, state: PyTree) -> None:
@@ -120,6 +117,19 @@ class Task:
         self.structure = structure
         self.numbers = jax.tree.map(to_device, numbers)
         self.leaves = jax.tree.leaves(state, is_leaf=is_parameter)
+
+    def take_data(
+        self, data: tuple[Any, ...], feed: Feed | None, fed: Fed | None
+    ) -> None:
+        """Put other data, and how the loop takes them, in place of those before."""
+        self._beside.clear()
+        self._data = jax.tree.map(to_device, data)
+        self.feed = feed
+        if fed is not None:
+            # The rows are on the device once.
+            others = jax.tree.map(to_device, fed._replace(training=()))
+            fed = others._replace(training=self._data)
+        self._fed = fed
 
     def start_from(self, values: Any) -> None:
         """Put other values into the state, as the packed numbers hold them."""

@@ -307,11 +307,16 @@ def refuse_without_score(run: Run) -> None:
     """
     feed = run.task.feed
     if feed is not None and feed.validates and not np.isfinite(run.reading.best_score):
-        raise NonFiniteError(
-            "The loss of the held-out rows was not finite at the start, nor after any "
-            "epoch. The model must be finite on X_val, and the responses must be such "
-            "as the loss takes."
-        )
+        raise without_score()
+
+
+def without_score() -> NonFiniteError:
+    """Return the error about held-out rows whose loss was never finite."""
+    return NonFiniteError(
+        "The loss of the held-out rows was not finite at the start, nor after any "
+        "epoch. The model must be finite on X_val, and the responses must be such "
+        "as the loss takes."
+    )
 
 
 def make_feed(
@@ -321,6 +326,7 @@ def make_feed(
     held_out: Rows | None,
     seed: int,
     first_epoch: int,
+    first_step: int = 0,
 ) -> tuple[Feed, Fed] | tuple[None, None]:
     """
     Return how the loop takes the data, and these.
@@ -338,7 +344,9 @@ def make_feed(
     seed : int
         Orders the epochs.
     first_epoch : int
-        How many there have been in earlier fits.
+        How many there have been before.
+    first_step : int, default=0
+        The step whose batch is the first of these rows.
 
     Returns
     -------
@@ -362,18 +370,25 @@ def make_feed(
             "row_independent=True; "
             "else leave batch_size at None, and give X_val and y_val to validate with."
         )
-    n = len(training.X)
-    weights = training.weights
-    total = float(n) if weights is None else float(weights.sum(dtype=float))
-    pace = Pace(
-        np.int32(n),
-        training.X.dtype.type(total),
-        np.int32(plan.per_epoch),
-        np.int32(first_epoch),
-        np.uint32(seed),
-    )
+    pace = make_pace(plan, training, seed, first_epoch, first_step)
     others = None
     if held_out is not None:
         others = arrange_held_out(problem, held_out.X, held_out.y, held_out.weights)
     feed = Feed(plan.batch_size, plan.shuffle, held_out is not None)
     return feed, Fed(problem.data, others, pace)
+
+
+def make_pace(
+    plan: Plan, training: Rows, seed: int, first_epoch: int, first_step: int
+) -> Pace:
+    """Return the numbers of a feed; the arguments are those of `make_feed`."""
+    n, weights = len(training.X), training.weights
+    total = float(n) if weights is None else float(weights.sum(dtype=float))
+    return Pace(
+        np.int32(n),
+        training.X.dtype.type(total),
+        np.int32(plan.per_epoch),
+        np.int32(first_epoch),
+        np.uint32(seed),
+        np.int32(first_step),
+    )

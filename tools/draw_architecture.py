@@ -35,7 +35,7 @@ ROWS = [
         Box(
             "The estimator",
             "OptaxEstimator, curve_fit: check, delegate, store",
-            "_curve_fit _estimator _fitting _diagram",
+            "_curve_fit _estimator _fitting _chunked _chunk_data _route _diagram",
         )
     ],
     [
@@ -87,7 +87,7 @@ ROWS = [
         Box(
             "Helpers",
             "know nothing of a fit: checks, errors, types, optional imports",
-            "_diagnose _html _validation _tracing _reporting _archive"
+            "_diagnose _html _chunks _validation _tracing _reporting _archive"
             " _sklearn_callbacks _persistence _deprecation _transfer _optional"
             " exceptions _typing _version _scikit_learn",
         )

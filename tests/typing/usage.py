@@ -56,6 +56,8 @@ estimator = OptaxEstimator(
 )
 assert_type(estimator.fit(X, y), OptaxEstimator)
 assert_type(estimator.partial_fit(pd.DataFrame(X), y), OptaxEstimator)
+assert_type(estimator.fit_chunks([(X, y)], X_val=X, y_val=y), OptaxEstimator)
+assert_type(estimator.fit_chunks(lambda: iter([(X, y)])), OptaxEstimator)
 assert_type(estimator.set_params(loss=log_squares), OptaxEstimator)
 assert_type(estimator.predict(X), np.ndarray)
 assert_type(estimator.predict(X, return_std=True), tuple[np.ndarray, np.ndarray])
