@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._assessment import RUNNING
+from ._assessment import MOST_SETBACKS
 from ._auto import moving_terms
 from ._curvature import linearised
 from ._driver import Legacy, Run
@@ -220,9 +220,7 @@ def fit_rows(
             getattr(term, "is_smooth", True) for term in terms
         )
         # One epoch of partial_fit is not meant to get there.
-        is_meant = run.interruption is not None or (
-            epochs is not None and status == "max_steps"
-        )
+        is_meant = epochs is not None and status == "max_steps"
         keeps = estimator.warm_start or epochs is not None
         return Fitted(
             params=params,
@@ -250,7 +248,7 @@ def fit_rows(
             call=problem.objective.call,
             split=(seed, len(rows.X)) if is_split else None,
             legacy=run.leave(plan.per_epoch) if keeps else None,
-            doubt=None if is_meant else doubt(status, message, run, smooth),
+            doubt=doubt(status, message, run, smooth, is_meant),
             interruption=run.interruption,
         )
 
@@ -283,17 +281,23 @@ def _make_run(
         plan.batch_size is not None,
         feed is not None,
     )
-    task = make_task(estimator, problem, settings.optimizer, feed, fed)
+    optimizer = settings.optimizer
+    task = make_task(estimator, problem, optimizer, feed, fed)
+    # These see for themselves that a step leads nowhere, and try a shorter one.
+    tries = optimizer.descends or optimizer.looks
     run = Run(
         task,
         tol=settings.tol,
         patience=plan.patience * plan.per_epoch,
         stalled_after=settings.stalled_after,
         legacy=legacy,
+        setbacks=0 if tries or settings.n_starts > 1 else MOST_SETBACKS,
     )
     run.seed = seed
-    if plan.batch_size is not None and has_line_search(run.blank.opt_state):
-        raise refuse_batches(estimator.optimizer)
+    if has_line_search(run.blank.opt_state):
+        if plan.batch_size is not None:
+            raise refuse_batches(estimator.optimizer)
+        run.recovery.most = 0
     return run, settings
 
 
@@ -331,7 +335,7 @@ def _tell(
         bar.update(run.step, lambda: _shown(run))
     if task is None:
         return None
-    goes_on = run.status == RUNNING and run.step < max_steps
+    goes_on = not run.has_ended and run.step < max_steps
     if not task.advance(run.step, goes_on, lambda: _fitted_so_far(run, problem)):
         return None
     return f"A callback of scikit-learn stopped the fit after {run.step} steps."

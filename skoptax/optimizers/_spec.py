@@ -43,6 +43,8 @@ DEFAULT_LEARNING_RATES = {
 WITHOUT_LEARNING_RATE = frozenset({"lbfgs"})
 
 
+# Of these it scales not every step.
+NOT_SCALED_BY_RATE = frozenset({optax.rprop, optax.contrib.cocob})
 # Factories of optimisers that descend at every step, by a line search, to the limits
 # of the arithmetic.
 DESCENDING = frozenset({optax.lbfgs})
@@ -106,6 +108,14 @@ class OptimizerSpec:
     def looks(self) -> bool:
         """Whether it looks at each prediction, not only at their loss."""
         return self.factory in LOOKING
+
+    @property
+    def steps_by_rate(self) -> bool:
+        """Whether a number that the program takes as an argument scales its steps."""
+        if "learning_rate" not in self.numbers or self.factory in NOT_SCALED_BY_RATE:
+            return False
+        # What the user's own do with it is not known.
+        return self.factory in factories().values()
 
     @property
     def is_entrywise(self) -> bool:
@@ -181,6 +191,7 @@ class FinishedOptimizer:
     numbers: dict[str, float] = field(default_factory=dict)
 
     descends = False
+    steps_by_rate = False
 
     @property
     def looks(self) -> bool:
