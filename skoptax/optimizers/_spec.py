@@ -75,8 +75,8 @@ class OptimizerSpec:
     >>> adam = spec("adam", 0.1, b1=0.8)
     >>> adam.numbers["learning_rate"], adam.numbers["b1"]
     (0.1, 0.8)
-    >>> adam.is_entrywise, adam.descends, adam.looks
-    (True, False, False)
+    >>> adam.is_entrywise, adam.steps_by_rate, adam.descends, adam.looks
+    (True, True, False, False)
     >>> adam.content()[1].__name__
     'adam'
     >>> transformation = adam.build(adam.numbers)
