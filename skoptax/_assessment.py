@@ -25,6 +25,14 @@ RUNNING, CONVERGED, NON_FINITE, NO_IMPROVEMENT, STALLED = range(5)
 CLEARLY = 1e-9
 # A number of steps that is never reached: the rule does not apply.
 OFF = np.iinfo(np.int32).max
+# How often a run goes back from a state that is not finite, each time with steps ten
+# times shorter.
+MOST_SETBACKS = 10
+
+
+def shrinkage(shrinks: int) -> float:
+    """Return how long steps are that have been shrunk so many times."""
+    return float(10.0**-shrinks)
 
 
 class Control(NamedTuple):
@@ -37,6 +45,7 @@ class Control(NamedTuple):
     patience: Any  # steps without a new best loss, or OFF
     stalled_after: Any  # the same for an optimiser that descends at every step
     steps_before: Any  # that the optimiser has made in earlier runs
+    shrinks: Any  # how often the steps have been shrunk
     tol: Any  # 0 is off
 
     def packed(self) -> tuple[np.ndarray, float]:
@@ -47,7 +56,7 @@ class Control(NamedTuple):
     def unpacked(cls, integers: Any, tol: Any) -> Control:
         """Undo `packed`, inside of a program."""
         starts, replaced, *others = entries(integers)
-        stop_at, first_row, patience, stalled, before = others
+        stop_at, first_row, patience, stalled, before, shrinks = others
         return cls(
             starts != 0,
             replaced != 0,
@@ -56,6 +65,7 @@ class Control(NamedTuple):
             patience,
             stalled,
             before,
+            shrinks,
             tol,
         )
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ._assessment import NON_FINITE, OFF, RUNNING, Control
+from ._assessment import NON_FINITE, OFF, RUNNING, Control, shrinkage
 from ._diagnose import explained
 from ._epochs import Fed, Feed
 from ._evaluation import Values
@@ -24,6 +24,7 @@ from ._loop import Carry, make_block, usual_rows
 from ._parameter import is_parameter
 from ._programs import Program, abstract
 from ._reading import Reading
+from ._recovery import Anchor, Recovery
 from ._state import is_free, reading_order
 from ._task import Task
 from ._typing import PyTree
@@ -38,6 +39,8 @@ class Legacy(NamedTuple):
     start: np.ndarray  # how far from an optimum the first run began
     steps: int  # how many it has made in all
     epochs: int
+    shrinks: int = 0  # how often its steps have been shrunk
+    shrunk: Any = None  # what they were shrunk of
 
 
 class Run:
@@ -58,6 +61,9 @@ class Run:
     legacy : Legacy, optional
         What an earlier run has left. Not used if the optimiser is another one, or the
         parameters have other shapes.
+    setbacks : int, default=0
+        How often it may go back from a state that is not finite, in this run and those
+        that it goes on from; with 0 it ends there.
 
     Attributes
     ----------
@@ -76,6 +82,8 @@ class Run:
         Why the loop has ended; `RUNNING` if it has not.
     legacy : Legacy or None
         What the run goes on with, if anything.
+    recovery : Recovery
+        What it does about states that are not finite.
     seed : int or None
         What has drawn what is random in the task; for those who go on.
     interruption : KeyboardInterrupt or None
@@ -90,6 +98,7 @@ class Run:
         patience: int = 0,
         stalled_after: int = 0,
         legacy: Legacy | None = None,
+        setbacks: int = 0,
     ) -> None:
         self.watch: Callable[[Run], str | None] | None = None
         self.watch_every = 0
@@ -108,18 +117,29 @@ class Run:
         self._history = History()
         # JAX sorts a dict's keys; the history has the user's order.
         self._order = reading_order(task.state)
+        self.recovery = Recovery(setbacks)
+        self._shrinks_moves = setbacks > 0 and not task.optimizer.steps_by_rate
         self._find_loop()
         if legacy is not None and (
             _shapes(legacy.opt_state) != _shapes(self.blank.opt_state)
         ):
             legacy = None
         self.legacy = legacy
+        if legacy is not None and legacy.shrunk == self._shrinkable():
+            self.recovery.shrinks = legacy.shrinks
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
         feed = self.task.feed
-        make = partial(make_block, history_rows=self._rows_of_block, feed=feed)
+        make = partial(
+            make_block,
+            history_rows=self._rows_of_block,
+            feed=feed,
+            shrinks_moves=self._shrinks_moves,
+        )
         more = () if feed is None else (feed.content(),)
+        if self._shrinks_moves:
+            more = (*more, "shrinks")
         self._program = self.task.find_loop(self.task.loop_inputs(), make, *more)
 
     @property
@@ -130,6 +150,9 @@ class Run:
     def advance_to(self, stop_at: int) -> None:
         """
         Run until step ``stop_at``, or until the loop ends or `watch` ends it.
+
+        A run that may go back from a state that is not finite ends there for now, and
+        goes on with the next call.
 
         Parameters
         ----------
@@ -144,6 +167,8 @@ class Run:
             If no parameter has any influence on the loss.
         """
         history = self._history
+        if not self.has_ended and not self._replaced and self.step < stop_at:
+            self._go_back()
         while self._replaced or (self._is_running and self.step < stop_at):
             last_row = history.first_row + self._rows_of_block - 1
             limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
@@ -153,12 +178,12 @@ class Run:
             is_new = is_start and self.legacy is None
             control = self.control(is_new, self._replaced, limit, history.first_row)
             carry = self._first_carry() if is_start else self.carry
-            began, before = time.perf_counter(), self.step
-            inputs = self.task.loop_inputs()
-            with explained(self.task.role):
-                self.carry = self._program(*inputs, control.packed(), carry)
+            began, before, recovery = time.perf_counter(), self.step, self.recovery
+            self.carry = self._enter(control, carry, recovery.shrinks)
             self._count()
             self._program.record_speed(time.perf_counter() - began, self.step - before)
+            entry = Anchor(carry, control, before, recovery.shrinks, recovery.undone)
+            recovery.note(entry, self.carry, self.task.feed, self._replaced)
             self._replaced = False
             if is_start:
                 self._check_start()
@@ -168,9 +193,38 @@ class Run:
             if self.watch is not None:
                 self.stopped_by = self.watch(self) or self.stopped_by
 
+    def _enter(self, control: Control, carry: Carry, shrinks: int) -> Carry:
+        inputs = self.task.loop_inputs(shrinkage(shrinks))
+        with explained(self.task.role):
+            found: Carry = self._program(*inputs, control.packed(), carry)
+        return found
+
     @property
     def _is_running(self) -> bool:
         return self.status == RUNNING and self.stopped_by is None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no step is to come, but for what callbacks do, or `advance_to`."""
+        if self.status == NON_FINITE:
+            return not self.recovery.may_go_back or self.stopped_by is not None
+        return not self._is_running
+
+    def _go_back(self) -> None:
+        if self.status != NON_FINITE:
+            return
+        control = self.control(self.legacy is None, True, self.step, self.step)
+        carry = self.recovery.go_back(
+            self._enter, self.carry, self.task.feed, control, self._first_carry()
+        )
+        if carry is not None:
+            self.carry = carry
+            self._count()
+
+    def settle(self) -> None:
+        """Select the best state, if the run has ended at one that is not finite."""
+        if self.status == NON_FINITE:
+            self.carry = self.recovery.settle(self._enter, self.carry, self.task.feed)
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """End where the last block of steps has ended."""
@@ -193,14 +247,21 @@ class Run:
         return Legacy(
             jax.tree.map(np.asarray, self.carry.opt_state),
             np.asarray(self.carry.start),
-            steps + self.step,
+            steps + self.step - self.recovery.undone,
             epochs + self.step // steps_per_epoch,
+            self.recovery.shrinks_of_next(self.status != NON_FINITE),
+            self._shrinkable(),
         )
+
+    def _shrinkable(self) -> Any:
+        """Return what must be the same for a later run to have its steps as short."""
+        return self._program.label, self.task.optimizer.numbers
 
     def control(
         self, is_start: bool, is_replaced: bool, stop_at: int, first_row: int
     ) -> Control:
         """Return what the loop is told for a block of steps."""
+        before = 0 if self.legacy is None else self.legacy.steps
         return Control(
             is_start=is_start,
             is_replaced=is_replaced,
@@ -208,7 +269,8 @@ class Run:
             first_row=first_row,
             patience=min(self.patience or OFF, OFF),
             stalled_after=min(self.stalled_after or OFF, OFF),
-            steps_before=0 if self.legacy is None else self.legacy.steps,
+            steps_before=before - self.recovery.undone,
+            shrinks=self.recovery.shrinks,
             tol=self.tol,
         )
 

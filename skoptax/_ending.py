@@ -54,6 +54,12 @@ ADVICE = {
     ),
 }
 
+NON_FINITE_ADVICE = (
+    "Try a smaller learning rate, gradients that are clipped, inputs and parameters of "
+    "a size around 1, bounds that keep the model finite, or a start closer to the "
+    "answer."
+)
+
 
 class Ending(NamedTuple):
     """How a run ended."""
@@ -164,8 +170,14 @@ def conclude(run: Run, stopped_by: str | None) -> Ending:
     Returns
     -------
     Ending
-        Status and message, with numbers.
+        Status and message, with numbers, and what was not finite on the way.
     """
+    status, message = _conclude(run, stopped_by)
+    told = "" if status == "non_finite" else _told_of_setbacks(run)
+    return Ending(status, message + told)
+
+
+def _conclude(run: Run, stopped_by: str | None) -> Ending:
     status = STATUS_NAMES.get(run.status, "max_steps")
     stopped_by = stopped_by or run.stopped_by
     if run.interruption is not None:
@@ -233,6 +245,44 @@ def _named(names: Sequence[str], which: np.ndarray) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
+def _told_of_setbacks(run: Run) -> str:
+    """Return what is to be said of a run that went on from a step not finite."""
+    recovery = run.recovery
+    if not recovery.shrinks:
+        return ""
+    if not recovery.setbacks:
+        return (
+            f" Its steps are {recovery.share:g} of their usual length, because a fit "
+            "that this one goes on from was not finite with longer ones."
+        )
+    first, count = recovery.setbacks[0], len(recovery.setbacks)
+    also = f", and {count - 1} more times after it" if count > 1 else ""
+    return (
+        f" The loss or its gradient was not finite at step {first.step}{also}: the fit "
+        f"went back, to step {recovery.setbacks[-1].back_to} at last, and on with "
+        f"steps of {recovery.share:g} of their usual length."
+    )
+
+
+def _told_of_retries(run: Run) -> str:
+    """Return why a run that has ended at a step not finite did not go on from it."""
+    recovery = run.recovery
+    count = len(recovery.setbacks)
+    times = "once" if count == 1 else f"{count} times"
+    told = ""
+    if count:
+        told = f", after it went back {times} and on with shorter steps"
+    feed = run.task.feed
+    if recovery.hopeless and feed is not None and feed.batch_size is not None:
+        told += (
+            "; the rows of this batch are finite neither at the best parameters nor at "
+            "the start"
+        )
+    elif count:
+        told += f", at last of {recovery.share:g} of their usual length"
+    return told
+
+
 def _sentence(status: str, run: Run) -> str:
     step, tol, now = run.step, run.tol, run.reading
     if status == "max_steps":
@@ -252,9 +302,8 @@ def _sentence(status: str, run: Run) -> str:
     if status == "non_finite":
         return (
             f"Stopped after {step} steps, where the loss or its gradient is not "
-            f"finite; the result is that of step {now.selected_step}. Try a smaller "
-            "learning rate, bounds that keep the model finite, or a start closer to "
-            "the answer."
+            f"finite{_told_of_retries(run)}; the result is that of step "
+            f"{now.selected_step}. {NON_FINITE_ADVICE}"
         )
     if now.looks:
         share, gain = now.left
@@ -287,7 +336,9 @@ def _sentence(status: str, run: Run) -> str:
     )
 
 
-def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
+def doubt(
+    status: str, message: str, run: Any, smooth: bool, is_meant: bool = False
+) -> Warning | None:
     """
     Return the warning that a fit's ending calls for, if any.
 
@@ -300,15 +351,23 @@ def doubt(status: str, message: str, run: Any, smooth: bool) -> Warning | None:
     smooth : bool
         Whether loss, penalty and priors have a second derivative. Where one has a
         kink, the gradient need not vanish at the optimum.
+    is_meant : bool, default=False
+        Whether it was not to go on to an optimum: no ending is in doubt then.
 
     Returns
     -------
     Warning or None
-        For a non-finite ending, or one that may be far from an optimum although
+        For a non-finite step, or an ending that may be far from an optimum although
         the optimiser has a tolerance by default.
     """
+    if run.interruption is not None:
+        return None
     if status == "non_finite":
         return NonFiniteWarning(message)
+    if run.recovery.setbacks:
+        return NonFiniteWarning(f"{message} {NON_FINITE_ADVICE}")
+    if is_meant:
+        return None
     if status in ADVICE:
         return ConvergenceWarning(f"{message} {ADVICE[status]}")
     now = run.reading

@@ -31,7 +31,8 @@ from ._validation import check_new_inputs, invalid
 from .exceptions import InvalidParameterError
 from .losses import Loss
 from .losses._base import LossFunction
-from .optimizers._spec import Factory, OptimizerSpec
+from .optimizers._factories import Factory
+from .optimizers._spec import OptimizerSpec
 from .penalties import Penalty, PenaltyFunction
 
 # The constructor's arguments of each class.
@@ -172,7 +173,9 @@ class OptaxEstimator(
         step takes); with held-out rows ``val_loss``, their weighted mean loss, NaN but
         at the end of an epoch; ``grad_norm`` (that of the gradient with what points
         out of an active bound left out); ``learning_rate`` where there is one (of the
-        last update that led to the row); and a column for each scalar parameter.
+        last update that led to the row); and a column for each scalar parameter. A row
+        that is not finite stays; the next one is a step from the best row before, with
+        a tenth of the learning rate, at most ten times in a fit.
     loss_ : float
         The objective at the fitted values, of all rows that are fitted; after
         `fit_chunks`, of the last chunk.
@@ -180,8 +183,9 @@ class OptaxEstimator(
         Number of optimiser steps.
     selected_step_ : int
         The row of `history_` that `params_` and `loss_` are from: the last finite
-        one; with L-BFGS, the last whose objective is not clearly above the lowest;
-        with held-out rows, the one with the lowest ``val_loss``.
+        one, but the best one where `status_` is ``"non_finite"``; with L-BFGS, the last
+        whose objective is not clearly above the lowest; with held-out rows, the
+        one with the lowest ``val_loss``.
     status_ : str
         ``"converged"``, ``"max_steps"``, ``"interrupted"`` (by Ctrl-C, which is raised
         again once the fit is stored), ``"stalled"`` (no lower objective is found,
@@ -598,8 +602,8 @@ class OptaxEstimator(
 
         See Also
         --------
-        partial_fit : One epoch on some rows, where the loop is one's own.
-        fit : For data that memory has place for.
+        OptaxEstimator.partial_fit : One epoch on some rows, in a loop of one's own.
+        OptaxEstimator.fit : For data that memory has place for.
 
         Notes
         -----

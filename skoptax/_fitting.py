@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._assessment import RUNNING
+from ._assessment import MOST_SETBACKS
 from ._auto import moving_terms
 from ._curvature import linearised
 from ._driver import Legacy, Run
@@ -238,13 +238,11 @@ def fit_rows(
             message,
             value,
             (cov_type, absolute_sigma),
+            is_part=epochs is not None,
         )
-        history, doubted = fitted.history, fitted.doubt
+        history = fitted.history
         if plan.batch_size is not None:
             history = {"epoch": np.arange(run.step + 1) // plan.per_epoch} | history
-        # One epoch of partial_fit is not meant to get there.
-        if epochs is not None and fitted.status == "max_steps":
-            doubted = None
         keeps = estimator.warm_start or epochs is not None
         return replace(
             fitted,
@@ -252,7 +250,6 @@ def fit_rows(
             starts=starts,
             split=(seed, len(rows.X)) if is_split else None,
             legacy=run.leave(plan.per_epoch) if keeps else None,
-            doubt=doubted,
         )
 
 
@@ -265,6 +262,7 @@ def gather(
     value: float,
     covariance: tuple[str | None, bool],
     ending: Ending | None = None,
+    is_part: bool = False,
 ) -> Fitted:
     """
     Gather what a run has found.
@@ -287,6 +285,8 @@ def gather(
         Which one is wanted, and whether weights are one over known variances.
     ending : Ending, default=None
         How it ended, if the run does not know.
+    is_part : bool, default=False
+        Whether others are to follow: its last step is not meant to be at an optimum.
 
     Returns
     -------
@@ -305,7 +305,7 @@ def gather(
     smooth = getattr(problem.objective.loss, "has_curvature", True) and all(
         getattr(term, "is_smooth", True) for term in terms
     )
-    is_meant = run.interruption is not None
+    is_meant = is_part and status == "max_steps"
     record = record_fit(run, problem, params, at_bound, *responses, *covariance, value)
     return Fitted(
         params=params,
@@ -323,7 +323,7 @@ def gather(
         call=problem.objective.call,
         split=None,
         legacy=None,
-        doubt=None if is_meant else doubt(status, message, run, smooth),
+        doubt=doubt(status, message, run, smooth, is_meant),
         interruption=run.interruption,
     )
 
@@ -356,17 +356,23 @@ def _make_run(
         plan.batch_size is not None,
         feed is not None,
     )
-    task = make_task(estimator, problem, settings.optimizer, feed, fed)
+    optimizer = settings.optimizer
+    task = make_task(estimator, problem, optimizer, feed, fed)
+    # These see for themselves that a step leads nowhere, and try a shorter one.
+    tries = optimizer.descends or optimizer.looks
     run = Run(
         task,
         tol=settings.tol,
         patience=plan.patience * plan.per_epoch,
         stalled_after=settings.stalled_after,
         legacy=legacy,
+        setbacks=0 if tries or settings.n_starts > 1 else MOST_SETBACKS,
     )
     run.seed = seed
-    if plan.batch_size is not None and has_line_search(run.blank.opt_state):
-        raise refuse_batches(estimator.optimizer)
+    if has_line_search(run.blank.opt_state):
+        if plan.batch_size is not None:
+            raise refuse_batches(estimator.optimizer)
+        run.recovery.most = 0
     return run, settings
 
 
@@ -404,7 +410,7 @@ def _tell(
         bar.update(run.step, lambda: shown(run))
     if task is None:
         return None
-    goes_on = run.status == RUNNING and run.step < max_steps
+    goes_on = not run.has_ended and run.step < max_steps
     if not task.advance(run.step, goes_on, lambda: fitted_so_far(run, problem)):
         return None
     return f"A callback of scikit-learn stopped the fit after {run.step} steps."

@@ -24,6 +24,7 @@ import numpy as np
 import optax
 
 from ._assessment import (
+    MOST_SETBACKS,
     OFF,
     RUNNING,
     Best,
@@ -33,6 +34,7 @@ from ._assessment import (
     Score,
     assess,
     entries,
+    shrinkage,
     where,
 )
 from ._convergence import Progress, measure
@@ -105,6 +107,7 @@ def make_block(
     *,
     history_rows: int,
     feed: Feed | None = None,
+    shrinks_moves: bool = False,
 ) -> Block[Carry, tuple[Carry, list[Column]]]:
     """
     Build the loop for one objective and one optimiser.
@@ -119,6 +122,9 @@ def make_block(
         For how many steps a block has place.
     feed : Feed or None
         What the loss sees of the data, a `Fed`, at each step; ``None`` is all of it.
+    shrinks_moves : bool, default=False
+        Whether the loop itself shrinks the steps, as ``control.shrinks`` says. Where a
+        learning rate does, nothing of it is in the program.
 
     Returns
     -------
@@ -148,9 +154,12 @@ def make_block(
         state: Any,
         k: Any,
         val_loss: Any,
+        shrinks: Any,
     ) -> dict[Any, Any]:
         row = {"loss": value, "grad_norm": norm}
         rate = optimizer.learning_rate(hyper, state, k)
+        if rate is not None and shrinks_moves:
+            rate = (rate * _share(shrinks, rate.dtype)).astype(rate.dtype)
         if rate is not None:
             row["learning_rate"] = rate
         if feed is not None and feed.validates:
@@ -182,7 +191,8 @@ def make_block(
             names.extend(row)
             return list(row.values())
 
-        row = jax.eval_shape(list_row, hyper, values, value, value, opt_state, 0, value)
+        arguments = (hyper, values, value, value, opt_state, 0, value, 0)
+        row = jax.eval_shape(list_row, *arguments)
         columns: list[Column] = []
         for name, entry in zip(names, row, strict=True):
             before = [c for c in columns if c.dtype == str(entry.dtype)]
@@ -284,6 +294,8 @@ def make_block(
                 **extra,
             )
             moved = project(optax.apply_updates(carry.internal, updates), *box)
+            if shrinks_moves:
+                moved = _shrunk(moved, carry.internal, control.shrinks)
             return hold_fixed_entries(
                 structure, numbers, moved, carry.internal
             ), opt_state
@@ -329,7 +341,16 @@ def make_block(
             now = measure(internal, projected, carry.internal, value, advance)
             val_loss = None if judged is None else judged.val_loss
             made = step - 1 + control.steps_before
-            row = row_of(hyper, values, value, now.norm, opt_state, made, val_loss)
+            row = row_of(
+                hyper,
+                values,
+                value,
+                now.norm,
+                opt_state,
+                made,
+                val_loss,
+                control.shrinks,
+            )
             verdict = assess(
                 value,
                 jax.tree.leaves(here.gradient),
@@ -389,6 +410,26 @@ def make_block(
         return loop(goes_on, lambda step: seen_at(data, step))(begin)
 
     return Block(run, blank)
+
+
+def _share(shrinks: Any, dtype: Any) -> Any:
+    """Return how long steps are that have been shrunk so many times."""
+    return jnp.array([shrinkage(n) for n in range(MOST_SETBACKS + 1)], dtype)[shrinks]
+
+
+def _shrunk(moved: PyTree, here: PyTree, shrinks: Any) -> PyTree:
+    """
+    Return a state as far on the way to another one as steps have been shrunk.
+
+    What has not been shrunk is the other one itself: the sum that makes it rounds as it
+    would without this.
+    """
+
+    def shorter(new: Any, old: Any) -> Any:
+        step = _share(shrinks, new.dtype) * (new - old)
+        return jnp.where(shrinks > 0, old + step, new).astype(new.dtype)
+
+    return jax.tree.map(shorter, moved, here)
 
 
 def _look(

@@ -16,7 +16,7 @@ from ._spec import changed_spec, implied_spec, spec_fields
 from ._validation import did_you_mean
 from .exceptions import InvalidParameterError, SkoptaxError
 from .losses import LOSSES
-from .optimizers._find import factories
+from .optimizers._factories import factories
 
 OWNER = "OptaxEstimator"
 # Defaults that are listed as nested names. Others, such as the line search inside

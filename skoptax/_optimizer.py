@@ -268,6 +268,8 @@ def drive(
         run.interrupt(error)
     if about_fit is not None:
         keep_snapshot(run, callback, about_fit, at_end=True)
+    # A snapshot is of what the run would go on from.
+    run.settle()
     return fitting_data, message
 
 
@@ -281,6 +283,8 @@ def _drive(
 ) -> str | None:
     if callback is None:
         run.advance_to(max_steps)
+        while not run.has_ended and run.step < max_steps:
+            run.advance_to(max_steps)
         return None
     try:
         call_hook(callback, "on_run_start", fitting_data)
@@ -288,6 +292,8 @@ def _drive(
             resume(run, callback, about_fit, max_steps)
         while run.step < max_steps:
             run.advance_to(next_call(run.step, max_steps, callback, chunk_size))
+            if run.recovery.hopeless:
+                break  # where the last call was
             stop, replaced = call_step(callback, run, fitting_data)
             if about_fit is not None:
                 keep_snapshot(run, callback, about_fit, at_end=False)
@@ -297,7 +303,7 @@ def _drive(
                 message = getattr(callback, "message", None)
                 default = f"A callback stopped the run after {run.step} steps."
                 return message or default
-            if run.stopped_by or (run.status and not replaced):
+            if run.stopped_by or (run.has_ended and not replaced):
                 break
         run.advance_to(run.step)
     finally:

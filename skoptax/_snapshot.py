@@ -13,10 +13,18 @@ import jax
 import numpy as np
 
 from ._archive import Snapshot, differences, no_checkpoint
-from ._assessment import CONVERGED, NO_IMPROVEMENT, RUNNING, STALLED, Counts
+from ._assessment import (
+    CONVERGED,
+    NO_IMPROVEMENT,
+    RUNNING,
+    STALLED,
+    Control,
+    Counts,
+)
 from ._driver import Legacy, Run
 from ._fingerprint import NotWalkable, Walk
 from ._loop import Carry
+from ._recovery import Anchor, Recovery, Setback
 from ._structure import treedef_content
 from ._task import Task
 from ._typing import PyTree
@@ -25,10 +33,10 @@ from .callbacks._base import flat_members
 from .exceptions import CheckpointError
 
 # Changes with what a snapshot holds.
-_FORMAT = 1
+_FORMAT = 2
 # What is written out in a description: so few entries, in so many characters.
 _FEW, _LONGEST = 8, 60
-_CARRY, _NUMBERS, _HISTORY = "carry", "numbers", "history/"
+_CARRY, _NUMBERS, _HISTORY, _ANCHOR = "carry", "numbers", "history/", "anchor"
 
 
 def take_snapshot(run: Run, about_fit: dict[str, str]) -> Snapshot:
@@ -58,7 +66,11 @@ def take_snapshot(run: Run, about_fit: dict[str, str]) -> Snapshot:
         "legacy": None if legacy is None else [legacy.steps, legacy.epochs],
         "seed": run.seed,
         "rules": _rules(run),
+        "recovery": None,
     }
+    if run.recovery.most > 0:
+        about["recovery"], carry = _recovery_of(run.recovery)
+        arrays |= _named(_ANCHOR, carry)
     return Snapshot(run.step, about, arrays)
 
 
@@ -92,7 +104,36 @@ def go_on(run: Run, snapshot: Snapshot) -> None:
             counts = counts._replace(status=RUNNING)
             carry = carry._replace(counts=np.array(counts, carry.counts.dtype))
     run.task.adopt(numbers)
+    if run.recovery.most > 0:
+        kept = _filled(_ANCHOR, blank._replace(history={}), arrays)
+        kept = kept._replace(history=blank.history)
+        _put_recovery(run.recovery, snapshot.about["recovery"], kept)
     run.resume(carry._replace(history=blank.history), rows, legacy)
+
+
+def _recovery_of(recovery: Recovery) -> tuple[dict[str, Any], Carry]:
+    """Return what a run knows of steps that were not finite, and its anchor's carry."""
+    anchor = recovery.anchor
+    assert anchor is not None
+    integers, tol = anchor.control.packed()
+    about = {
+        "shrinks": recovery.shrinks,
+        "undone": recovery.undone,
+        "origin": recovery.origin,
+        "hopeless": recovery.hopeless,
+        "setbacks": [list(setback) for setback in recovery.setbacks],
+        "control": [*integers.tolist(), tol],
+        "anchor": [anchor.step, anchor.shrinks, anchor.undone],
+    }
+    return about, anchor.carry._replace(history={})
+
+
+def _put_recovery(recovery: Recovery, about: dict[str, Any], carry: Carry) -> None:
+    """Undo `_recovery_of`."""
+    recovery.shrinks, recovery.undone = about["shrinks"], about["undone"]
+    recovery.hopeless, recovery.origin = about["hopeless"], about["origin"]
+    recovery.setbacks = [Setback(*pair) for pair in about["setbacks"]]
+    recovery.anchor = Anchor(carry, Control(*about["control"]), *about["anchor"])
 
 
 def _as_rows(
@@ -159,8 +200,24 @@ def _check_head(path: Any, about: dict[str, Any]) -> None:
         and isinstance(about.get("seed", ""), (int, type(None)))
         and (legacy is None or (isinstance(legacy, list) and len(legacy) == 2))
         and isinstance(about.get("rules"), list)
+        and _is_recovery(about.get("recovery", ()))
     ):
         raise no_checkpoint(path, "its head is of another form")
+
+
+def _is_recovery(about: Any) -> bool:
+    if about is None:
+        return True
+    lists = {"setbacks": None, "control": len(Control._fields), "anchor": 3}
+    numbers = ("shrinks", "undone", "hopeless", "origin")
+    return isinstance(about, dict) and (
+        all(isinstance(about.get(name), int) for name in numbers)
+        and all(
+            isinstance(about.get(name), list) and count in (None, len(about[name]))
+            for name, count in lists.items()
+        )
+        and all(isinstance(p, list) and len(p) == 2 for p in about["setbacks"])
+    )
 
 
 def keep_snapshot(

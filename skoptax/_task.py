@@ -144,10 +144,25 @@ class Task:
         """Return packed numbers and data."""
         return self.numbers, self._data
 
-    def loop_inputs(self) -> tuple[Any, ...]:
-        """Return what a loop gets: hyperparameters too, and data bit by bit maybe."""
+    def loop_inputs(self, share: float = 1.0) -> tuple[Any, ...]:
+        """
+        Return what a loop gets: hyperparameters too, and data bit by bit maybe.
+
+        Parameters
+        ----------
+        share : float, default=1.0
+            How long the steps are to be, where the learning rate says it.
+
+        Returns
+        -------
+        tuple
+            Packed numbers, data and hyperparameters.
+        """
         data = self._data if self._fed is None else self._fed
-        return self.numbers, data, self.optimizer.numbers
+        hyper = self.optimizer.numbers
+        if share != 1.0 and self.optimizer.steps_by_rate:
+            hyper = hyper | {"learning_rate": share * hyper["learning_rate"]}
+        return self.numbers, data, hyper
 
     def named_data(self) -> dict[str, Any]:
         """Return what the loss gets besides the state, by names for messages."""

@@ -174,7 +174,10 @@ class CheckpointError(SkoptaxError, ValueError):
 
 class NonFiniteWarning(ConvergenceWarning):
     """
-    The optimisation met a non-finite loss or gradient and stopped there.
+    The optimisation met a non-finite loss or gradient.
+
+    :class:`skoptax.OptaxEstimator` goes back to the best parameters then, and on with
+    shorter steps; the warning says whether that has helped.
 
     The estimator is fitted, with the last finite values. A smaller learning rate helps,
     or bounds that keep the model finite.
@@ -194,6 +197,8 @@ class NonFiniteWarning(ConvergenceWarning):
     ...     estimator = estimator.fit([[1.0], [2.0], [4.0]], [1.0, 2.0, 3.0])
     >>> caught[0].category.__name__, estimator.status_
     ('NonFiniteWarning', 'non_finite')
+    >>> "went back 10 times" in str(caught[0].message)
+    True
     """
 
 

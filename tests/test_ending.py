@@ -179,8 +179,10 @@ def test_max_steps_without_a_tolerance():
 
 
 def test_non_finite():
+    # (What it does before it gives up is in test_recovery.)
+    arguments = {"optimizer": "sgd", "learning_rate": 1e3, "max_steps": 91}
     with pytest.warns(NonFiniteWarning, match="smaller learning rate") as seen:
-        estimator = fit(decay, {"a": 1.0, "r": 0.5}, optimizer="sgd", learning_rate=1e3)
+        estimator = fit(decay, {"a": 1.0, "r": 0.5}, **arguments)
     assert estimator.status_ == "non_finite"
     assert len(seen) == 1
     assert np.isfinite(estimator.loss_)

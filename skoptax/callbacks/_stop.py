@@ -289,8 +289,9 @@ class StopOnNonFinite(_Stopper):
     gradient with respect to any free parameter, is a NaN or an infinity.
 
     :class:`skoptax.OptaxOptimizer` ends such a run by itself and goes back to the last
-    finite state. This callback adds what exactly is not finite: its ``message`` names
-    the parameter, and goes to the log.
+    finite state; :class:`skoptax.OptaxEstimator` goes back and on with shorter steps,
+    unless this callback ends the fit. It adds what exactly is not finite: its
+    ``message`` names the parameter, and goes to the log.
 
     Examples
     --------

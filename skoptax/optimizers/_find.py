@@ -12,11 +12,8 @@ import optax
 
 from .._validation import did_you_mean, invalid, is_number, shorten
 from ..exceptions import InvalidParameterError
-from ._levenberg_marquardt import levenberg_marquardt
-from ._spec import Factory, FinishedOptimizer, OptimizerSpec, make_spec
-
-# Their updates ask for arguments that line searches refuse.
-NEEDS_MORE = frozenset({"sophia"})
+from ._factories import Factory, factories
+from ._spec import FinishedOptimizer, OptimizerSpec, make_spec
 
 # The step size where the user gives none and the factory has no default.
 DEFAULT_LEARNING_RATE = 1e-2
@@ -30,37 +27,6 @@ DEFAULT_LEARNING_RATES = {
 }
 # A line search chooses the step.
 WITHOUT_LEARNING_RATE = frozenset({"lbfgs"})
-
-
-@functools.cache
-def factories() -> dict[str, Factory]:
-    """
-    Return every Optax optimiser by name.
-
-    Returns
-    -------
-    dict
-        Name to factory: this package's own, and what `optax` and, after it,
-        `optax.contrib` export that takes a ``learning_rate``.
-    """
-    found: dict[str, Factory] = {
-        "lm": levenberg_marquardt,
-        "levenberg_marquardt": levenberg_marquardt,
-    }
-    for namespace in (optax, optax.contrib):
-        for name in dir(namespace):
-            factory = getattr(namespace, name)
-            if name.startswith(("_", "scale_by")) or not inspect.isfunction(factory):
-                continue
-            arguments = inspect.signature(factory).parameters
-            complete = all(
-                p.default is not p.empty or p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-                for key, p in arguments.items()
-                if key != "learning_rate"
-            )
-            if "learning_rate" in arguments and complete and name not in NEEDS_MORE:
-                found.setdefault(name, factory)
-    return found
 
 
 def _arguments(factory: Factory) -> Mapping[str, inspect.Parameter]:

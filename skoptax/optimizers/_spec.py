@@ -8,9 +8,8 @@ arguments of the compiled program.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +17,12 @@ import optax
 
 from .._validation import is_number
 from ._entrywise import entrywise_factories, is_entrywise
+from ._factories import Factory, factories
 from ._levenberg_marquardt import is_levenberg_marquardt, levenberg_marquardt
 from ._states import rate_in_state, rate_of_schedule, scale_on_plateau
 
-Factory: TypeAlias = Callable[..., optax.GradientTransformation]
-
+# Of these it scales not every step.
+NOT_SCALED_BY_RATE = frozenset({optax.rprop, optax.contrib.cocob})
 # Factories of optimisers that descend at every step, by a line search, to the limits
 # of the arithmetic.
 DESCENDING = frozenset({optax.lbfgs})
@@ -59,8 +59,8 @@ class OptimizerSpec:
     >>> adam = spec("adam", 0.1, b1=0.8)
     >>> adam.numbers["learning_rate"], adam.numbers["b1"]
     (0.1, 0.8)
-    >>> adam.is_entrywise, adam.descends, adam.looks
-    (True, False, False)
+    >>> adam.is_entrywise, adam.steps_by_rate, adam.descends, adam.looks
+    (True, True, False, False)
     >>> adam.content()[1].__name__
     'adam'
     >>> transformation = adam.build(adam.numbers)
@@ -138,6 +138,29 @@ class OptimizerSpec:
         (True, False)
         """
         return self.factory in LOOKING
+
+    @property
+    def steps_by_rate(self) -> bool:
+        """
+        Whether a number that the program takes as an argument scales its steps.
+
+        True of Optax's optimisers with a learning rate that is a number. A fit that
+        comes upon values that are not finite then goes on with a smaller one.
+
+        See Also
+        --------
+        skoptax.exceptions.NonFiniteWarning : Says what such a fit did.
+
+        Examples
+        --------
+        >>> from skoptax.optimizers import spec
+        >>> spec("adam", 0.1).steps_by_rate, spec("lbfgs").steps_by_rate
+        (True, False)
+        """
+        if "learning_rate" not in self.numbers or self.factory in NOT_SCALED_BY_RATE:
+            return False
+        # What the user's own do with it is not known.
+        return self.factory in factories().values()
 
     @property
     def is_entrywise(self) -> bool:
@@ -258,6 +281,7 @@ class FinishedOptimizer:
     numbers: dict[str, float] = field(default_factory=dict)
 
     descends = False
+    steps_by_rate = False
 
     @property
     def looks(self) -> bool:

@@ -14,7 +14,8 @@ from skoptax import OptaxOptimizer, Parameter, optimizers
 from skoptax._validation import is_number
 from skoptax.exceptions import InvalidParameterError
 from skoptax.optimizers._entrywise import FACTORIES as ENTRYWISE
-from skoptax.optimizers._find import factories, resolve_optimizer
+from skoptax.optimizers._factories import factories
+from skoptax.optimizers._find import resolve_optimizer
 from skoptax.optimizers._spec import (
     UNTRACEABLE,
     FinishedOptimizer,
