@@ -15,6 +15,8 @@ import pytest
 from skoptax import OptaxEstimator
 from skoptax.exceptions import ConvergenceWarning
 
+pytestmark = pytest.mark.optimised
+
 NIST = json.loads(
     (Path(__file__).parent / "reference" / "nist_strd.json").read_text(encoding="utf-8")
 )

@@ -13,6 +13,8 @@ from skoptax import OptaxEstimator, Parameter
 from skoptax._rows import MAX_PADDED, bucket, pad_rows
 from skoptax.exceptions import InvalidParameterError
 
+pytestmark = pytest.mark.optimised
+
 
 @given(n=st.integers(1, 50_000))
 def test_a_bucket_holds_its_rows_and_little_more(n):
