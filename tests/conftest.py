@@ -6,17 +6,17 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 # Pictures are drawn into memory: no test opens a window, and no user's file is changed.
 os.environ.setdefault("MPLBACKEND", "agg")
 
-# Compiling a program well takes longer than compiling it at all, and most tests ask what
-# it computes, once. Those marked `optimised` get programs as users have them, all of
-# them do with XLA_FLAGS=--xla_backend_optimization_level=3, and none with 0 there.
+import hypothesis
+import pytest
+
+# Compiling a program well takes longer than compiling it at all, and most tests ask
+# what it computes, once. Those marked `optimised` get programs as users have them. With
+# another level in XLA_FLAGS, all of them do as it says. XLA reads it when JAX starts.
 LEVEL = "xla_backend_optimization_level"
 QUICKLY = "SKOPTAX_TESTS_COMPILE_QUICKLY"  # for xdist's workers, which see our flag
 if LEVEL not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{LEVEL}=0".strip()
     os.environ[QUICKLY] = "1"
-
-import hypothesis
-import pytest
 
 # The same examples in every run, and no deadline: the first call compiles.
 hypothesis.settings.register_profile(
