@@ -7,6 +7,16 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 import hypothesis
+import pytest
+
+# Compiling a program well takes longer than compiling it at all, and most tests ask
+# what it computes, once. Those marked `optimised` get programs as users have them. With
+# another level in XLA_FLAGS, all of them do as it says. XLA reads it when JAX starts.
+LEVEL = "xla_backend_optimization_level"
+QUICKLY = "SKOPTAX_TESTS_COMPILE_QUICKLY"  # for xdist's workers, which see our flag
+if LEVEL not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --{LEVEL}=0".strip()
+    os.environ[QUICKLY] = "1"
 
 # The same examples in every run, and no deadline: the first call compiles.
 hypothesis.settings.register_profile(
@@ -20,3 +30,20 @@ hypothesis.settings.load_profile("ci")
 
 # Code to be checked, not run.
 collect_ignore = ["typing/usage.py"]
+
+
+# Before the fixtures of the test's module, which may fit.
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    if QUICKLY not in os.environ:
+        return
+    import skoptax
+    from skoptax._programs import _cpu_options
+
+    wanted = item.get_closest_marker("optimised") is not None
+    if wanted != (LEVEL in _cpu_options):
+        skoptax.clear_cache()
+        if wanted:
+            _cpu_options[LEVEL] = 3  # XLA's default
+        else:
+            del _cpu_options[LEVEL]

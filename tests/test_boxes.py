@@ -17,7 +17,7 @@ from skoptax.exceptions import ConvergenceWarning
 from tests.test_nist import MODELS, NIST
 
 # Long, and the same with all versions.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimised]
 
 BOXES = 10
 # A decay, a ratio of polynomials whose parameters differ by a factor of 100,000, and

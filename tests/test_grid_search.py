@@ -67,6 +67,7 @@ def make_estimator(model):
         optimizer="adam",
         learning_rate=0.05,
         max_steps=40,
+        cov_type=None,  # no program for derivatives in each worker
     )
 
 

@@ -254,6 +254,7 @@ def plain_loop(name, n_steps, y, a, r):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @settings(max_examples=20)
 @given(problem=problems)
@@ -1260,6 +1261,7 @@ def test_a_transform_that_falls_has_its_bounds_the_other_way_round():
     assert_array_equal(np.asarray(final["w"]), [-1.0, 0.5])
 
 
+@pytest.mark.optimised
 def test_masked_entries_stay_to_the_last_bit():
     start = np.array([0.1, 0.2, 0.3])
     state = {

@@ -333,7 +333,14 @@ class Lazy:
 
 def in_place(place, function):
     """Return an estimator that has a user's function in one place."""
-    settings = {"optimizer": "sgd", "learning_rate": 0.01, "max_steps": 6}
+    # Only the path is looked at. A program for derivatives at its end, too, would
+    # double the compilations.
+    settings = {
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "max_steps": 6,
+        "cov_type": None,
+    }
     spec = {"a": Parameter(value=1.2), "b": Parameter(value=0.7)}
 
     def model(t, a, b):

@@ -12,6 +12,8 @@ from scipy import stats
 
 from skoptax import OptaxEstimator, losses
 
+pytestmark = pytest.mark.optimised
+
 RTOL = 1e-6
 N = 120
 

@@ -18,6 +18,8 @@ from skoptax import OptaxEstimator, Parameter, losses, penalties, priors
 from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
 from tests.test_nist import MODELS
 
+pytestmark = pytest.mark.optimised
+
 NIST = json.loads(
     (Path(__file__).parents[1] / "reference" / "nist_strd.json").read_text("utf-8")
 )

@@ -26,6 +26,8 @@ from skoptax.exceptions import InvalidParameterError
 from skoptax.optimizers import levenberg_marquardt
 from tests.test_nist import MODELS
 
+pytestmark = pytest.mark.optimised
+
 NIST = json.loads(
     (Path(__file__).parents[1] / "reference" / "nist_strd.json").read_text("utf-8")
 )

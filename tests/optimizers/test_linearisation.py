@@ -19,6 +19,8 @@ from skoptax.optimizers._linearisation import (
     linearise,
 )
 
+pytestmark = pytest.mark.optimised
+
 T = np.linspace(0.0, 3.0, 12)
 RNG = np.random.default_rng(0)
 Y = 2.5 * np.exp(-1.3 * T) + 0.2 * RNG.normal(size=12) + 0.5
