@@ -49,6 +49,8 @@ class FitRecord:
         As `OptaxEstimator.at_bound_`.
     loss : Loss or callable
         With its hyperparameters.
+    optimizer : str
+        The name of the one that was taken; empty of a finished transformation.
     cov_type : str or None
         Which covariance the matrices are for.
     absolute_sigma : bool
@@ -80,6 +82,7 @@ class FitRecord:
     params: dict[str, Any]
     at_bound: dict[str, Any]
     loss: Any
+    optimizer: str
     cov_type: str | None
     absolute_sigma: bool
     has_priors: bool
@@ -168,6 +171,7 @@ def record_fit(
         params=params,
         at_bound=at_bound,
         loss=loss,
+        optimizer=run.task.optimizer.name,
         cov_type=cov_type,
         absolute_sigma=absolute_sigma,
         has_priors=has_priors,

@@ -157,7 +157,7 @@ def make_report(
     facts = {
         "Model": str(model),
         "Loss": getattr(record.loss, "name", None) or describe(record.loss),
-        "Optimizer": str(estimator.optimizer),
+        "Optimizer": _shown_optimizer(estimator.optimizer, record.optimizer),
         "Steps": str(estimator.n_iter_),
         "Status": estimator.status_,
         "Message": estimator.message_,
@@ -176,6 +176,12 @@ def make_report(
         _strong_pairs(covariance, min_correlation),
         notes_of(record, covariance, level),
     )
+
+
+def _shown_optimizer(given: Any, taken: str) -> str:
+    if not isinstance(given, str):
+        return taken or "a finished transformation"
+    return f"auto ({taken})" if given == "auto" else given
 
 
 def _strong_pairs(covariance: Covariance, least: float) -> list[tuple[str, str, float]]:

@@ -99,6 +99,26 @@ class OptimizerSpec:
         return ("spec", self.factory, self.constants, sorted(self.numbers))
 
     @property
+    def name(self) -> str:
+        """
+        The name of the factory.
+
+        For messages and reports. A factory without one has the name of its class.
+
+        See Also
+        --------
+        spec : Makes a description by a name.
+
+        Examples
+        --------
+        >>> from skoptax.optimizers import spec
+        >>> spec("lm").name
+        'levenberg_marquardt'
+        """
+        factory = self.factory
+        return str(getattr(factory, "__name__", type(factory).__name__))
+
+    @property
     def descends(self) -> bool:
         """
         Whether it lowers the loss at every step, by a line search.
@@ -282,6 +302,11 @@ class FinishedOptimizer:
 
     descends = False
     steps_by_rate = False
+
+    @property
+    def name(self) -> str:
+        """Empty: what has made it is not known."""
+        return ""
 
     @property
     def looks(self) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import pickle
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import statsmodels.api as sm
 from numpy.testing import assert_allclose
 from sklearn.base import clone
 
 from skoptax import OptaxEstimator, Parameter
-from skoptax.exceptions import InvalidParameterError
+from skoptax.exceptions import ConvergenceWarning, InvalidParameterError
 from skoptax.inference import compare
 
 N = 50
@@ -168,6 +170,23 @@ def test_the_report_says_which_parameters_did_not_move_by_themselves():
     assert lines["b"].endswith("tied")
     assert lines["c"].endswith("fixed")
     assert not lines["a"].endswith(("tied", "fixed"))
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "shown"),
+    [
+        ("auto", "auto (levenberg_marquardt)"),
+        ("lbfgs", "lbfgs"),
+        (optax.adam, "adam"),
+        (optax.adam(0.1), "a finished transformation"),
+    ],
+)
+def test_the_report_says_which_optimizer_was_taken(optimizer, shown):
+    estimator = OptaxEstimator(small, optimizer=optimizer, max_steps=20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.fit(X, Y)
+    assert estimator.report().facts["Optimizer"] == shown
 
 
 def test_html_is_escaped():
