@@ -166,6 +166,8 @@ def record_fit(
         if found is None:
             value = objective_value * total if is_bare else None
             found, reason = _with_rows(run, loss, y, weights, cov_type, value)
+    if found is not None and not found.is_finite:
+        found, reason = None, "the derivatives of some row are not finite there"
     return FitRecord(
         spec=problem.spec,
         params=params,

@@ -45,6 +45,12 @@ class Information(NamedTuple):
     scores: np.ndarray | None = None  # a root of the sum of the rows' squared scores
     hessian: np.ndarray | None = None  # of the whole objective
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all matrices are numbers."""
+        matrices = (self.root, self.delta, self.rest, self.scores, self.hessian)
+        return all(np.isfinite(m).all() for m in matrices if m is not None)
+
 
 def summed_up(
     found: Derivatives,

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from skoptax import OptaxEstimator, Parameter, losses, penalties, priors
-from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
+from skoptax.exceptions import (
+    InvalidParameterError,
+    NonFiniteWarning,
+    UndeterminedWarning,
+)
 from tests.test_nist import MODELS
 
 pytestmark = pytest.mark.optimised
@@ -525,3 +529,32 @@ def test_a_loss_without_reverse_mode_has_no_standard_errors():
 def test_a_mistake_in_a_derivative_is_an_error():
     with pytest.raises(TypeError, match="a mistake of the user's"):
         fit(loss=squares_with_a_mistake, optimizer="adam", max_steps=10)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0", "hessian"])
+def test_rows_where_the_model_is_not_finite(cov_type):
+    rng = np.random.default_rng(0)
+    x = np.abs(rng.normal(size=(64, 1)))
+    x[5] = -50.0
+
+    def logarithm(x, a=3.0, b=1.0):
+        return b * jnp.log(x + a)
+
+    estimator = OptaxEstimator(
+        logarithm,
+        optimizer="adam",
+        batch_size=16,
+        max_epochs=3,
+        shuffle=False,
+        cov_type=cov_type,
+        random_state=0,
+    )
+    # It is in the last batch, where the fit ends.
+    with pytest.warns(NonFiniteWarning):
+        estimator.fit(x[::-1], rng.normal(size=64))
+    with pytest.warns(UndeterminedWarning, match="not finite"):
+        table = estimator.summary()
+    assert table["stderr"].isna().all()
+    assert table["value"].notna().all()
+    with pytest.raises(InvalidParameterError, match="not finite"):
+        estimator.identifiability()
