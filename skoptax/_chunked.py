@@ -97,7 +97,8 @@ def fit_chunks(
         first = reader.take()
         problem, chunk, others = _bind(estimator, maker, first, held_out, goes_on, seed)
         del first
-        reader.allow(_AHEAD)
+        if chunk.end < last_step:
+            reader.allow(_AHEAD)
         with maker.precision():
             run, settings = _make_run(estimator, problem, chunk, seed, legacy)
             judge = _make_judge(estimator, limits.patience, problem, others)
@@ -129,7 +130,13 @@ def fit_chunks(
         left = None
         if estimator.warm_start:
             left = run.leave(1)._replace(epochs=epochs_before + route.count)
-        return replace(found, history=history | found.history, legacy=left), dtype
+        fitted = replace(
+            found,
+            history=history | found.history,
+            legacy=left,
+            interruption=run.interruption or reader.interruption,
+        )
+        return fitted, dtype
 
 
 def _bind(

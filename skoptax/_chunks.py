@@ -218,29 +218,45 @@ class Ahead(Generic[Item]):
     make : callable
         Makes an item of a part; in the thread, too.
 
+    Attributes
+    ----------
+    interruption : KeyboardInterrupt or None
+        What has come while the end of the thread was waited for.
+
     Notes
     -----
     At first it may make one. Each `allow` lets it make one more: who allows one after
     having let go of another never has more than a fixed number of them. As a context it
-    ends its thread when it is left, once the item is made that is being made.
+    ends its thread when it is left, once the part is read that is being read. Ctrl-C
+    ends the waiting for that, not the thread, which then ends by itself.
     """
 
     def __init__(self, parts: Iterator[Part], make: Callable[[Part], Item]) -> None:
+        self.interruption: KeyboardInterrupt | None = None
         self._parts = parts
         self._make = make
         self._room = threading.Semaphore(1)
         self._made: SimpleQueue[tuple[list[Item], BaseException | None]] = SimpleQueue()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="skoptax-chunks")
+        # One that never gets its next part is not to keep the process from ending.
+        self._thread = threading.Thread(
+            target=self._work, name="skoptax-chunks", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._is_closed = True
-        self._room.release()
-        self._thread.join()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            self._close()
+            while self._thread.is_alive():
+                self._thread.join(_SECONDS)
+        except KeyboardInterrupt as interruption:
+            self._close()  # it may have come before that
+            if error is not None:
+                raise
+            self.interruption = interruption
 
     def allow(self, count: int = 1) -> None:
         """Let it make so many more."""
@@ -269,12 +285,18 @@ class Ahead(Generic[Item]):
                 raise error
             return found.pop() if found else None
 
+    def _close(self) -> None:
+        self._is_closed = True
+        self._room.release()
+
     def _work(self) -> None:
         try:
             while True:
                 self._room.acquire()
                 # Held by no name: an item is not to outlive its use.
                 parts = [] if self._is_closed else [*islice(self._parts, 1)]
+                if self._is_closed:
+                    parts.clear()
                 items = [self._make(parts.pop())] if parts else []
                 is_last = not items
                 self._made.put((items, None))

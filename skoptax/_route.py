@@ -254,7 +254,8 @@ class Route:
                 self._take(following)
                 # The one before is let go of: there is room for another.
                 del following
-                reader.allow()
+                if self.chunk.end < last_step:
+                    reader.allow()
             goes_on = travel.to(stop)
             if goes_on and (is_last or self.chunk.epoch > epoch):
                 self._is_complete = is_last and end < last_step

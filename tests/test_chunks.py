@@ -545,6 +545,82 @@ def test_ctrl_c_while_a_chunk_is_waited_for():
     assert np.isfinite(found.predict(X_VAL)).all()
 
 
+class Blocked:
+    """An iterator that waits for ever after two chunks, until it is released."""
+
+    def __init__(self):
+        self.is_waiting, self.release = threading.Event(), threading.Event()
+        self.is_closed = False
+
+    def __call__(self):
+        try:
+            yield from CHUNKS[:2]
+            self.is_waiting.set()
+            self.release.wait(20)
+            yield CHUNKS[2]
+        finally:
+            self.is_closed = True
+
+    def thread(self):
+        return next(t for t in threading.enumerate() if t.name == "skoptax-chunks")
+
+    def end(self):
+        self.release.set()
+        wait_for(lambda: self.is_closed)
+        wait_for(lambda: not any(t.name == "skoptax-chunks" for t in threads()))
+
+
+def threads():
+    return threading.enumerate()
+
+
+def interrupt_after(seconds):
+    def interrupt():
+        time.sleep(seconds)
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    return thread
+
+
+def test_no_chunk_is_read_that_no_step_is_for():
+    blocked = Blocked()
+    found = fit(max_epochs=None, max_steps=6).fit_chunks(blocked)
+    assert found.n_iter_ == 6
+    assert blocked.is_closed and not blocked.is_waiting.is_set()
+
+
+def test_ctrl_c_while_the_end_of_the_thread_is_waited_for():
+    blocked, made = Blocked(), []
+
+    class Counting(Maker):
+        def __call__(self, part):
+            made.append(part.number)
+            return super().__call__(part)
+
+    def stop(step, free, static, data, aux, loss, grads):
+        if step == 3:
+            blocked.is_waiting.wait(20)
+            threads_of_test.append(interrupt_after(0.5))
+        return step == 3, free, static
+
+    threads_of_test = []
+    found = fit(callbacks=stop)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skoptax._chunked.Maker", Counting)
+        with pytest.raises(KeyboardInterrupt):
+            found.fit_chunks(blocked)
+    threads_of_test[0].join()
+    # The fit had ended before that.
+    assert (found.status_, found.n_iter_) == ("callback", 4)
+    assert np.isfinite(found.predict(X_VAL)).all()
+    assert blocked.thread().daemon
+    blocked.end()
+    # What came too late is let go of.
+    assert made == [0, 1]
+
+
 def test_no_more_than_two_chunks_are_kept():
     alive = []
 
