@@ -110,6 +110,7 @@ def fit_chunks(
                 follower.begin(epochs or 0, 1 if epochs else 0)
                 route.at_epoch = partial(_tell, follower, problem)
             travel.through(lambda: route.go(travel, reader, last_step))
+            route.finish()
             close()
     with maker.precision():
         judge.select(run)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ._assessment import OFF, RUNNING
+from ._assessment import NON_FINITE, OFF, RUNNING
 from ._chunk_data import Chunk
 from ._chunks import Ahead
 from ._driver import Run
@@ -89,11 +89,34 @@ class Judge:
             f"{self._patience} epochs.",
         )
 
+    def look_at_last(self, run: Run, epoch: int) -> None:
+        """
+        Judge a run where a callback or Ctrl-C has ended it, if that can be done.
+
+        Parameters
+        ----------
+        run : Run
+            At its end.
+        epoch : int
+            The one that it has ended in, counted from 1.
+        """
+        if run.status == NON_FINITE or run.step in self.losses:
+            return
+        # Before the first look there is no program, and no wait for one now.
+        if self._held_out is None or not self.losses:
+            return
+        try:
+            self.look(run, epoch)
+        except KeyboardInterrupt as error:
+            run.interruption = run.interruption or error
+
     def select(self, run: Run) -> None:
         """Have the run return what was best on the held-out rows, if there are any."""
-        if self._held_out is None:
+        if self._held_out is None or self._values is None:
             return
         if not np.isfinite(self.best):
+            if run.interruption is not None:
+                return
             raise without_score()
         run.select(self._values, self._best_step)
 
@@ -265,6 +288,10 @@ class Route:
                     self.at_epoch(run, epoch + 1, goes_on)
                     goes_on = goes_on and run.stopped_by is None
         travel.end()
+
+    def finish(self) -> None:
+        """Look at the held-out rows where the run has ended, if that is still to do."""
+        self._judge.look_at_last(self._run, self.chunk.epoch + 1)
 
     def _take(self, chunk: Chunk) -> None:
         self._run.see(chunk.data, chunk.feed, chunk.fed)

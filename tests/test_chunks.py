@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 import weakref
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from skoptax import OptaxEstimator, Parameter, cache_info
 from skoptax._chunk_data import Maker
 from skoptax._chunks import Ahead, open_chunks, parts_of
 from skoptax._problem import draw_seed
+from skoptax._route import Judge
 from skoptax._shuffle import seed_of_epoch, shuffled
 from skoptax.callbacks import Callback, Checkpoint
 from skoptax.exceptions import InvalidParameterError, NonFiniteWarning, UncachedWarning
@@ -310,6 +312,57 @@ def test_held_out_rows_are_looked_at_where_max_steps_ends_the_fit():
     )
     assert_array_equal(found.history_["val_loss"].notna(), [1, 0, 0, 0, 0, 1])
     assert found.selected_step_ == 5
+
+
+@pytest.mark.parametrize("ends_by", ["callback", "interrupted"])
+def test_held_out_rows_are_looked_at_where_a_fit_is_ended(ends_by):
+    def end(step, free, static, data, aux, loss, grads):
+        if step == 5 and ends_by == "interrupted":
+            raise KeyboardInterrupt
+        return step == 5, free, static
+
+    found = fit(callbacks=end)
+    context = pytest.raises(KeyboardInterrupt)
+    with context if ends_by == "interrupted" else nullcontext():
+        found.fit_chunks(CHUNKS, X_val=X_VAL, y_val=Y_VAL)
+    assert (found.status_, found.n_iter_) == (ends_by, 6)
+    column = found.history_["val_loss"]
+    assert_array_equal(column.notna(), [1, 0, 0, 0, 0, 0, 1])
+    assert column[6] < column[0]
+    assert found.selected_step_ == 6
+    there = 0.5 * np.mean((Y_VAL - found.predict(X_VAL)) ** 2)
+    assert_allclose(column[6], there, rtol=1e-12)
+
+
+def test_ctrl_c_at_the_last_look_keeps_what_is_there(monkeypatch):
+    def end(step, free, static, data, aux, loss, grads):
+        return step == 5, free, static
+
+    look = Judge.look
+
+    def interrupted(self, run, epoch):
+        if run.step == 6:
+            raise KeyboardInterrupt
+        return look(self, run, epoch)
+
+    monkeypatch.setattr(Judge, "look", interrupted)
+    found = fit(callbacks=end)
+    with pytest.raises(KeyboardInterrupt):
+        found.fit_chunks(CHUNKS, X_val=X_VAL, y_val=Y_VAL)
+    assert (found.status_, found.n_iter_) == ("interrupted", 6)
+    assert found.selected_step_ == 0
+
+
+def test_ctrl_c_before_the_first_look(monkeypatch):
+    def interrupted(run, held_out):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skoptax._route.score_by", interrupted)
+    found = fit()
+    with pytest.raises(KeyboardInterrupt):
+        found.fit_chunks(CHUNKS, X_val=X_VAL, y_val=Y_VAL)
+    assert (found.status_, found.n_iter_) == ("interrupted", 0)
+    assert np.isfinite(found.predict(X_VAL)).all()
 
 
 def test_patience_goes_by_the_mean_of_an_epoch():
