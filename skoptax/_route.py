@@ -250,6 +250,8 @@ class Route:
         self._judge = judge
         self._spans = [(first.first_step, first.end, first.epoch)]
         self._is_complete = False
+        # The last state that was evaluated on the chunk before.
+        self._changed_at = -1
 
     @property
     def epochs_done(self) -> int:
@@ -290,13 +292,24 @@ class Route:
         travel.end()
 
     def finish(self) -> None:
-        """Look at the held-out rows where the run has ended, if that is still to do."""
+        """
+        Have the run at the current chunk, and looked at by held-out rows where it is.
+
+        Both is so already unless a callback or Ctrl-C has ended it.
+        """
+        if self._run.interruption is not None:
+            # It may have come while one was put in the place of another.
+            self._see()
         self._judge.look_at_last(self._run, self.chunk.epoch + 1)
 
     def _take(self, chunk: Chunk) -> None:
-        self._run.see(chunk.data, chunk.feed, chunk.fed)
-        self.chunk = chunk
         self._spans.append((chunk.first_step, chunk.end, chunk.epoch))
+        self._changed_at = self._run.step
+        self.chunk = chunk
+        self._see()
+
+    def _see(self) -> None:
+        self._run.see(self.chunk.data, self.chunk.feed, self.chunk.fed)
 
     def epochs(self) -> np.ndarray:
         """Return the epoch of each row of the history."""
@@ -309,7 +322,8 @@ class Route:
     def loss(self) -> float:
         """Return the objective of the current chunk, at what the run returns."""
         run, chunk, reading = self._run, self.chunk, self._run.reading
-        if chunk.feed is None and reading.selected_step == run.step:
+        is_known = reading.selected_step == run.step > self._changed_at
+        if chunk.feed is None and is_known:
             return float(reading.selected_value)
         size = chunk.batch_size or len(chunk.data[0])
         return objective_of_all(run, size, chunk.pace)

@@ -20,6 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from skoptax import OptaxEstimator, Parameter, cache_info
 from skoptax._chunk_data import Maker
 from skoptax._chunks import Ahead, open_chunks, parts_of
+from skoptax._driver import Run
 from skoptax._problem import draw_seed
 from skoptax._route import Judge
 from skoptax._shuffle import seed_of_epoch, shuffled
@@ -482,6 +483,34 @@ def test_ctrl_c_keeps_what_there_is():
     with pytest.raises(KeyboardInterrupt):
         found.fit_chunks(CHUNKS)
     assert (found.status_, found.n_iter_) == ("interrupted", 5)
+
+
+@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_ctrl_c_while_chunks_change(monkeypatch, batch_size, is_seen):
+    see, calls = Run.see, []
+
+    def interrupted(self, *chunk):
+        calls.append(chunk)
+        if len(calls) == 2 and not is_seen:
+            raise KeyboardInterrupt
+        see(self, *chunk)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "see", interrupted)
+    found = fit(batch_size=batch_size, cov_type="nonrobust")
+    with pytest.raises(KeyboardInterrupt):
+        found.fit_chunks(CHUNKS)
+    assert found.n_iter_ == (1 if batch_size is None else 5)
+    # That of the chunk that the next step would take, the third.
+    X, y = CHUNKS[2]
+    residuals = y - found.predict(X)
+    assert_allclose(found.loss_, 0.5 * np.mean(residuals**2), rtol=1e-12)
+    design = np.column_stack([X, np.ones(len(X))])
+    sigma2 = residuals @ residuals / (len(X) - 3)
+    covariance = sigma2 * np.linalg.inv(design.T @ design)
+    assert_allclose(found.covariance_, covariance, rtol=1e-9)
 
 
 def test_non_finite_values_end_it():
