@@ -12,8 +12,9 @@ import numpy as np
 
 from ._assessment import OFF
 from ._chunk_data import Chunk, Maker
-from ._chunks import Ahead, open_chunks, parts_of
+from ._chunks import REMEDY, Ahead, open_chunks, parts_of
 from ._driver import Legacy, Run
+from ._ending import Ending
 from ._fingerprint import Walk
 from ._fitting import (
     Fitted,
@@ -39,7 +40,7 @@ from ._snapshot import uses_snapshots
 from ._training import DEFAULT_PATIENCE, Rows, hold_out, read_plan
 from ._transfer import to_device
 from ._uncertainty import check_covariance
-from .exceptions import InvalidParameterError
+from .exceptions import ConvergenceWarning, InvalidParameterError
 from .optimizers._states import has_line_search
 
 # So many chunks are read ahead of the one that is fitted.
@@ -114,6 +115,7 @@ def fit_chunks(
             close()
     with maker.precision():
         judge.select(run)
+        ended_early = _ended_early(route, run, epochs)
         found = gather(
             run,
             replace(problem, data=route.chunk.data),
@@ -122,7 +124,7 @@ def fit_chunks(
             travel.message,
             route.loss(),
             covariance,
-            route.ending,
+            route.ending or ended_early,
         )
         dtype = route.chunk.responses[0].dtype
         history = {"epoch": route.epochs(), "loss": found.history["loss"]}
@@ -136,6 +138,7 @@ def fit_chunks(
             history=history | found.history,
             legacy=left,
             interruption=run.interruption or reader.interruption,
+            remarks=() if ended_early is None else (_told_of(ended_early, epochs),),
         )
         return fitted, dtype
 
@@ -189,6 +192,23 @@ def _make_run(
     if has_line_search(run.blank.opt_state):
         raise refuse_batches(estimator.optimizer)
     return run, settings
+
+
+def _ended_early(route: Route, run: Run, epochs: int | None) -> Ending | None:
+    """Return how a run has ended that has got no chunks for all of its epochs."""
+    if not route.has_run_out or route.epochs_done == epochs:
+        return None
+    # (The status of a fit that has made the steps that there were.)
+    return Ending(
+        "max_steps",
+        f"Stopped after {run.step} steps, where chunks, which can be iterated only "
+        f"once, gave none in epoch {route.epochs_done + 1}.",
+    )
+
+
+def _told_of(ending: Ending, epochs: int | None) -> ConvergenceWarning:
+    wanted = "a max_steps that it reaches" if epochs is None else "max_epochs=1"
+    return ConvergenceWarning(f"{ending.message} {REMEDY}, or {wanted}.")
 
 
 def _refuse_split(estimator: Any, held_out: tuple[Any, Any, Any]) -> None:

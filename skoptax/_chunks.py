@@ -21,10 +21,12 @@ Item = TypeVar("Item")
 
 # On Windows a thread that waits without end does not see Ctrl-C.
 _SECONDS = 0.2
+# Of other iterators it shows only in the second epoch.
+_ONCE = (GeneratorType, map, zip, filter, islice)
 # Errors of checks, which are made of their message alone.
 _PLAIN = (ValueError, TypeError, InvalidParameterError, ModelError)
 _A_CHUNK = "(X, y) or (X, y, sample_weight)"
-_REMEDY = (
+REMEDY = (
     "Give a list, an object that can be iterated again, or a function without "
     "arguments that returns a new iterator"
 )
@@ -77,14 +79,15 @@ def open_chunks(chunks: Any, owner: str, max_epochs: int | None) -> Callable[[],
     Raises
     ------
     InvalidParameterError
-        If it is neither an iterable nor a function, or a generator and there is to be
-        more than one pass.
+        If it is neither an iterable nor a function, or an iterator that has no second
+        pass, such as a generator, and there is to be one.
     """
-    if isinstance(chunks, GeneratorType) and max_epochs is not None and max_epochs > 1:
+    if isinstance(chunks, _ONCE) and max_epochs is not None and max_epochs > 1:
         raise InvalidParameterError(
-            f"The 'chunks' parameter of {owner} is a generator, which can be iterated "
-            f"once, and max_epochs={max_epochs} asks for more. {_REMEDY}: the function "
-            "itself in place of its result, or max_epochs=1."
+            f"The 'chunks' parameter of {owner}, of type {type(chunks).__name__}, can "
+            f"be iterated once, and max_epochs={max_epochs} asks for more. "
+            f"{REMEDY} (of a generator, the function itself in place of its result), "
+            "or max_epochs=1."
         )
     is_iterable = isinstance(chunks, Iterable) or hasattr(chunks, "__getitem__")
     if not is_iterable and not callable(chunks):
@@ -119,7 +122,8 @@ def parts_of(
     Parameters
     ----------
     chunks : object
-        What the user gave: an iterator that is the very same is not ours to close.
+        What the user gave. If it is an iterator itself, it is not ours to close, and
+        passes end where it is empty.
     begin : callable
         As of `open_chunks`.
     max_epochs : int or None
@@ -133,7 +137,8 @@ def parts_of(
     Raises
     ------
     InvalidParameterError
-        If one is no tuple of two or three, or a pass has none.
+        If one is no tuple of two or three, or a pass has none, though it has an
+        iterator of its own.
     """
     epoch = count = 0
     while max_epochs is None or epoch < max(max_epochs, 1):
@@ -160,10 +165,12 @@ def parts_of(
             raise InvalidParameterError(
                 f"chunks has given none. It must give at least one tuple {_A_CHUNK}."
             )
+        if count == before and iterator is chunks:
+            return
         if count == before:
             raise InvalidParameterError(
                 f"chunks has given {count} in epoch 1, and none in epoch {epoch + 1}: "
-                f"it can be iterated only once. {_REMEDY}, or max_epochs=1."
+                f"it can be iterated only once. {REMEDY}, or max_epochs=1."
             )
         epoch += 1
 

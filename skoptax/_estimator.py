@@ -661,8 +661,9 @@ class OptaxEstimator(
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        if fitted.doubt is not None:
-            warnings.warn(fitted.doubt, stacklevel=3)
+        for warning in (fitted.doubt, *fitted.remarks):
+            if warning is not None:
+                warnings.warn(warning, stacklevel=3)
         if fitted.interruption is not None:
             # The fit is there as far as it got; but a search must not go on.
             raise fitted.interruption

@@ -259,6 +259,12 @@ class Route:
         return self.chunk.epoch + self._is_complete
 
     @property
+    def has_run_out(self) -> bool:
+        """Whether it has ended for want of chunks, and of no other reason."""
+        ended = self.ending is not None or self._run.stopped_by is not None
+        return self._is_complete and not ended and self._run.interruption is None
+
+    @property
     def count(self) -> int:
         """How many chunks have been gone through."""
         return sum(end <= self._run.step for _, end, _ in self._spans)

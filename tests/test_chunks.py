@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from contextlib import nullcontext
+from itertools import islice
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,12 @@ from skoptax._problem import draw_seed
 from skoptax._route import Judge
 from skoptax._shuffle import seed_of_epoch, shuffled
 from skoptax.callbacks import Callback, Checkpoint
-from skoptax.exceptions import InvalidParameterError, NonFiniteWarning, UncachedWarning
+from skoptax.exceptions import (
+    ConvergenceWarning,
+    InvalidParameterError,
+    NonFiniteWarning,
+    UncachedWarning,
+)
 
 RNG = np.random.default_rng(0)
 SIZES = (40, 40, 25, 37)
@@ -239,6 +245,35 @@ def test_what_chunks_may_be(kind):
     expected = fit(max_epochs=epochs).fit_chunks(CHUNKS)
     found = fit(max_epochs=epochs).fit_chunks(chunks)
     assert_array_equal(found.history_, expected.history_)
+
+
+@pytest.mark.parametrize("epochs", [3, None])
+def test_an_iterator_of_one_pass_is_a_fit_of_one_epoch(epochs):
+    chunks = iter(CHUNKS) if epochs else (chunk for chunk in CHUNKS)
+    match = "Stopped after 11 steps, .* none in epoch 2. Give a list"
+    with pytest.warns(ConvergenceWarning, match=match) as caught:
+        found = fit(max_epochs=epochs).fit_chunks(chunks, X_val=X_VAL, y_val=Y_VAL)
+    assert caught[0].filename == __file__
+    expected = fit(max_epochs=1).fit_chunks(CHUNKS, X_val=X_VAL, y_val=Y_VAL)
+    assert_array_equal(found.history_, expected.history_)
+    assert_array_equal(found.params_["w"], expected.params_["w"])
+    assert found.loss_ == expected.loss_
+    assert found.message_ in str(caught[0].message)
+
+
+def test_an_iterator_that_begins_again_is_iterated_again():
+    class Again:
+        def __iter__(self):
+            self.left = list(CHUNKS)
+            return self
+
+        def __next__(self):
+            if not self.left:
+                raise StopIteration
+            return self.left.pop(0)
+
+    found = fit().fit_chunks(Again())
+    assert_array_equal(found.history_, fit().fit_chunks(CHUNKS).history_)
 
 
 def test_who_fills_the_same_array_again_may_do_so():
@@ -564,7 +599,11 @@ WRONG = {
     "X and y": ((X0, Y0), {}, "must be a tuple .* at chunk 1 of epoch 1"),
     "four": ([(X0, Y0, Y0, Y0)], {}, "Got a tuple of 4 .* at chunk 1"),
     "a generator": ((c for c in CHUNKS), {}, "max_epochs=3 asks for more"),
-    "an iterator": (iter(CHUNKS), {}, "given 4 in epoch 1, and none in epoch 2"),
+    "a map": (map(tuple, CHUNKS), {}, "of type map, .* max_epochs=3 asks for more"),
+    "a zip": (zip(*zip(*CHUNKS, strict=True), strict=True), {}, "of type zip"),
+    "a filter": (filter(None, CHUNKS), {}, "of type filter"),
+    "islice": (islice(CHUNKS, 4), {}, "of type islice"),
+    "a used iterator": (lambda c=iter(CHUNKS): c, {}, "given 4 in epoch 1, and none"),
     "columns": ([CHUNKS[0], (X0[:, :1], Y0)], {}, "^Chunk 2 .* X has 1 features"),
     "lengths": ([CHUNKS[0], (X0, Y0[1:])], {}, "^Chunk 2 of epoch 1: Found input"),
     "missing": ([(X0, Y0 * np.nan)], {}, "^Chunk 1 of epoch 1: .*NaN"),
