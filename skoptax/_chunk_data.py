@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn import config_context, get_config
 
 from ._chunks import Part, at_place
 from ._epochs import Fed, Feed, Pace
-from ._optimizer import precision
+from ._optimizer import precision, x64_is_on
 from ._problem import Problem, arrange_held_out, read_dtype
 from ._training import Rows, make_feed, make_pace, read_plan, read_rows
 from ._transfer import to_device
@@ -59,6 +60,23 @@ class Chunk:
     end: int
 
 
+def surroundings() -> Callable[[], AbstractContextManager[None]]:
+    """Return a function whose contexts have the settings that this thread has now."""
+    config, double = get_config(), x64_is_on()
+    device = getattr(jax.config, "jax_default_device")  # noqa: B009 (untyped)
+
+    @contextmanager
+    def enter() -> Iterator[None]:
+        with (
+            config_context(**config),
+            jax.enable_x64(double),
+            jax.default_device(device),
+        ):
+            yield
+
+    return enter
+
+
 class Maker:
     """
     What is done with each chunk in the thread that reads them.
@@ -91,22 +109,18 @@ class Maker:
         self._step = 0
         self._dtypes = read_dtype(estimator.dtype)
         self._outputs: tuple[int, ...] | None = None
-        # Both are kept for each thread.
-        self._config = get_config()
-        self._device = getattr(jax.config, "jax_default_device")  # noqa: B009
 
     def __call__(self, part: Part) -> Checked | Chunk:
         """Return a chunk, or of the first one its rows."""
-        with config_context(**self._config):
-            try:
-                rows = self._checked(part)
-            except Exception as error:
-                told = at_place(error, part)
-                raise told from (None if told is error else error)
+        try:
+            rows = self._checked(part)
+        except Exception as error:
+            told = at_place(error, part)
+            raise told from (None if told is error else error)
         checked = Checked(part, rows)
         if self.problem is None:
             return checked
-        with self.precision(), jax.default_device(self._device):
+        with self.precision():
             return self.arranged(checked, None)
 
     def precision(self) -> AbstractContextManager[None]:

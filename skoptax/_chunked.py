@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from ._assessment import OFF
-from ._chunk_data import Chunk, Maker
+from ._chunk_data import Chunk, Maker, surroundings
 from ._chunks import REMEDY, Ahead, open_chunks, parts_of
 from ._driver import Legacy, Run
 from ._ending import Ending
@@ -94,7 +94,7 @@ def fit_chunks(
     epochs_before = 0 if legacy is None else legacy.epochs
     maker = Maker(estimator, columns, seed, epochs_before)
     parts = parts_of(chunks, open_chunks(chunks, OWNER, epochs), epochs)
-    with Ahead(parts, maker) as reader:
+    with Ahead(parts, maker, surroundings()) as reader:
         first = reader.take()
         problem, chunk, others = _bind(estimator, maker, first, held_out, goes_on, seed)
         del first
@@ -138,7 +138,7 @@ def fit_chunks(
             history=history | found.history,
             legacy=left,
             interruption=run.interruption or reader.interruption,
-            remarks=() if ended_early is None else (_told_of(ended_early, epochs),),
+            remarks=_remarks(ended_early, epochs, reader.failure),
         )
         return fitted, dtype
 
@@ -206,9 +206,20 @@ def _ended_early(route: Route, run: Run, epochs: int | None) -> Ending | None:
     )
 
 
-def _told_of(ending: Ending, epochs: int | None) -> ConvergenceWarning:
-    wanted = "a max_steps that it reaches" if epochs is None else "max_epochs=1"
-    return ConvergenceWarning(f"{ending.message} {REMEDY}, or {wanted}.")
+def _remarks(
+    ended_early: Ending | None, epochs: int | None, failure: BaseException | None
+) -> tuple[Warning, ...]:
+    found: list[Warning] = []
+    if ended_early is not None:
+        wanted = "a max_steps that it reaches" if epochs is None else "max_epochs=1"
+        message = f"{ended_early.message} {REMEDY}, or {wanted}."
+        found.append(ConvergenceWarning(message))
+    if failure is not None:
+        # The fit had ended by then: it is no reason to lose it.
+        warning = RuntimeWarning(f"Closing chunks after the fit raised {failure!r}.")
+        warning.__cause__ = failure
+        found.append(warning)
+    return tuple(found)
 
 
 def _refuse_split(estimator: Any, held_out: tuple[Any, Any, Any]) -> None:

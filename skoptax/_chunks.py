@@ -6,8 +6,10 @@ makes them of, the passes over a user's chunks. Nothing here knows of JAX.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -224,11 +226,16 @@ class Ahead(Generic[Item]):
         What they are made of. It runs in the thread, and is closed there.
     make : callable
         Makes an item of a part; in the thread, too.
+    context : callable, default=nullcontext
+        Returns a context, which the thread is in for all of its work. (Context
+        variables are those of the caller anyway.)
 
     Attributes
     ----------
     interruption : KeyboardInterrupt or None
         What has come while the end of the thread was waited for.
+    failure : BaseException or None
+        What closing the parts has raised, once the context is left.
 
     Notes
     -----
@@ -238,16 +245,26 @@ class Ahead(Generic[Item]):
     ends the waiting for that, not the thread, which then ends by itself.
     """
 
-    def __init__(self, parts: Iterator[Part], make: Callable[[Part], Item]) -> None:
+    def __init__(
+        self,
+        parts: Iterator[Part],
+        make: Callable[[Part], Item],
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
         self.interruption: KeyboardInterrupt | None = None
+        self.failure: BaseException | None = None
         self._parts = parts
         self._make = make
+        self._context = context
         self._room = threading.Semaphore(1)
         self._made: SimpleQueue[tuple[list[Item], BaseException | None]] = SimpleQueue()
         self._is_closed = False
         # One that never gets its next part is not to keep the process from ending.
         self._thread = threading.Thread(
-            target=self._work, name="skoptax-chunks", daemon=True
+            target=contextvars.copy_context().run,
+            args=(self._work,),
+            name="skoptax-chunks",
+            daemon=True,
         )
 
     def __enter__(self) -> Self:
@@ -264,6 +281,8 @@ class Ahead(Generic[Item]):
             if error is not None:
                 raise
             self.interruption = interruption
+        if error is not None and self.failure not in (None, error):
+            error.add_note(f"Then closing chunks raised {self.failure!r}.")
 
     def allow(self, count: int = 1) -> None:
         """Let it make so many more."""
@@ -298,21 +317,28 @@ class Ahead(Generic[Item]):
 
     def _work(self) -> None:
         try:
-            while True:
-                self._room.acquire()
-                # Held by no name: an item is not to outlive its use.
-                parts = [] if self._is_closed else [*islice(self._parts, 1)]
-                if self._is_closed:
-                    parts.clear()
-                items = [self._make(parts.pop())] if parts else []
-                is_last = not items
-                self._made.put((items, None))
-                del items
-                if is_last:
-                    break
-        except BaseException as error:  # raised where the item is taken
+            with self._context():
+                try:
+                    self._make_all()
+                except BaseException as error:  # raised where the item is taken
+                    self._made.put(([], error))
+                close = getattr(self._parts, "close", None)
+                if close is not None:
+                    close()
+        except BaseException as error:
+            self.failure = error
+            # Nobody waits for it, unless it comes from entering the context.
             self._made.put(([], error))
-        finally:
-            close = getattr(self._parts, "close", None)
-            if close is not None:
-                close()
+
+    def _make_all(self) -> None:
+        is_last = False
+        while not is_last:
+            self._room.acquire()
+            # Held by no name: an item is not to outlive its use.
+            parts = [] if self._is_closed else [*islice(self._parts, 1)]
+            if self._is_closed:
+                parts.clear()
+            items = [self._make(parts.pop())] if parts else []
+            is_last = not items
+            self._made.put((items, None))
+            del items

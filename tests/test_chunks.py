@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import contextvars
 import gc
 import threading
 import time
@@ -17,6 +18,7 @@ import optax
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context, get_config
 
 from skoptax import OptaxEstimator, Parameter, cache_info
 from skoptax._chunk_data import Maker
@@ -591,6 +593,67 @@ def test_an_error_of_the_iterator_is_its_own():
     assert found.params_["b"] == before
 
 
+def test_an_error_in_the_clean_up_is_told_and_the_fit_kept():
+    def failing():
+        try:
+            while True:
+                yield CHUNKS[0]
+        finally:
+            raise OSError("the disk is gone")
+
+    arguments = {"max_epochs": None, "max_steps": 5}
+    with pytest.warns(RuntimeWarning, match=r"raised OSError\('the disk") as caught:
+        found = fit(**arguments).fit_chunks(failing)
+    assert isinstance(caught[0].message.__cause__, OSError)
+    expected = fit(**arguments).fit_chunks([CHUNKS[0]] * 2)
+    assert_array_equal(found.history_["loss"], expected.history_["loss"])
+
+
+def test_an_error_in_the_clean_up_does_not_hide_another():
+    def failing():
+        try:
+            yield CHUNKS[0]
+            yield CHUNKS[1]
+        finally:
+            raise OSError("the disk is gone")
+
+    def fail(step, free, static, data, aux, loss, grads):
+        raise LookupError
+
+    with pytest.raises(LookupError) as caught:
+        fit(callbacks=fail, max_epochs=None).fit_chunks(failing)
+    assert caught.value.__notes__[-1].startswith("Then closing chunks raised OSError")
+
+
+# The settings of who calls.
+
+
+def test_the_function_runs_with_the_settings_of_the_caller():
+    variable = contextvars.ContextVar("variable", default=0)
+    seen = []
+
+    def read():
+        device = getattr(jax.config, "jax_default_device")  # noqa: B009
+        for X, y in CHUNKS[:2]:
+            seen.append((device, get_config()["assume_finite"], variable.get()))
+            yield jnp.asarray(X), jnp.asarray(y)
+
+    device = jax.devices()[0]
+    variable.set(1)
+    for double in (True, False):
+        with (
+            jax.enable_x64(double),
+            jax.default_device(device),
+            config_context(assume_finite=True),
+        ):
+            found = fit().fit_chunks(read)
+            expected = fit().fit_chunks(list(read()))
+        dtype = np.float64 if double else np.float32
+        assert found.history_["loss"].dtype == dtype
+        assert_array_equal(found.history_, expected.history_)
+    assert set(seen) == {(device, True, 1)}
+
+
 X0, Y0 = CHUNKS[0]
 WRONG = {
     "no iterable": (5, {}, "'chunks' parameter .* Got 5"),
@@ -817,6 +880,17 @@ def test_what_was_taken_is_not_held():
         del found
         gc.collect()
         assert alive() is None
+
+
+def test_a_context_that_cannot_be_entered_is_told():
+    def refused():
+        raise OSError("no device")
+
+    with (
+        pytest.raises(OSError, match="no device"),
+        Ahead(counting([], 2), str, refused) as reader,
+    ):
+        reader.take()
 
 
 def test_it_is_one_thread_that_reads_and_closes():
