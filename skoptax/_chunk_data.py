@@ -17,7 +17,7 @@ from ._epochs import Fed, Feed, Pace
 from ._optimizer import precision, x64_is_on
 from ._problem import Problem, arrange_held_out, read_dtype
 from ._training import Rows, make_feed, make_pace, read_plan, read_rows
-from ._transfer import to_device
+from ._transfer import aligned_copy, to_device
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Chunk:
     ----------
     epoch : int
         Of which pass, from 0.
+    place : str
+        Where it stands, in words.
     responses : tuple
         Its responses on the host, and their weights or ``None``.
     data, feed, fed : tuple, Feed and Fed or None
@@ -50,6 +52,7 @@ class Chunk:
     """
 
     epoch: int
+    place: str
     responses: tuple[np.ndarray, np.ndarray | None]
     data: tuple[Any, ...]
     feed: Feed | None
@@ -143,8 +146,8 @@ class Maker:
             self._outputs = rows.y.shape[1:]
         else:
             self._compare(estimator, rows)
-        # Copies: who fills the same arrays again may do so.
-        return Rows(np.array(rows.X), np.array(rows.y), rows.weights)
+        # Copies: who fills the same arrays again may do so. (Of weights there is one.)
+        return Rows(aligned_copy(rows.X), aligned_copy(rows.y), rows.weights)
 
     def _compare(self, estimator: Any, rows: Rows) -> None:
         """Raise if a chunk is not like the first one."""
@@ -199,6 +202,7 @@ class Maker:
         self._epochs += 1
         return Chunk(
             checked.part.epoch,
+            str(checked.part),
             (rows.y, rows.weights),
             problem.data,
             feed,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -257,9 +257,8 @@ def _draw_bar(
     # How many steps there are is not known before the chunks have been read.
     if epochs is None:
         bar, done = ProgressBar("steps", last_step), lambda: run.step
-    elif isinstance(chunks, Sized):
-        total = len(chunks) * epochs
-        bar, done = ProgressBar("chunks", total), lambda: route.count
+    elif (length := _length(chunks)) is not None:
+        bar, done = ProgressBar("chunks", length * epochs), lambda: route.count
     else:
         bar, done = ProgressBar("epochs", epochs), lambda: route.epochs_done
 
@@ -272,6 +271,13 @@ def _draw_bar(
 
     run.watch = watch
     return lambda: bar.close(done(), found())
+
+
+def _length(chunks: Any) -> int | None:
+    try:
+        return len(chunks)
+    except TypeError:  # also of loaders that have a length only for some data
+        return None
 
 
 def _tell(

@@ -247,6 +247,7 @@ class Route:
         self.ending: Ending | None = None
         self.at_epoch: Callable[[Run, int, bool], None] | None = None
         self._run = run
+        run.place = first.place
         self._judge = judge
         self._spans = [(first.first_step, first.end, first.epoch)]
         self._is_complete = False
@@ -315,6 +316,7 @@ class Route:
         self._see()
 
     def _see(self) -> None:
+        self._run.place = self.chunk.place
         self._run.see(self.chunk.data, self.chunk.feed, self.chunk.fed)
 
     def epochs(self) -> np.ndarray:

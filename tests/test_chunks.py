@@ -27,6 +27,7 @@ from skoptax._driver import Run
 from skoptax._problem import draw_seed
 from skoptax._route import Judge
 from skoptax._shuffle import seed_of_epoch, shuffled
+from skoptax._transfer import aligned_copy
 from skoptax.callbacks import Callback, Checkpoint
 from skoptax.exceptions import (
     ConvergenceWarning,
@@ -293,6 +294,21 @@ def test_who_fills_the_same_array_again_may_do_so():
     assert_array_equal(found.history_, fit(**arguments).fit_chunks(kept).history_)
 
 
+def test_large_chunks_are_copied_once(monkeypatch):
+    copied, copy = [], aligned_copy
+
+    def counting(array):
+        copied.append(array.shape)
+        return copy(array)
+
+    monkeypatch.setattr("skoptax._chunk_data.aligned_copy", counting)
+    monkeypatch.setattr("skoptax._transfer.aligned_copy", counting)
+    monkeypatch.setattr("skoptax._transfer._LARGE", 1 << 17)
+    X, y = make(9000)
+    fit(max_epochs=None, max_steps=1).fit_chunks([(X, y)])
+    assert copied == [(9000, 2), (9000,)]
+
+
 def test_names_of_columns_are_those_of_the_first_chunk():
     frames = [(pd.DataFrame(X, columns=["a", "b"]), y) for X, y in CHUNKS]
     found = fit(max_epochs=1).fit_chunks(frames)
@@ -470,6 +486,13 @@ def test_a_callback_may_stop_and_replace():
 def test_a_bar(capsys):
     fit(verbose=1).fit_chunks(CHUNKS)
     assert "12 of 12 chunks" in capsys.readouterr().err
+
+    class Loader(list):
+        def __len__(self):
+            raise TypeError("of a stream")
+
+    fit(verbose=1).fit_chunks(Loader(CHUNKS))
+    assert "3 of 3 epochs" in capsys.readouterr().err
     fit(verbose=1).fit_chunks(lambda: CHUNKS, X_val=X_VAL, y_val=Y_VAL)
     shown = capsys.readouterr().err
     assert "3 of 3 epochs" in shown and "best val_loss" in shown
@@ -558,6 +581,7 @@ def test_non_finite_values_end_it():
     with pytest.warns(NonFiniteWarning, match="not finite"):
         found = fit().set_params(model=near).fit_chunks(bad)
     assert found.status_ == "non_finite"
+    assert "is not finite, at chunk 3 of epoch 1; the result is" in found.message_
     assert found.selected_step_ == 5
     assert np.isfinite(found.params_["w"]).all()
 
