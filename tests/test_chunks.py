@@ -679,6 +679,7 @@ def test_the_function_runs_with_the_settings_of_the_caller():
 
 
 X0, Y0 = CHUNKS[0]
+USED = iter(CHUNKS)
 WRONG = {
     "no iterable": (5, {}, "'chunks' parameter .* Got 5"),
     "a function of none": (lambda: 5, {}, "'chunks' parameter .* Got 5"),
@@ -690,7 +691,7 @@ WRONG = {
     "a zip": (zip(*zip(*CHUNKS, strict=True), strict=True), {}, "of type zip"),
     "a filter": (filter(None, CHUNKS), {}, "of type filter"),
     "islice": (islice(CHUNKS, 4), {}, "of type islice"),
-    "a used iterator": (lambda c=iter(CHUNKS): c, {}, "given 4 in epoch 1, and none"),
+    "a used iterator": (lambda: USED, {}, "given 4 in epoch 1, and none"),
     "columns": ([CHUNKS[0], (X0[:, :1], Y0)], {}, "^Chunk 2 .* X has 1 features"),
     "lengths": ([CHUNKS[0], (X0, Y0[1:])], {}, "^Chunk 2 of epoch 1: Found input"),
     "missing": ([(X0, Y0 * np.nan)], {}, "^Chunk 1 of epoch 1: .*NaN"),
@@ -769,17 +770,13 @@ class Blocked:
         finally:
             self.is_closed = True
 
-    def thread(self):
-        return next(t for t in threading.enumerate() if t.name == "skoptax-chunks")
-
     def end(self):
         self.release.set()
-        wait_for(lambda: self.is_closed)
-        wait_for(lambda: not any(t.name == "skoptax-chunks" for t in threads()))
+        wait_for(lambda: not readers())
 
 
-def threads():
-    return threading.enumerate()
+def readers():
+    return [t for t in threading.enumerate() if t.name == "skoptax-chunks"]
 
 
 def interrupt_after(seconds):
@@ -823,8 +820,9 @@ def test_ctrl_c_while_the_end_of_the_thread_is_waited_for():
     # The fit had ended before that.
     assert (found.status_, found.n_iter_) == ("callback", 4)
     assert np.isfinite(found.predict(X_VAL)).all()
-    assert blocked.thread().daemon
+    assert [thread.daemon for thread in readers()] == [True]
     blocked.end()
+    assert blocked.is_closed
     # What came too late is let go of.
     assert made == [0, 1]
 
