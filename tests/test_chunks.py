@@ -32,6 +32,7 @@ from skoptax.callbacks import Callback, Checkpoint
 from skoptax.exceptions import (
     ConvergenceWarning,
     InvalidParameterError,
+    NonFiniteError,
     NonFiniteWarning,
     UncachedWarning,
 )
@@ -417,6 +418,21 @@ def test_ctrl_c_before_the_first_look(monkeypatch):
         found.fit_chunks(CHUNKS, X_val=X_VAL, y_val=Y_VAL)
     assert (found.status_, found.n_iter_) == ("interrupted", 0)
     assert np.isfinite(found.predict(X_VAL)).all()
+
+
+def test_ctrl_c_where_no_held_out_loss_was_finite():
+    def near(X, w, b):
+        return jnp.where(jnp.abs(X[:, 0]) > 1e3, jnp.nan, plane(X, w, b))
+
+    def interrupt(step, free, static, data, aux, loss, grads):
+        raise KeyboardInterrupt
+
+    found = fit(callbacks=interrupt).set_params(model=near)
+    with pytest.raises(KeyboardInterrupt):
+        found.fit_chunks(CHUNKS, X_val=1e9 * X_VAL, y_val=Y_VAL)
+    assert (found.status_, found.n_iter_) == ("interrupted", 1)
+    with pytest.raises(NonFiniteError, match="held-out rows was not finite"):
+        fit().set_params(model=near).fit_chunks(CHUNKS, X_val=1e9 * X_VAL, y_val=Y_VAL)
 
 
 def test_patience_goes_by_the_mean_of_an_epoch():
