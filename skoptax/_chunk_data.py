@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,10 +14,10 @@ from sklearn import config_context, get_config
 
 from ._chunks import Part, at_place
 from ._epochs import Fed, Feed, Pace
-from ._optimizer import precision
+from ._optimizer import precision, x64_is_on
 from ._problem import Problem, arrange_held_out, read_dtype
 from ._training import Rows, make_feed, make_pace, read_plan, read_rows
-from ._transfer import to_device
+from ._transfer import aligned_copy, to_device
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Chunk:
     ----------
     epoch : int
         Of which pass, from 0.
+    place : str
+        Where it stands, in words.
     responses : tuple
         Its responses on the host, and their weights or ``None``.
     data, feed, fed : tuple, Feed and Fed or None
@@ -49,6 +52,7 @@ class Chunk:
     """
 
     epoch: int
+    place: str
     responses: tuple[np.ndarray, np.ndarray | None]
     data: tuple[Any, ...]
     feed: Feed | None
@@ -57,6 +61,23 @@ class Chunk:
     batch_size: int | None
     first_step: int
     end: int
+
+
+def surroundings() -> Callable[[], AbstractContextManager[None]]:
+    """Return a function whose contexts have the settings that this thread has now."""
+    config, double = get_config(), x64_is_on()
+    device = getattr(jax.config, "jax_default_device")  # noqa: B009 (untyped)
+
+    @contextmanager
+    def enter() -> Iterator[None]:
+        with (
+            config_context(**config),
+            jax.enable_x64(double),
+            jax.default_device(device),
+        ):
+            yield
+
+    return enter
 
 
 class Maker:
@@ -91,22 +112,18 @@ class Maker:
         self._step = 0
         self._dtypes = read_dtype(estimator.dtype)
         self._outputs: tuple[int, ...] | None = None
-        # Both are kept for each thread.
-        self._config = get_config()
-        self._device = getattr(jax.config, "jax_default_device")  # noqa: B009
 
     def __call__(self, part: Part) -> Checked | Chunk:
         """Return a chunk, or of the first one its rows."""
-        with config_context(**self._config):
-            try:
-                rows = self._checked(part)
-            except Exception as error:
-                told = at_place(error, part)
-                raise told from (None if told is error else error)
+        try:
+            rows = self._checked(part)
+        except Exception as error:
+            told = at_place(error, part)
+            raise told from (None if told is error else error)
         checked = Checked(part, rows)
         if self.problem is None:
             return checked
-        with self.precision(), jax.default_device(self._device):
+        with self.precision():
             return self.arranged(checked, None)
 
     def precision(self) -> AbstractContextManager[None]:
@@ -129,8 +146,8 @@ class Maker:
             self._outputs = rows.y.shape[1:]
         else:
             self._compare(estimator, rows)
-        # Copies: who fills the same arrays again may do so.
-        return Rows(np.array(rows.X), np.array(rows.y), rows.weights)
+        # Copies: who fills the same arrays again may do so. (Of weights there is one.)
+        return Rows(aligned_copy(rows.X), aligned_copy(rows.y), rows.weights)
 
     def _compare(self, estimator: Any, rows: Rows) -> None:
         """Raise if a chunk is not like the first one."""
@@ -185,6 +202,7 @@ class Maker:
         self._epochs += 1
         return Chunk(
             checked.part.epoch,
+            str(checked.part),
             (rows.y, rows.weights),
             problem.data,
             feed,

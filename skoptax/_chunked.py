@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from ._assessment import OFF
-from ._chunk_data import Chunk, Maker
-from ._chunks import Ahead, open_chunks, parts_of
+from ._chunk_data import Chunk, Maker, surroundings
+from ._chunks import REMEDY, Ahead, open_chunks, parts_of
 from ._driver import Legacy, Run
+from ._ending import Ending
 from ._fingerprint import Walk
 from ._fitting import (
     Fitted,
@@ -39,7 +40,7 @@ from ._snapshot import uses_snapshots
 from ._training import DEFAULT_PATIENCE, Rows, hold_out, read_plan
 from ._transfer import to_device
 from ._uncertainty import check_covariance
-from .exceptions import InvalidParameterError
+from .exceptions import ConvergenceWarning, InvalidParameterError
 from .optimizers._states import has_line_search
 
 # So many chunks are read ahead of the one that is fitted.
@@ -93,11 +94,12 @@ def fit_chunks(
     epochs_before = 0 if legacy is None else legacy.epochs
     maker = Maker(estimator, columns, seed, epochs_before)
     parts = parts_of(chunks, open_chunks(chunks, OWNER, epochs), epochs)
-    with Ahead(parts, maker) as reader:
+    with Ahead(parts, maker, surroundings()) as reader:
         first = reader.take()
         problem, chunk, others = _bind(estimator, maker, first, held_out, goes_on, seed)
         del first
-        reader.allow(_AHEAD)
+        if chunk.end < last_step:
+            reader.allow(_AHEAD)
         with maker.precision():
             run, settings = _make_run(estimator, problem, chunk, seed, legacy)
             judge = _make_judge(estimator, limits.patience, problem, others)
@@ -109,9 +111,11 @@ def fit_chunks(
                 follower.begin(epochs or 0, 1 if epochs else 0)
                 route.at_epoch = partial(_tell, follower, problem)
             travel.through(lambda: route.go(travel, reader, last_step))
+            route.finish()
             close()
     with maker.precision():
         judge.select(run)
+        ended_early = _ended_early(route, run, epochs)
         found = gather(
             run,
             replace(problem, data=route.chunk.data),
@@ -120,7 +124,7 @@ def fit_chunks(
             travel.message,
             route.loss(),
             covariance,
-            route.ending,
+            route.ending or ended_early,
         )
         dtype = route.chunk.responses[0].dtype
         history = {"epoch": route.epochs(), "loss": found.history["loss"]}
@@ -129,7 +133,14 @@ def fit_chunks(
         left = None
         if estimator.warm_start:
             left = run.leave(1)._replace(epochs=epochs_before + route.count)
-        return replace(found, history=history | found.history, legacy=left), dtype
+        fitted = replace(
+            found,
+            history=history | found.history,
+            legacy=left,
+            interruption=run.interruption or reader.interruption,
+            remarks=_remarks(ended_early, epochs, reader.failure),
+        )
+        return fitted, dtype
 
 
 def _bind(
@@ -183,6 +194,34 @@ def _make_run(
     return run, settings
 
 
+def _ended_early(route: Route, run: Run, epochs: int | None) -> Ending | None:
+    """Return how a run has ended that has got no chunks for all of its epochs."""
+    if not route.has_run_out or route.epochs_done == epochs:
+        return None
+    # (The status of a fit that has made the steps that there were.)
+    return Ending(
+        "max_steps",
+        f"Stopped after {run.step} steps, where chunks, which can be iterated only "
+        f"once, gave none in epoch {route.epochs_done + 1}.",
+    )
+
+
+def _remarks(
+    ended_early: Ending | None, epochs: int | None, failure: BaseException | None
+) -> tuple[Warning, ...]:
+    found: list[Warning] = []
+    if ended_early is not None:
+        wanted = "a max_steps that it reaches" if epochs is None else "max_epochs=1"
+        message = f"{ended_early.message} {REMEDY}, or {wanted}."
+        found.append(ConvergenceWarning(message))
+    if failure is not None:
+        # The fit had ended by then: it is no reason to lose it.
+        warning = RuntimeWarning(f"Closing chunks after the fit raised {failure!r}.")
+        warning.__cause__ = failure
+        found.append(warning)
+    return tuple(found)
+
+
 def _refuse_split(estimator: Any, held_out: tuple[Any, Any, Any]) -> None:
     stops = estimator.early_stopping
     if isinstance(stops, (bool, np.bool_)) and stops and held_out[0] is None:
@@ -218,9 +257,8 @@ def _draw_bar(
     # How many steps there are is not known before the chunks have been read.
     if epochs is None:
         bar, done = ProgressBar("steps", last_step), lambda: run.step
-    elif isinstance(chunks, Sized):
-        total = len(chunks) * epochs
-        bar, done = ProgressBar("chunks", total), lambda: route.count
+    elif (length := _length(chunks)) is not None:
+        bar, done = ProgressBar("chunks", length * epochs), lambda: route.count
     else:
         bar, done = ProgressBar("epochs", epochs), lambda: route.epochs_done
 
@@ -233,6 +271,13 @@ def _draw_bar(
 
     run.watch = watch
     return lambda: bar.close(done(), found())
+
+
+def _length(chunks: Any) -> int | None:
+    try:
+        return len(chunks)
+    except TypeError:  # also of loaders that have a length only for some data
+        return None
 
 
 def _tell(

@@ -6,8 +6,10 @@ makes them of, the passes over a user's chunks. Nothing here knows of JAX.
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from queue import Empty, SimpleQueue
@@ -21,10 +23,12 @@ Item = TypeVar("Item")
 
 # On Windows a thread that waits without end does not see Ctrl-C.
 _SECONDS = 0.2
+# Of other iterators it shows only in the second epoch.
+_ONCE = (GeneratorType, map, zip, filter, islice)
 # Errors of checks, which are made of their message alone.
 _PLAIN = (ValueError, TypeError, InvalidParameterError, ModelError)
 _A_CHUNK = "(X, y) or (X, y, sample_weight)"
-_REMEDY = (
+REMEDY = (
     "Give a list, an object that can be iterated again, or a function without "
     "arguments that returns a new iterator"
 )
@@ -77,14 +81,15 @@ def open_chunks(chunks: Any, owner: str, max_epochs: int | None) -> Callable[[],
     Raises
     ------
     InvalidParameterError
-        If it is neither an iterable nor a function, or a generator and there is to be
-        more than one pass.
+        If it is neither an iterable nor a function, or an iterator that has no second
+        pass, such as a generator, and there is to be one.
     """
-    if isinstance(chunks, GeneratorType) and max_epochs is not None and max_epochs > 1:
+    if isinstance(chunks, _ONCE) and max_epochs is not None and max_epochs > 1:
         raise InvalidParameterError(
-            f"The 'chunks' parameter of {owner} is a generator, which can be iterated "
-            f"once, and max_epochs={max_epochs} asks for more. {_REMEDY}: the function "
-            "itself in place of its result, or max_epochs=1."
+            f"The 'chunks' parameter of {owner}, of type {type(chunks).__name__}, can "
+            f"be iterated once, and max_epochs={max_epochs} asks for more. "
+            f"{REMEDY} (of a generator, the function itself in place of its result), "
+            "or max_epochs=1."
         )
     is_iterable = isinstance(chunks, Iterable) or hasattr(chunks, "__getitem__")
     if not is_iterable and not callable(chunks):
@@ -119,7 +124,8 @@ def parts_of(
     Parameters
     ----------
     chunks : object
-        What the user gave: an iterator that is the very same is not ours to close.
+        What the user gave. If it is an iterator itself, it is not ours to close, and
+        passes end where it is empty.
     begin : callable
         As of `open_chunks`.
     max_epochs : int or None
@@ -133,7 +139,8 @@ def parts_of(
     Raises
     ------
     InvalidParameterError
-        If one is no tuple of two or three, or a pass has none.
+        If one is no tuple of two or three, or a pass has none, though it has an
+        iterator of its own.
     """
     epoch = count = 0
     while max_epochs is None or epoch < max(max_epochs, 1):
@@ -160,10 +167,12 @@ def parts_of(
             raise InvalidParameterError(
                 f"chunks has given none. It must give at least one tuple {_A_CHUNK}."
             )
+        if count == before and iterator is chunks:
+            return
         if count == before:
             raise InvalidParameterError(
                 f"chunks has given {count} in epoch 1, and none in epoch {epoch + 1}: "
-                f"it can be iterated only once. {_REMEDY}, or max_epochs=1."
+                f"it can be iterated only once. {REMEDY}, or max_epochs=1."
             )
         epoch += 1
 
@@ -217,30 +226,63 @@ class Ahead(Generic[Item]):
         What they are made of. It runs in the thread, and is closed there.
     make : callable
         Makes an item of a part; in the thread, too.
+    context : callable, default=nullcontext
+        Returns a context, which the thread is in for all of its work. (Context
+        variables are those of the caller anyway.)
+
+    Attributes
+    ----------
+    interruption : KeyboardInterrupt or None
+        What has come while the end of the thread was waited for.
+    failure : BaseException or None
+        What closing the parts has raised, once the context is left.
 
     Notes
     -----
     At first it may make one. Each `allow` lets it make one more: who allows one after
     having let go of another never has more than a fixed number of them. As a context it
-    ends its thread when it is left, once the item is made that is being made.
+    ends its thread when it is left, once the part is read that is being read. Ctrl-C
+    ends the waiting for that, not the thread, which then ends by itself.
     """
 
-    def __init__(self, parts: Iterator[Part], make: Callable[[Part], Item]) -> None:
+    def __init__(
+        self,
+        parts: Iterator[Part],
+        make: Callable[[Part], Item],
+        context: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.interruption: KeyboardInterrupt | None = None
+        self.failure: BaseException | None = None
         self._parts = parts
         self._make = make
+        self._context = context
         self._room = threading.Semaphore(1)
         self._made: SimpleQueue[tuple[list[Item], BaseException | None]] = SimpleQueue()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._work, name="skoptax-chunks")
+        # One that never gets its next part is not to keep the process from ending.
+        self._thread = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self._work,),
+            name="skoptax-chunks",
+            daemon=True,
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._is_closed = True
-        self._room.release()
-        self._thread.join()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        try:
+            self._close()
+            while self._thread.is_alive():
+                self._thread.join(_SECONDS)
+        except KeyboardInterrupt as interruption:
+            self._close()  # it may have come before that
+            if error is not None:
+                raise
+            self.interruption = interruption
+        if error is not None and self.failure not in (None, error):
+            error.add_note(f"Then closing chunks raised {self.failure!r}.")
 
     def allow(self, count: int = 1) -> None:
         """Let it make so many more."""
@@ -269,21 +311,34 @@ class Ahead(Generic[Item]):
                 raise error
             return found.pop() if found else None
 
+    def _close(self) -> None:
+        self._is_closed = True
+        self._room.release()
+
     def _work(self) -> None:
         try:
-            while True:
-                self._room.acquire()
-                # Held by no name: an item is not to outlive its use.
-                parts = [] if self._is_closed else [*islice(self._parts, 1)]
-                items = [self._make(parts.pop())] if parts else []
-                is_last = not items
-                self._made.put((items, None))
-                del items
-                if is_last:
-                    break
-        except BaseException as error:  # raised where the item is taken
+            with self._context():
+                try:
+                    self._make_all()
+                except BaseException as error:  # raised where the item is taken
+                    self._made.put(([], error))
+                close = getattr(self._parts, "close", None)
+                if close is not None:
+                    close()
+        except BaseException as error:
+            self.failure = error
+            # Nobody waits for it, unless it comes from entering the context.
             self._made.put(([], error))
-        finally:
-            close = getattr(self._parts, "close", None)
-            if close is not None:
-                close()
+
+    def _make_all(self) -> None:
+        is_last = False
+        while not is_last:
+            self._room.acquire()
+            # Held by no name: an item is not to outlive its use.
+            parts = [] if self._is_closed else [*islice(self._parts, 1)]
+            if self._is_closed:
+                parts.clear()
+            items = [self._make(parts.pop())] if parts else []
+            is_last = not items
+            self._made.put((items, None))
+            del items

@@ -88,6 +88,9 @@ class Run:
         What has drawn what is random in the task; for those who go on.
     interruption : KeyboardInterrupt or None
         What has ended it from outside.
+    place : str or None
+        Where the data stand that it sees, in words for messages; `None` if it sees the
+        same all the time.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class Run:
         self.stopped_by: str | None = None
         self.interruption: KeyboardInterrupt | None = None
         self.seed: int | None = None
+        self.place: str | None = None
         self.task = task
         self.tol = tol
         self.patience = patience

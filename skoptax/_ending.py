@@ -300,9 +300,10 @@ def _sentence(status: str, run: Run) -> str:
             f"{run.patience // int(pace.per_epoch)} epochs."
         )
     if status == "non_finite":
+        place = f", at {run.place}" if run.place else ""
         return (
             f"Stopped after {step} steps, where the loss or its gradient is not "
-            f"finite{_told_of_retries(run)}; the result is that of step "
+            f"finite{place}{_told_of_retries(run)}; the result is that of step "
             f"{now.selected_step}. {NON_FINITE_ADVICE}"
         )
     if now.looks:

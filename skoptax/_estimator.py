@@ -572,11 +572,12 @@ class OptaxEstimator(
             `fit` takes them: at least one, of any number, with the columns and the
             number of outputs of the first chunk. It is iterated once for each epoch: a
             list, an object such as a data loader, or a function without arguments that
-            returns a new iterator. An iterator will do for one epoch.
+            returns a new iterator. An iterator will do for one epoch. The first
+            chunk's data type is that of the fit, if `dtype` is None.
         X_val : array-like of shape (m, n_features), default=None
             Held-out inputs. Their loss is taken at the start, after each epoch, and
-            where `max_steps` ends the fit; the parameters that are best there are
-            returned.
+            where `max_steps`, a callback or Ctrl-C ends the fit; the parameters that
+            are best there are returned.
         y_val : array-like of shape (m,) or (m, n_outputs), default=None
             Their responses.
         sample_weight_val : array-like of shape (m,), default=None
@@ -591,14 +592,23 @@ class OptaxEstimator(
         ------
         InvalidParameterError
             If an argument is not usable, with ``early_stopping=True`` if there are no
-            held-out rows, and if there are no chunks (in the second epoch: of what can
-            be iterated only once).
+            held-out rows, if there are no chunks, and if `max_epochs` asks for more
+            passes than a generator, map, zip, filter or islice has.
         ValueError
             If a chunk is not usable; the message begins with its number.
         ModelError
             If model, spec and data do not fit together.
         NonFiniteError
             If the objective is not finite at the start values.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If an iterator has no second pass: what its one epoch has fitted is kept.
+        NonFiniteWarning
+            If a step is not finite; the message names the chunk.
+        RuntimeWarning
+            If `chunks` raises an error when it is closed after the fit.
 
         See Also
         --------
@@ -613,20 +623,32 @@ class OptaxEstimator(
         with batches, "auto" is Adam, and `tol` and optimisers that compare losses of
         the same rows are refused. The order of the chunks is that in which they come.
 
-        The steps are those of `partial_fit` on each chunk in turn, with the same
-        `optimizer` and an int as `random_state`. So chunks count alike in a step
-        whatever the number of their rows, and a prior weighs in each what it does in a
-        fit to that alone.
+        The steps are those of `partial_fit` on each chunk in turn, with
+        ``optimizer="adam"``, say, and an int as `random_state`. (With "auto", that
+        gives a chunk of at most `batch_size` rows another optimiser.) So chunks count
+        alike in a step whatever the number of their rows, and a prior weighs in each
+        what it does in a fit to that alone.
 
-        `loss_` is the objective of the last chunk that a step was taken on, at
-        `params_`, and covariance and standard errors are those of a fit to it alone:
-        no other one is at hand any more. The ``loss`` in `history_` is that of the
-        batches, and ``epoch`` the number of the pass.
+        `loss_` is the objective of one chunk, at `params_`, and covariance and standard
+        errors are those of a fit to it alone: no other one is at hand any more. It is
+        the last one where `max_epochs` or `max_steps` ends the fit. Where it ends
+        earlier, it is that of the step that would have come next: after early stopping
+        the first chunk of the following epoch. The ``loss`` in `history_` is that of
+        the batches, and ``epoch`` the number of the pass.
 
-        An error in `chunks` is raised again, with a note that names the chunk; the
-        estimator is left as it was. All of `chunks` runs in the thread, which has ended
-        when this method returns: a fit that ends early waits for the chunk that is
-        being read.
+        Where a loss or its gradient is not finite, the fit ends with the best step of
+        before; it does not go back and on with shorter steps, as `fit` does.
+        scikit-learn's callbacks hear of epochs only if `max_epochs` is given.
+
+        All of `chunks` runs in a thread of its own, with the settings and the context
+        variables of the caller: what belongs to one thread, such as a connection to
+        SQLite, must be opened inside of the function. The thread has ended when this
+        method returns. A fit that ends early waits for the chunk that is being read;
+        Ctrl-C ends the waiting, and the fit is kept.
+
+        An error in `chunks` is raised again, with a note that names the chunk, and the
+        estimator is left as it was: an error in a late chunk loses the fit. With
+        ``warm_start=True`` and a few epochs at a time, those before are kept.
 
         Examples
         --------
@@ -661,8 +683,9 @@ class OptaxEstimator(
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
-        if fitted.doubt is not None:
-            warnings.warn(fitted.doubt, stacklevel=3)
+        for warning in (fitted.doubt, *fitted.remarks):
+            if warning is not None:
+                warnings.warn(warning, stacklevel=3)
         if fitted.interruption is not None:
             # The fit is there as far as it got; but a search must not go on.
             raise fitted.interruption

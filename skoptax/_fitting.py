@@ -95,6 +95,7 @@ class Fitted:
     legacy: Legacy | None
     doubt: Warning | None
     interruption: KeyboardInterrupt | None
+    remarks: tuple[Warning, ...] = ()  # on how it went, besides the doubt
 
 
 def read_given(

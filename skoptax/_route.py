@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ._assessment import OFF, RUNNING
+from ._assessment import NON_FINITE, OFF, RUNNING
 from ._chunk_data import Chunk
 from ._chunks import Ahead
 from ._driver import Run
@@ -89,11 +89,34 @@ class Judge:
             f"{self._patience} epochs.",
         )
 
+    def look_at_last(self, run: Run, epoch: int) -> None:
+        """
+        Judge a run where a callback or Ctrl-C has ended it, if that can be done.
+
+        Parameters
+        ----------
+        run : Run
+            At its end.
+        epoch : int
+            The one that it has ended in, counted from 1.
+        """
+        if run.status == NON_FINITE or run.step in self.losses:
+            return
+        # Before the first look there is no program, and no wait for one now.
+        if self._held_out is None or not self.losses:
+            return
+        try:
+            self.look(run, epoch)
+        except KeyboardInterrupt as error:
+            run.interruption = run.interruption or error
+
     def select(self, run: Run) -> None:
         """Have the run return what was best on the held-out rows, if there are any."""
-        if self._held_out is None:
+        if self._held_out is None or self._values is None:
             return
         if not np.isfinite(self.best):
+            if run.interruption is not None:
+                return
             raise without_score()
         run.select(self._values, self._best_step)
 
@@ -224,14 +247,23 @@ class Route:
         self.ending: Ending | None = None
         self.at_epoch: Callable[[Run, int, bool], None] | None = None
         self._run = run
+        run.place = first.place
         self._judge = judge
         self._spans = [(first.first_step, first.end, first.epoch)]
         self._is_complete = False
+        # The last state that was evaluated on the chunk before.
+        self._changed_at = -1
 
     @property
     def epochs_done(self) -> int:
         """How many epochs have been gone through."""
         return self.chunk.epoch + self._is_complete
+
+    @property
+    def has_run_out(self) -> bool:
+        """Whether it has ended for want of chunks, and of no other reason."""
+        ended = self.ending is not None or self._run.stopped_by is not None
+        return self._is_complete and not ended and self._run.interruption is None
 
     @property
     def count(self) -> int:
@@ -254,7 +286,8 @@ class Route:
                 self._take(following)
                 # The one before is let go of: there is room for another.
                 del following
-                reader.allow()
+                if self.chunk.end < last_step:
+                    reader.allow()
             goes_on = travel.to(stop)
             if goes_on and (is_last or self.chunk.epoch > epoch):
                 self._is_complete = is_last and end < last_step
@@ -265,10 +298,26 @@ class Route:
                     goes_on = goes_on and run.stopped_by is None
         travel.end()
 
+    def finish(self) -> None:
+        """
+        Have the run at the current chunk, and looked at by held-out rows where it is.
+
+        Both is so already unless a callback or Ctrl-C has ended it.
+        """
+        if self._run.interruption is not None:
+            # It may have come while one was put in the place of another.
+            self._see()
+        self._judge.look_at_last(self._run, self.chunk.epoch + 1)
+
     def _take(self, chunk: Chunk) -> None:
-        self._run.see(chunk.data, chunk.feed, chunk.fed)
-        self.chunk = chunk
         self._spans.append((chunk.first_step, chunk.end, chunk.epoch))
+        self._changed_at = self._run.step
+        self.chunk = chunk
+        self._see()
+
+    def _see(self) -> None:
+        self._run.place = self.chunk.place
+        self._run.see(self.chunk.data, self.chunk.feed, self.chunk.fed)
 
     def epochs(self) -> np.ndarray:
         """Return the epoch of each row of the history."""
@@ -281,7 +330,8 @@ class Route:
     def loss(self) -> float:
         """Return the objective of the current chunk, at what the run returns."""
         run, chunk, reading = self._run, self.chunk, self._run.reading
-        if chunk.feed is None and reading.selected_step == run.step:
+        is_known = reading.selected_step == run.step > self._changed_at
+        if chunk.feed is None and is_known:
             return float(reading.selected_value)
         size = chunk.batch_size or len(chunk.data[0])
         return objective_of_all(run, size, chunk.pace)

@@ -55,9 +55,29 @@ def aligned(array: np.ndarray) -> np.ndarray:
     """
     if array.ctypes.data % _ALIGNMENT == 0 and array.flags.c_contiguous:
         return array
+    return aligned_copy(array)
+
+
+def aligned_copy(array: np.ndarray) -> np.ndarray:
+    """
+    Return a copy of an array that JAX takes without another one.
+
+    Parameters
+    ----------
+    array : ndarray
+        Of one dimension or more.
+
+    Returns
+    -------
+    ndarray
+        Contiguous, and begins where it should.
+    """
     memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)
     first = -memory.ctypes.data % _ALIGNMENT
     copy = memory[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    if array.nbytes < _LARGE:
+        np.copyto(copy, array)
+        return copy
     threads = min(os.cpu_count() or 1, _MOST_THREADS)
     parts = (np.array_split(a, threads) for a in (copy, array))
     with ThreadPoolExecutor(threads) as pool:

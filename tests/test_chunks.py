@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import _thread
+import contextvars
 import gc
 import threading
 import time
 import weakref
+from contextlib import nullcontext
+from itertools import islice
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +18,24 @@ import optax
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context, get_config
 
 from skoptax import OptaxEstimator, Parameter, cache_info
 from skoptax._chunk_data import Maker
 from skoptax._chunks import Ahead, open_chunks, parts_of
+from skoptax._driver import Run
 from skoptax._problem import draw_seed
+from skoptax._route import Judge
 from skoptax._shuffle import seed_of_epoch, shuffled
+from skoptax._transfer import aligned_copy
 from skoptax.callbacks import Callback, Checkpoint
-from skoptax.exceptions import InvalidParameterError, NonFiniteWarning, UncachedWarning
+from skoptax.exceptions import (
+    ConvergenceWarning,
+    InvalidParameterError,
+    NonFiniteError,
+    NonFiniteWarning,
+    UncachedWarning,
+)
 
 RNG = np.random.default_rng(0)
 SIZES = (40, 40, 25, 37)
@@ -238,6 +251,35 @@ def test_what_chunks_may_be(kind):
     assert_array_equal(found.history_, expected.history_)
 
 
+@pytest.mark.parametrize("epochs", [3, None])
+def test_an_iterator_of_one_pass_is_a_fit_of_one_epoch(epochs):
+    chunks = iter(CHUNKS) if epochs else (chunk for chunk in CHUNKS)
+    match = "Stopped after 11 steps, .* none in epoch 2. Give a list"
+    with pytest.warns(ConvergenceWarning, match=match) as caught:
+        found = fit(max_epochs=epochs).fit_chunks(chunks, X_val=X_VAL, y_val=Y_VAL)
+    assert caught[0].filename == __file__
+    expected = fit(max_epochs=1).fit_chunks(CHUNKS, X_val=X_VAL, y_val=Y_VAL)
+    assert_array_equal(found.history_, expected.history_)
+    assert_array_equal(found.params_["w"], expected.params_["w"])
+    assert found.loss_ == expected.loss_
+    assert found.message_ in str(caught[0].message)
+
+
+def test_an_iterator_that_begins_again_is_iterated_again():
+    class Again:
+        def __iter__(self):
+            self.left = list(CHUNKS)
+            return self
+
+        def __next__(self):
+            if not self.left:
+                raise StopIteration
+            return self.left.pop(0)
+
+    found = fit().fit_chunks(Again())
+    assert_array_equal(found.history_, fit().fit_chunks(CHUNKS).history_)
+
+
 def test_who_fills_the_same_array_again_may_do_so():
     X, y = np.empty((9000, 2)), np.empty(9000)  # of no bucket
 
@@ -251,6 +293,21 @@ def test_who_fills_the_same_array_again_may_do_so():
     arguments = {"batch_size": 1000, "max_epochs": 2}
     found = fit(**arguments).fit_chunks(refilled)
     assert_array_equal(found.history_, fit(**arguments).fit_chunks(kept).history_)
+
+
+def test_large_chunks_are_copied_once(monkeypatch):
+    copied, copy = [], aligned_copy
+
+    def counting(array):
+        copied.append(array.shape)
+        return copy(array)
+
+    monkeypatch.setattr("skoptax._chunk_data.aligned_copy", counting)
+    monkeypatch.setattr("skoptax._transfer.aligned_copy", counting)
+    monkeypatch.setattr("skoptax._transfer._LARGE", 1 << 17)
+    X, y = make(9000)
+    fit(max_epochs=None, max_steps=1).fit_chunks([(X, y)])
+    assert copied == [(9000, 2), (9000,)]
 
 
 def test_names_of_columns_are_those_of_the_first_chunk():
@@ -310,6 +367,72 @@ def test_held_out_rows_are_looked_at_where_max_steps_ends_the_fit():
     )
     assert_array_equal(found.history_["val_loss"].notna(), [1, 0, 0, 0, 0, 1])
     assert found.selected_step_ == 5
+
+
+@pytest.mark.parametrize("ends_by", ["callback", "interrupted"])
+def test_held_out_rows_are_looked_at_where_a_fit_is_ended(ends_by):
+    def end(step, free, static, data, aux, loss, grads):
+        if step == 5 and ends_by == "interrupted":
+            raise KeyboardInterrupt
+        return step == 5, free, static
+
+    found = fit(callbacks=end)
+    context = pytest.raises(KeyboardInterrupt)
+    with context if ends_by == "interrupted" else nullcontext():
+        found.fit_chunks(CHUNKS, X_val=X_VAL, y_val=Y_VAL)
+    assert (found.status_, found.n_iter_) == (ends_by, 6)
+    column = found.history_["val_loss"]
+    assert_array_equal(column.notna(), [1, 0, 0, 0, 0, 0, 1])
+    assert column[6] < column[0]
+    assert found.selected_step_ == 6
+    there = 0.5 * np.mean((Y_VAL - found.predict(X_VAL)) ** 2)
+    assert_allclose(column[6], there, rtol=1e-12)
+
+
+def test_ctrl_c_at_the_last_look_keeps_what_is_there(monkeypatch):
+    def end(step, free, static, data, aux, loss, grads):
+        return step == 5, free, static
+
+    look = Judge.look
+
+    def interrupted(self, run, epoch):
+        if run.step == 6:
+            raise KeyboardInterrupt
+        return look(self, run, epoch)
+
+    monkeypatch.setattr(Judge, "look", interrupted)
+    found = fit(callbacks=end)
+    with pytest.raises(KeyboardInterrupt):
+        found.fit_chunks(CHUNKS, X_val=X_VAL, y_val=Y_VAL)
+    assert (found.status_, found.n_iter_) == ("interrupted", 6)
+    assert found.selected_step_ == 0
+
+
+def test_ctrl_c_before_the_first_look(monkeypatch):
+    def interrupted(run, held_out):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("skoptax._route.score_by", interrupted)
+    found = fit()
+    with pytest.raises(KeyboardInterrupt):
+        found.fit_chunks(CHUNKS, X_val=X_VAL, y_val=Y_VAL)
+    assert (found.status_, found.n_iter_) == ("interrupted", 0)
+    assert np.isfinite(found.predict(X_VAL)).all()
+
+
+def test_ctrl_c_where_no_held_out_loss_was_finite():
+    def near(X, w, b):
+        return jnp.where(jnp.abs(X[:, 0]) > 1e3, jnp.nan, plane(X, w, b))
+
+    def interrupt(step, free, static, data, aux, loss, grads):
+        raise KeyboardInterrupt
+
+    found = fit(callbacks=interrupt).set_params(model=near)
+    with pytest.raises(KeyboardInterrupt):
+        found.fit_chunks(CHUNKS, X_val=1e9 * X_VAL, y_val=Y_VAL)
+    assert (found.status_, found.n_iter_) == ("interrupted", 1)
+    with pytest.raises(NonFiniteError, match="held-out rows was not finite"):
+        fit().set_params(model=near).fit_chunks(CHUNKS, X_val=1e9 * X_VAL, y_val=Y_VAL)
 
 
 def test_patience_goes_by_the_mean_of_an_epoch():
@@ -379,6 +502,13 @@ def test_a_callback_may_stop_and_replace():
 def test_a_bar(capsys):
     fit(verbose=1).fit_chunks(CHUNKS)
     assert "12 of 12 chunks" in capsys.readouterr().err
+
+    class Loader(list):
+        def __len__(self):
+            raise TypeError("of a stream")
+
+    fit(verbose=1).fit_chunks(Loader(CHUNKS))
+    assert "3 of 3 epochs" in capsys.readouterr().err
     fit(verbose=1).fit_chunks(lambda: CHUNKS, X_val=X_VAL, y_val=Y_VAL)
     shown = capsys.readouterr().err
     assert "3 of 3 epochs" in shown and "best val_loss" in shown
@@ -431,6 +561,34 @@ def test_ctrl_c_keeps_what_there_is():
     assert (found.status_, found.n_iter_) == ("interrupted", 5)
 
 
+@pytest.mark.parametrize("batch_size", [None, 16])
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_ctrl_c_while_chunks_change(monkeypatch, batch_size, is_seen):
+    see, calls = Run.see, []
+
+    def interrupted(self, *chunk):
+        calls.append(chunk)
+        if len(calls) == 2 and not is_seen:
+            raise KeyboardInterrupt
+        see(self, *chunk)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "see", interrupted)
+    found = fit(batch_size=batch_size, cov_type="nonrobust")
+    with pytest.raises(KeyboardInterrupt):
+        found.fit_chunks(CHUNKS)
+    assert found.n_iter_ == (1 if batch_size is None else 5)
+    # That of the chunk that the next step would take, the third.
+    X, y = CHUNKS[2]
+    residuals = y - found.predict(X)
+    assert_allclose(found.loss_, 0.5 * np.mean(residuals**2), rtol=1e-12)
+    design = np.column_stack([X, np.ones(len(X))])
+    sigma2 = residuals @ residuals / (len(X) - 3)
+    covariance = sigma2 * np.linalg.inv(design.T @ design)
+    assert_allclose(found.covariance_, covariance, rtol=1e-9)
+
+
 def test_non_finite_values_end_it():
     def near(X, w, b):
         return jnp.where(jnp.abs(X[:, 0]) > 1e3, jnp.nan, plane(X, w, b))
@@ -439,6 +597,7 @@ def test_non_finite_values_end_it():
     with pytest.warns(NonFiniteWarning, match="not finite"):
         found = fit().set_params(model=near).fit_chunks(bad)
     assert found.status_ == "non_finite"
+    assert "is not finite, at chunk 3 of epoch 1; the result is" in found.message_
     assert found.selected_step_ == 5
     assert np.isfinite(found.params_["w"]).all()
 
@@ -474,7 +633,69 @@ def test_an_error_of_the_iterator_is_its_own():
     assert found.params_["b"] == before
 
 
+def test_an_error_in_the_clean_up_is_told_and_the_fit_kept():
+    def failing():
+        try:
+            while True:
+                yield CHUNKS[0]
+        finally:
+            raise OSError("the disk is gone")
+
+    arguments = {"max_epochs": None, "max_steps": 5}
+    with pytest.warns(RuntimeWarning, match=r"raised OSError\('the disk") as caught:
+        found = fit(**arguments).fit_chunks(failing)
+    assert isinstance(caught[0].message.__cause__, OSError)
+    expected = fit(**arguments).fit_chunks([CHUNKS[0]] * 2)
+    assert_array_equal(found.history_["loss"], expected.history_["loss"])
+
+
+def test_an_error_in_the_clean_up_does_not_hide_another():
+    def failing():
+        try:
+            yield CHUNKS[0]
+            yield CHUNKS[1]
+        finally:
+            raise OSError("the disk is gone")
+
+    def fail(step, free, static, data, aux, loss, grads):
+        raise LookupError
+
+    with pytest.raises(LookupError) as caught:
+        fit(callbacks=fail, max_epochs=None).fit_chunks(failing)
+    assert caught.value.__notes__[-1].startswith("Then closing chunks raised OSError")
+
+
+# The settings of who calls.
+
+
+def test_the_function_runs_with_the_settings_of_the_caller():
+    variable = contextvars.ContextVar("variable", default=0)
+    seen = []
+
+    def read():
+        device = getattr(jax.config, "jax_default_device")  # noqa: B009
+        for X, y in CHUNKS[:2]:
+            seen.append((device, get_config()["assume_finite"], variable.get()))
+            yield jnp.asarray(X), jnp.asarray(y)
+
+    device = jax.devices()[0]
+    variable.set(1)
+    for double in (True, False):
+        with (
+            jax.enable_x64(double),
+            jax.default_device(device),
+            config_context(assume_finite=True),
+        ):
+            found = fit().fit_chunks(read)
+            expected = fit().fit_chunks(list(read()))
+        dtype = np.float64 if double else np.float32
+        assert found.history_["loss"].dtype == dtype
+        assert_array_equal(found.history_, expected.history_)
+    assert set(seen) == {(device, True, 1)}
+
+
 X0, Y0 = CHUNKS[0]
+USED = iter(CHUNKS)
 WRONG = {
     "no iterable": (5, {}, "'chunks' parameter .* Got 5"),
     "a function of none": (lambda: 5, {}, "'chunks' parameter .* Got 5"),
@@ -482,7 +703,11 @@ WRONG = {
     "X and y": ((X0, Y0), {}, "must be a tuple .* at chunk 1 of epoch 1"),
     "four": ([(X0, Y0, Y0, Y0)], {}, "Got a tuple of 4 .* at chunk 1"),
     "a generator": ((c for c in CHUNKS), {}, "max_epochs=3 asks for more"),
-    "an iterator": (iter(CHUNKS), {}, "given 4 in epoch 1, and none in epoch 2"),
+    "a map": (map(tuple, CHUNKS), {}, "of type map, .* max_epochs=3 asks for more"),
+    "a zip": (zip(*zip(*CHUNKS, strict=True), strict=True), {}, "of type zip"),
+    "a filter": (filter(None, CHUNKS), {}, "of type filter"),
+    "islice": (islice(CHUNKS, 4), {}, "of type islice"),
+    "a used iterator": (lambda: USED, {}, "given 4 in epoch 1, and none"),
     "columns": ([CHUNKS[0], (X0[:, :1], Y0)], {}, "^Chunk 2 .* X has 1 features"),
     "lengths": ([CHUNKS[0], (X0, Y0[1:])], {}, "^Chunk 2 of epoch 1: Found input"),
     "missing": ([(X0, Y0 * np.nan)], {}, "^Chunk 1 of epoch 1: .*NaN"),
@@ -543,6 +768,79 @@ def test_ctrl_c_while_a_chunk_is_waited_for():
     assert found.status_ == "interrupted"
     assert 0 < found.n_iter_ <= 5
     assert np.isfinite(found.predict(X_VAL)).all()
+
+
+class Blocked:
+    """An iterator that waits for ever after two chunks, until it is released."""
+
+    def __init__(self):
+        self.is_waiting, self.release = threading.Event(), threading.Event()
+        self.is_closed = False
+
+    def __call__(self):
+        try:
+            yield from CHUNKS[:2]
+            self.is_waiting.set()
+            self.release.wait(20)
+            yield CHUNKS[2]
+        finally:
+            self.is_closed = True
+
+    def end(self):
+        self.release.set()
+        wait_for(lambda: not readers())
+
+
+def readers():
+    return [t for t in threading.enumerate() if t.name == "skoptax-chunks"]
+
+
+def interrupt_after(seconds):
+    def interrupt():
+        time.sleep(seconds)
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    return thread
+
+
+def test_no_chunk_is_read_that_no_step_is_for():
+    blocked = Blocked()
+    found = fit(max_epochs=None, max_steps=6).fit_chunks(blocked)
+    assert found.n_iter_ == 6
+    assert blocked.is_closed and not blocked.is_waiting.is_set()
+
+
+def test_ctrl_c_while_the_end_of_the_thread_is_waited_for():
+    blocked, made = Blocked(), []
+
+    class Counting(Maker):
+        def __call__(self, part):
+            made.append(part.number)
+            return super().__call__(part)
+
+    def stop(step, free, static, data, aux, loss, grads):
+        if step == 3:
+            blocked.is_waiting.wait(20)
+            threads_of_test.append(interrupt_after(0.5))
+        return step == 3, free, static
+
+    threads_of_test = []
+    found = fit(callbacks=stop)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("skoptax._chunked.Maker", Counting)
+        with pytest.raises(KeyboardInterrupt):
+            found.fit_chunks(blocked)
+    threads_of_test[0].join()
+    # The fit had ended before that.
+    assert (found.status_, found.n_iter_) == ("callback", 4)
+    assert np.isfinite(found.predict(X_VAL)).all()
+    assert [thread.daemon for thread in readers()] == [True]
+    blocked.end()
+    assert blocked.is_closed
+    # What came too late is let go of.
+    assert made == [0, 1]
 
 
 def test_no_more_than_two_chunks_are_kept():
@@ -620,6 +918,17 @@ def test_what_was_taken_is_not_held():
         del found
         gc.collect()
         assert alive() is None
+
+
+def test_a_context_that_cannot_be_entered_is_told():
+    def refused():
+        raise OSError("no device")
+
+    with (
+        pytest.raises(OSError, match="no device"),
+        Ahead(counting([], 2), str, refused) as reader,
+    ):
+        reader.take()
 
 
 def test_it_is_one_thread_that_reads_and_closes():

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from skoptax._transfer import aligned, to_device
+from skoptax._transfer import aligned, aligned_copy, to_device
 
 
 def placed(array: np.ndarray, offset: int) -> np.ndarray:
@@ -35,6 +35,28 @@ def test_what_is_not_contiguous_is_copied():
     found = aligned(array)
     assert found.flags.c_contiguous
     np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("offset", [0, 16])
+@pytest.mark.parametrize("shape", [(7,), (1001, 3), (1 << 19, 5)])
+def test_a_copy_is_one_also_of_what_begins_there(shape, offset):
+    array = placed(np.random.default_rng(0).normal(size=shape), offset)
+    found = aligned_copy(array)
+    assert not np.shares_memory(found, array)
+    assert found.ctypes.data % 64 == 0 and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, array)
+
+
+def test_a_copy_of_what_is_not_contiguous():
+    array = placed(np.arange(30.0).reshape(10, 3), 0)[:, ::2]
+    np.testing.assert_array_equal(aligned_copy(array), array)
+
+
+def test_a_copy_is_taken_as_it_is():
+    array = aligned_copy(np.ones((1 << 19, 5)))
+    with jax.enable_x64(True):
+        found = to_device(array)
+    assert np.shares_memory(np.asarray(found), array)
 
 
 @pytest.mark.parametrize("offset", [0, 16])
