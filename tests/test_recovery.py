@@ -251,6 +251,17 @@ def test_any_optimiser_is_shrunk_as_by_its_rate(optimizer):
         assert_allclose(*rates, rtol=1e-12)
 
 
+def test_an_optimiser_whose_state_has_scaled_steps_recovers():
+    # A smaller learning rate would leave the momentum of the longer steps as it is.
+    y = np.sqrt(3.05 - T)
+    found, told = fit(
+        above, {"a": 6.0}, y=y, optimizer="lars", learning_rate=30.0, max_steps=1500
+    )
+    assert len(told) == 1
+    assert found.status_ == "max_steps"
+    assert_allclose(found.params_["a"], 3.05, atol=0.02)
+
+
 def test_a_schedule_goes_on_where_it_was():
     # The rate of a step is that of the steps that count before it, shrunk.
     schedule = optax.exponential_decay(0.2, 1, 0.99)
