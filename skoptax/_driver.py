@@ -271,6 +271,7 @@ class Run:
             stalled_after=min(self.stalled_after or OFF, OFF),
             steps_before=before - self.recovery.undone,
             shrinks=self.recovery.shrinks,
+            resumed_at=self.recovery.resumed_at,
             tol=self.tol,
         )
 

@@ -81,6 +81,11 @@ class Recovery:
         return is_left and self.anchor is not None
 
     @property
+    def resumed_at(self) -> int:
+        """The step of the last setback; 0 if there was none."""
+        return self.setbacks[-1].step if self.setbacks else 0
+
+    @property
     def share(self) -> float:
         """How long the steps are, of what they would be."""
         return shrinkage(self.shrinks)
@@ -147,7 +152,7 @@ class Recovery:
             finite for the rows of this one. ``None`` if there is nothing to go on with.
         """
         step = _counts(failed).step
-        plain = control._replace(is_start=False, is_replaced=False)
+        plain = control._replace(is_start=False, is_replaced=False, resumed_at=step)
         found = self._best(enter, failed, feed)
         here, anchor, back_to, undone = None, self.anchor, self.origin, step
         if found is not None:

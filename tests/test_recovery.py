@@ -468,6 +468,34 @@ def test_held_out_rows_choose_where_to_go_back_to():
         assert first > 0
 
 
+@pytest.mark.parametrize(
+    ("rows", "per_epoch"),
+    [
+        ({}, 1),
+        ({"early_stopping": True, "random_state": 0}, 1),
+        ({"batch_size": 30, "shuffle": False}, 2),
+    ],
+    ids=["all rows", "held-out rows", "batches"],
+)
+def test_steps_that_are_undone_take_no_patience(rows, per_epoch):
+    found, told = fit(
+        line,
+        {"level": 0.0, "slope": 0.0},
+        optimizer="sgd",
+        learning_rate=300.0,
+        n_iter_no_change=60,
+        max_steps=3000,
+        **rows,
+    )
+    assert len(told) == 1
+    assert found.status_ == "no_improvement"
+    # Shorter steps go wrong, too, and no step after the last setback is a new best.
+    bad = np.flatnonzero(~finite_and_not(found.history_))
+    column = "val_loss" if "early_stopping" in rows else "loss"
+    assert found.history_[column].idxmin() < bad[0]
+    assert found.n_iter_ == bad[-1] + 60 * per_epoch
+
+
 # Blocks of steps, callbacks and checkpoints.
 
 UNSTEADY = {
