@@ -92,6 +92,9 @@ class Recovery:
 
     def shrinks_of_next(self, is_finite: bool) -> int:
         """Return how often the steps of a run that goes on from this are shrunk."""
+        if is_finite and not self.setbacks:
+            # What was wrong may have been in the data of a fit long ago.
+            return max(self.shrinks - 1, 0)
         if is_finite or self.hopeless:
             return self.shrinks
         # Where nothing has helped, another fit begins as if there had been none.
