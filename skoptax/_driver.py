@@ -19,6 +19,7 @@ from ._assessment import NON_FINITE, OFF, RUNNING, Control, shrinkage
 from ._diagnose import explained
 from ._epochs import Fed, Feed
 from ._evaluation import Values
+from ._fingerprint import NotWalkable, Walk
 from ._history import History, named_columns
 from ._loop import Carry, make_block, usual_rows
 from ._parameter import is_parameter
@@ -125,8 +126,9 @@ class Run:
         ):
             legacy = None
         self.legacy = legacy
-        if legacy is not None and legacy.shrunk == self._shrinkable():
-            self.recovery.shrinks = legacy.shrinks
+        if legacy is not None and legacy.shrinks and setbacks > 0:
+            if legacy.shrunk == _length_of_steps(task.optimizer):
+                self.recovery.shrinks = legacy.shrinks
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
@@ -244,18 +246,15 @@ class Run:
         steps, epochs = 0, 0
         if self.legacy is not None:
             steps, epochs = self.legacy.steps, self.legacy.epochs
+        shrinks = self.recovery.shrinks_of_next(self.status != NON_FINITE)
         return Legacy(
             jax.tree.map(np.asarray, self.carry.opt_state),
             np.asarray(self.carry.start),
             steps + self.step - self.recovery.undone,
             epochs + self.step // steps_per_epoch,
-            self.recovery.shrinks_of_next(self.status != NON_FINITE),
-            self._shrinkable(),
+            shrinks,
+            _length_of_steps(self.task.optimizer) if shrinks else None,
         )
-
-    def _shrinkable(self) -> Any:
-        """Return what must be the same for a later run to have its steps as short."""
-        return self._program.label, self.task.optimizer.numbers
 
     def control(
         self, is_start: bool, is_replaced: bool, stop_at: int, first_row: int
@@ -436,6 +435,15 @@ class Run:
 def _after(step: int, every: int) -> int:
     """Return the first multiple of ``every`` above ``step``."""
     return (step // every + 1) * every
+
+
+def _length_of_steps(optimizer: Any) -> Any:
+    """Return what must be the same for a later run to have its steps as short."""
+    content = optimizer.content()
+    try:
+        return Walk().fingerprint(content), optimizer.numbers
+    except NotWalkable:
+        return repr(content), optimizer.numbers
 
 
 def _shapes(state: PyTree) -> Any:

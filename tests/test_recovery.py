@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import jax.numpy as jnp
@@ -651,6 +652,39 @@ def test_partial_fits_hand_on_how_short_steps_are():
     found.set_params(learning_rate=1.0).partial_fit(X, T)
     assert found.history_["learning_rate"].iloc[-1] == 1.0
     assert "goes on from" not in found.message_
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", optax.sgd(1e4)], ids=["spec", "finished"])
+@pytest.mark.filterwarnings("ignore::skoptax.exceptions.UncachedWarning")
+def test_partial_fits_of_a_model_without_a_key_hand_it_on_too(optimizer):
+    lock = threading.Lock()
+
+    def model(t, a=4.0):
+        with lock:
+            return root(t, a)
+
+    rate = 1e4 if optimizer == "sgd" else None
+    found = OptaxEstimator(
+        model, optimizer=optimizer, learning_rate=rate, random_state=0
+    )
+    for _ in range(4):
+        quietly(found.partial_fit, X, T)
+        assert found.status_ == "non_finite"
+    found.partial_fit(X, T)
+    assert found.status_ == "max_steps"
+    assert found.params_["a"] < 4.0
+
+
+def test_many_starts_take_steps_of_their_usual_length():
+    found = OptaxEstimator(
+        root, {"a": 4.0}, optimizer="sgd", learning_rate=1e4, warm_start=True
+    )
+    quietly(found.set_params(max_steps=1).fit, X, T)
+    assert found.status_ == "non_finite"
+    quietly(found.set_params(n_starts=2).fit, X, 2.00001 * T)
+    assert found.status_ == "max_steps"
+    assert "usual length" not in found.message_
+    assert found.history_["learning_rate"].iloc[-1] == 1e4
 
 
 def test_one_outlier_does_not_slow_a_stream_for_good():
