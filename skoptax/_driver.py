@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -114,6 +115,7 @@ class Run:
         self.step = 0
         self.status = RUNNING
         self._replaced = True
+        self._unreplaced: tuple[Task, Program] | None = None
         self._programs: dict[Any, Program] = {}
         self._history = History()
         # JAX sorts a dict's keys; the history has the user's order.
@@ -185,8 +187,13 @@ class Run:
             self._count()
             self._program.record_speed(time.perf_counter() - began, self.step - before)
             entry = Anchor(carry, control, before, recovery.shrinks, recovery.undone)
-            recovery.note(entry, self.carry, self.task.feed, self._replaced)
-            self._replaced = False
+            if self._unreplaced and self.status == NON_FINITE and self.step == before:
+                # Nobody goes back to that: all is as it was before.
+                self.task, self._program = self._unreplaced
+                self._programs.clear()
+            else:
+                recovery.note(entry, self.carry, self.task.feed, self._replaced)
+            self._replaced, self._unreplaced = False, None
             if is_start:
                 self._check_start()
             if self.step >= last_row:
@@ -388,6 +395,7 @@ class Run:
                 "A callback must return states of the structure it received: the same "
                 "pytrees, with the same parameters free, of the same shapes."
             )
+        self._unreplaced = copy(self.task), self._program
         self.task.put(state)
         self._programs.clear()
         self._find_loop()

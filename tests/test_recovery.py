@@ -622,6 +622,50 @@ def test_what_a_callback_puts_in_is_where_to_go_back_to():
     assert len(told) == 1
 
 
+def clip(step, diff, static, *rest):
+    value = np.minimum(np.asarray(diff["a"].value), 10.0)
+    return False, {"a": diff["a"].with_fields(value=value)}, static
+
+
+def put_below(step, diff, static, data, aux, loss, grads):
+    if not np.isfinite(loss):
+        diff = {"a": diff["a"].with_fields(value=-5.0)}
+    return False, diff, static
+
+
+@pytest.mark.parametrize("callback", [clip, put_below])
+def test_a_callback_that_cannot_rescue_a_fit(callback):
+    whole, _ = unsteady("all rows")
+    found, told = unsteady("all rows", callbacks=callback)
+    assert len(told) == 1
+    assert found.n_iter_ == whole.n_iter_
+    columns = ["loss", "learning_rate", "grad_norm"]
+    assert_array_equal(found.history_[columns], whole.history_[columns])
+    assert found.params_ == whole.params_
+    last = np.flatnonzero(~finite_and_not(whole.history_))[0]
+    found, told = unsteady("all rows", callbacks=callback, max_steps=int(last))
+    assert found.status_ == "non_finite"
+    assert found.selected_step_ < last
+
+    def loss(state):
+        return jnp.mean((root(T, state["a"].value) + T) ** 2)
+
+    state = {"a": skoptax.Parameter(value=1.0)}
+    _, data = skoptax.OptaxOptimizer(loss, optax.sgd(0.2), callback).run(state, 60)
+    assert data["status"] == "non_finite"
+    assert data["n_steps"] < 10
+
+
+@pytest.mark.parametrize("rebuild", [np.asarray, float, lambda x: np.array(x) + 0.0])
+def test_equal_values_that_a_callback_puts_in_change_nothing(rebuild):
+    def same(step, diff, static, *rest):
+        value = rebuild(diff["a"].value)
+        return False, {"a": diff["a"].with_fields(value=value)}, static
+
+    for name in ("finished", "batches"):
+        assert_same(unsteady(name, callbacks=same)[0], unsteady(name)[0])
+
+
 # Fits that go on.
 
 
