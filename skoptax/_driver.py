@@ -128,9 +128,9 @@ class Run:
         ):
             legacy = None
         self.legacy = legacy
-        if legacy is not None and legacy.shrinks and setbacks > 0:
-            if legacy.shrunk == _length_of_steps(task.optimizer):
-                self.recovery.shrinks = legacy.shrinks
+        is_short = legacy is not None and legacy.shrinks > 0 and setbacks > 0
+        if is_short and legacy.shrunk == _length_of_steps(task.optimizer):
+            self.recovery.shrinks = legacy.shrinks
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
@@ -231,9 +231,8 @@ class Run:
             self._count()
 
     def settle(self) -> None:
-        """Select the best state, if the run has ended at one that is not finite."""
-        if self.status == NON_FINITE:
-            self.carry = self.recovery.settle(self._enter, self.carry, self.task.feed)
+        """Select the best state, if the run has gone wrong."""
+        self.carry = self.recovery.settle(self._enter, self.carry, self.task.feed)
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """End where the last block of steps has ended."""

@@ -226,33 +226,53 @@ class Recovery:
             history=failed.history,
         )
 
-    def settle(self, enter: Enter, failed: Carry, feed: Feed | None) -> Carry:
+    def settle(self, enter: Enter, last: Carry, feed: Feed | None) -> Carry:
         """
-        Return a run's last carry with the best state selected.
+        Return a run's last carry with the best state selected, if it has gone wrong.
 
         Parameters
         ----------
-        enter, failed, feed : object
+        enter, feed : object
             As for `go_back`.
+        last : Carry
+            What the run has left.
 
         Returns
         -------
         Carry
-            With what the optimiser knew at that state, for a run that goes on.
+            If it is not finite, or after a setback above the best state, with what the
+            optimiser knew there, for a run that goes on.
         """
-        found = self._best(enter, failed, feed)
+        counts = _counts(last)
+        if counts.status != NON_FINITE and not self._is_above(last, feed):
+            return last
+        found = self._best(enter, last, feed)
         if found is None:
-            return failed
+            return last
         best, self.undone = found
-        counts, chosen = _counts(failed), _counts(best).selected_step
-        losses = Best(*np.asarray(failed.best))
+        chosen = _counts(best).selected_step
+        losses = Best(*np.asarray(last.best))
         selected = Best(*np.asarray(best.best)).selected
-        return failed._replace(
+        return last._replace(
             opt_state=best.opt_state,
             selected=best.selected,
-            counts=_vector(counts._replace(selected_step=chosen), failed.counts),
-            best=_vector(losses._replace(selected=selected), failed.best),
+            counts=_vector(counts._replace(selected_step=chosen), last.counts),
+            best=_vector(losses._replace(selected=selected), last.best),
         )
+
+    def _is_above(self, last: Carry, feed: Feed | None) -> bool:
+        """Tell whether a run that had setbacks has ended above its best state."""
+        if not self.setbacks or (feed is not None and feed.validates):
+            return False
+        best_step, anchor = _best_step(last, feed), self.anchor
+        if anchor is None or best_step < anchor.step == self.origin:
+            return False  # The best state is none that leads to this one.
+        if feed is not None:
+            return best_step < _counts(last).step
+        value, lowest = float(np.asarray(last.now)[0]), float(np.asarray(last.best)[0])
+        # As the loop itself has it: rounding error does not count.
+        slack = np.sqrt(np.finfo(last.now.dtype).eps) * abs(lowest)
+        return value > lowest + slack
 
     def _best(
         self, enter: Enter, failed: Carry, feed: Feed | None

@@ -326,6 +326,43 @@ def test_the_last_step_is_not_finite():
     assert "went back" not in text
 
 
+def stop_at_90(step, diff, static, *rest):
+    return step == 89, diff, static
+
+
+@pytest.mark.parametrize(
+    ("status", "more"),
+    [
+        ("max_steps", {"max_steps": 100}),
+        ("max_steps", {"max_steps": 100, "batch_size": 30, "shuffle": False}),
+        ("no_improvement", {"n_iter_no_change": 60}),
+        ("callback", {"callbacks": stop_at_90}),
+    ],
+    ids=["max_steps", "batches", "no_improvement", "callback"],
+)
+def test_the_end_comes_before_the_steps_are_short_enough(status, more):
+    # With 30 in place of 300 it still diverges, and has not overflown yet.
+    found, [text] = fit(
+        line,
+        {"level": 0.0, "slope": 0.0},
+        optimizer="sgd",
+        learning_rate=300.0,
+        **more,
+    )
+    history = found.history_
+    assert found.status_ == status
+    assert len(history) - 1 == found.n_iter_
+    assert history["loss"].iloc[-1] > 1e30
+    # Of batches, the end of the first epoch, whose mean loss is the lowest.
+    best = 2 if "batch_size" in more else history["loss"].idxmin()
+    assert found.selected_step_ == best
+    assert found.params_ == history.loc[best, ["level", "slope"]].to_dict()
+    if "batch_size" not in more:
+        assert found.loss_ == history["loss"].min()
+    assert f"the result is that of step {best}." in text
+    assert "It ended above its best" in found.message_
+
+
 @pytest.mark.parametrize("optimizer", ["lbfgs", "lm", optax.lbfgs()])
 def test_those_that_try_shorter_steps_themselves(optimizer):
     start = {"level": 0.0, "slope": 0.0}
