@@ -222,9 +222,9 @@ class Run:
     def _go_back(self) -> None:
         if self.status != NON_FINITE:
             return
-        control = self.control(self.legacy is None, True, self.step, self.step)
+        control = self.control(True, True, self.step, self.step)
         carry = self.recovery.go_back(
-            self._enter, self.carry, self.task.feed, control, self._first_carry()
+            self._enter, self.carry, self.task.feed, control, self.blank
         )
         if carry is not None:
             self.carry = carry

@@ -145,7 +145,7 @@ class Recovery:
         control : Control
             Of the block in which the run would begin anew.
         first : Carry
-            What that begins with.
+            An empty one for it.
 
         Returns
         -------
@@ -170,7 +170,9 @@ class Recovery:
             here = enter(plain, kept._replace(counts=pending), self.shrinks)
             if _counts(here).status == NON_FINITE:
                 here = self._anew(enter, failed, feed, control, first)
-                anchor, back_to, undone = self.anchor, self.origin, step
+                # With an optimiser that is new, also to what an earlier run has left.
+                anchor, back_to = self.anchor, self.origin
+                undone = step + control.steps_before + self.undone
                 if here is not None and not feed.validates:
                     anchor = Anchor(here, plain, step, self.shrinks, undone)
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 
@@ -585,6 +586,37 @@ def test_a_killed_fit_goes_on_as_if_it_had_not_been(name, tmp_path):
         unsteady(name, callbacks=callbacks, max_steps=int(end))
         again, _ = unsteady(name, callbacks=callbacks)
         assert_same(again, whole)
+
+
+@pytest.mark.parametrize("end", [1, 4, 5])
+def test_a_killed_fit_that_went_on_from_another_one(end, tmp_path):
+    # Adam knows gradients from a fit before, which has made next to no steps.
+    first, _ = fit(
+        above,
+        {"a": 6.0},
+        y=SHIFTED_Y,
+        optimizer="adam",
+        learning_rate=1e-9,
+        batch_size=BATCH,
+        shuffle=False,
+        max_epochs=2,
+        warm_start=True,
+        random_state=0,
+    )
+    before = first.history_["a"].iloc[-1]
+    first.set_params(learning_rate=1.1, max_epochs=6)
+    whole = quietly(copy.deepcopy(first).fit, X, SHIFTED_Y)
+    history = whole.history_
+    assert np.flatnonzero(~finite_and_not(history)).tolist() == [4]
+    assert "went back, to step 0 at last" in whole.message_
+    # Its first step from there is as long as the rate: the optimiser is new.
+    assert_allclose(history["a"][5], before - 0.11, rtol=1e-6)
+    callbacks = [Checkpoint(tmp_path, every=1), Resume(tmp_path)]
+    part, again = copy.deepcopy(first), copy.deepcopy(first)
+    part.set_params(callbacks=callbacks, max_epochs=None, max_steps=end)
+    quietly(part.fit, X, SHIFTED_Y)
+    quietly(again.set_params(callbacks=callbacks).fit, X, SHIFTED_Y)
+    assert_same(again, whole)
 
 
 class Steps(Callback):
