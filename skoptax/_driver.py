@@ -115,7 +115,10 @@ class Run:
         self.step = 0
         self.status = RUNNING
         self._replaced = True
+        # What was there before the last replacement, and what a block began with, until
+        # it is known where that has ended.
         self._unreplaced: tuple[Task, Program] | None = None
+        self._entry: Anchor | None = None
         self._programs: dict[Any, Program] = {}
         self._history = History()
         # JAX sorts a dict's keys; the history has the user's order.
@@ -183,17 +186,13 @@ class Run:
             control = self.control(is_new, self._replaced, limit, history.first_row)
             carry = self._first_carry() if is_start else self.carry
             began, before, recovery = time.perf_counter(), self.step, self.recovery
-            self.carry = self._enter(control, carry, recovery.shrinks)
-            self._count()
-            self._program.record_speed(time.perf_counter() - began, self.step - before)
             entry = Anchor(carry, control, before, recovery.shrinks, recovery.undone)
-            if self._unreplaced and self.status == NON_FINITE and self.step == before:
-                # Nobody goes back to that: all is as it was before.
-                self.task, self._program = self._unreplaced
-                self._programs.clear()
-            else:
-                recovery.note(entry, self.carry, self.task.feed, self._replaced)
-            self._replaced, self._unreplaced = False, None
+            program = self._program
+            self.carry = self._enter(control, carry, recovery.shrinks)
+            self._entry, self._replaced = entry, False
+            # An interruption comes here, where the host waits.
+            self._note()
+            program.record_speed(time.perf_counter() - began, self.step - before)
             if is_start:
                 self._check_start()
             if self.step >= last_row:
@@ -207,6 +206,21 @@ class Run:
         with explained(self.task.role):
             found: Carry = self._program(*inputs, control.packed(), carry)
         return found
+
+    def _note(self) -> None:
+        """Take notice of where the last block of steps has ended."""
+        self._count()
+        entry, before = self._entry, self._unreplaced
+        self._entry = self._unreplaced = None
+        if entry is None:
+            return
+        if before and self.status == NON_FINITE and self.step == entry.step:
+            # What was put in is nothing to go back to: all is as it was before.
+            self.task, self._program = before
+            self._programs.clear()
+            return
+        is_forced = bool(entry.control.is_replaced)
+        self.recovery.note(entry, self.carry, self.task.feed, is_forced)
 
     @property
     def _is_running(self) -> bool:
@@ -237,7 +251,7 @@ class Run:
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """End where the last block of steps has ended."""
         self.interruption = error
-        self._count()
+        self._note()
         self._check_start()
 
     def _first_carry(self) -> Carry:

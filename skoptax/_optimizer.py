@@ -270,7 +270,10 @@ def drive(
     if about_fit is not None:
         keep_snapshot(run, callback, about_fit, at_end=True)
     # A snapshot is of what the run would go on from.
-    run.settle()
+    try:
+        run.settle()
+    except KeyboardInterrupt as error:
+        run.interruption = error
     return fitting_data, message
 
 

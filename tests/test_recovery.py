@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skoptax
 from skoptax import OptaxEstimator
+from skoptax._driver import Run
 from skoptax.callbacks import Callback, Checkpoint, Resume, StopOnNonFinite
 from skoptax.exceptions import NonFiniteWarning
 
@@ -733,6 +734,47 @@ def test_equal_values_that_a_callback_puts_in_change_nothing(rebuild):
 
     for name in ("finished", "batches"):
         assert_same(unsteady(name, callbacks=same)[0], unsteady(name)[0])
+
+
+class Interrupting:
+    """Raises a Ctrl-C where the host waits for some block of steps."""
+
+    def __init__(self, monkeypatch, at):
+        self.at, self.calls, usual = at, 0, Run._count
+
+        def count(run):
+            self.calls += 1
+            if self.calls == self.at:
+                raise KeyboardInterrupt
+            usual(run)
+
+        monkeypatch.setattr(Run, "_count", count)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 7])
+def test_ctrl_c_while_the_host_waits(at, tmp_path, monkeypatch):
+    whole, _ = unsteady("all rows")
+    callbacks = [Checkpoint(tmp_path, every=1000), Resume(tmp_path)]
+    with monkeypatch.context() as patches:
+        Interrupting(patches, at)
+        with pytest.raises(KeyboardInterrupt):
+            unsteady("all rows", callbacks=callbacks)
+    assert_same(unsteady("all rows", callbacks=callbacks)[0], whole)
+
+
+def test_ctrl_c_while_the_best_state_is_made(monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    arguments = {"optimizer": "sgd", "learning_rate": 300.0, "max_steps": 100}
+    found = OptaxEstimator(line, {"level": 0.0, "slope": 0.0}, **arguments)
+    monkeypatch.setattr(skoptax._recovery.Recovery, "_best", interrupted)
+    # It raises where the fit goes back, too: no step after that is made.
+    with pytest.raises(KeyboardInterrupt):
+        found.fit(X, Y)
+    assert found.status_ == "interrupted"
+    assert found.n_iter_ == 51
+    assert np.isfinite(list(found.params_.values())).all()
 
 
 # Fits that go on.
