@@ -220,7 +220,8 @@ class Run:
             self._programs.clear()
             return
         is_forced = bool(entry.control.is_replaced)
-        self.recovery.note(entry, self.carry, self.task.feed, is_forced)
+        feed = self.task.feed
+        self.recovery.note(entry, self.carry, feed, self.blank, is_forced)
 
     @property
     def _is_running(self) -> bool:
@@ -245,8 +246,12 @@ class Run:
             self._count()
 
     def settle(self) -> None:
-        """Select the best state, if the run has gone wrong."""
-        self.carry = self.recovery.settle(self._enter, self.carry, self.task.feed)
+        """Select the best state, if the run has gone wrong; it goes back no more."""
+        recovery = self.recovery
+        try:
+            self.carry = recovery.settle(self._enter, self.carry, self.task.feed)
+        finally:
+            recovery.anchor = None
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """End where the last block of steps has ended."""

@@ -75,10 +75,14 @@ class Recovery:
         self.origin = 0
 
     @property
+    def may_shrink(self) -> bool:
+        """Whether there is sense in shorter steps."""
+        return self.shrinks < self.most and not self.hopeless
+
+    @property
     def may_go_back(self) -> bool:
-        """Whether there is a state to go back to, and sense in it."""
-        is_left = self.shrinks < self.most and not self.hopeless
-        return is_left and self.anchor is not None
+        """Whether there is a state to go back to, too."""
+        return self.may_shrink and self.anchor is not None
 
     @property
     def resumed_at(self) -> int:
@@ -98,9 +102,16 @@ class Recovery:
         if is_finite or self.hopeless:
             return self.shrinks
         # Where nothing has helped, another fit begins as if there had been none.
-        return self.shrinks + 1 if self.may_go_back else 0
+        return self.shrinks + 1 if self.may_shrink else 0
 
-    def note(self, entry: Anchor, left: Carry, feed: Feed | None, forced: bool) -> None:
+    def note(
+        self,
+        entry: Anchor,
+        left: Carry,
+        feed: Feed | None,
+        blank: Carry,
+        forced: bool,
+    ) -> None:
         """
         Hold on to what a block began with, if the best state is in it.
 
@@ -112,6 +123,8 @@ class Recovery:
             What it has left.
         feed : Feed or None
             How the loop takes the data.
+        blank : Carry
+            An empty one.
         forced : bool
             Whether the block began with a state from outside, which no earlier block
             leads to.
@@ -121,7 +134,7 @@ class Recovery:
         if forced:
             self.origin = entry.step
         if self.anchor is None or forced or _best_step(left, feed) > entry.step:
-            self.anchor = entry
+            self.anchor = entry._replace(carry=_lean(entry.carry, blank, feed))
 
     def go_back(
         self,
@@ -163,25 +176,27 @@ class Recovery:
             back_to = _counts(best).step
             here = _as_step(best, failed, step)
             left = undone - (step - back_to)
-            anchor = Anchor(best, plain, back_to, self.shrinks, left)
+            kept = _lean(best, first, feed)
+            anchor = Anchor(kept, plain, back_to, self.shrinks, left)
         if here is not None and feed is not None and feed.batch_size is not None:
-            kept, counts = here, _counts(here)
-            pending = _vector(counts._replace(pending=1), kept.counts)
-            here = enter(plain, kept._replace(counts=pending), self.shrinks)
+            before, counts = here, _counts(here)
+            pending = _vector(counts._replace(pending=1), before.counts)
+            here = enter(plain, before._replace(counts=pending), self.shrinks)
             if _counts(here).status == NON_FINITE:
                 here = self._anew(enter, failed, feed, control, first)
                 # With an optimiser that is new, also to what an earlier run has left.
                 anchor, back_to = self.anchor, self.origin
                 undone = step + control.steps_before + self.undone
                 if here is not None and not feed.validates:
-                    anchor = Anchor(here, plain, step, self.shrinks, undone)
+                    kept = _lean(here, first, feed)
+                    anchor = Anchor(kept, plain, step, self.shrinks, undone)
             else:
                 # Other rows have chosen it: what is said of it stays.
                 here = here._replace(
-                    counts=kept.counts,
-                    best=kept.best,
-                    selected=kept.selected,
-                    history=kept.history,
+                    counts=before.counts,
+                    best=before.best,
+                    selected=before.selected,
+                    history=before.history,
                 )
         if here is None:
             self.hopeless = True
@@ -308,6 +323,14 @@ def _best_step(carry: Carry, feed: Feed | None) -> int:
     if feed.validates:
         return counts.score_step
     return max(counts.best_step, counts.score_step)
+
+
+def _lean(carry: Carry, blank: Carry, feed: Feed | None) -> Carry:
+    """Return a carry that holds on to nothing that steps from it would write."""
+    selected = carry.selected
+    if feed is None or not feed.validates:
+        selected = carry.values  # of the same state
+    return carry._replace(history=blank.history, aux=blank.aux, selected=selected)
 
 
 def _as_step(best: Carry, failed: Carry, step: int) -> Carry:

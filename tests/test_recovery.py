@@ -777,6 +777,23 @@ def test_ctrl_c_while_the_best_state_is_made(monkeypatch):
     assert np.isfinite(list(found.params_.values())).all()
 
 
+@pytest.mark.parametrize("name", UNSTEADY)
+def test_what_a_run_keeps_to_go_back_to(name, monkeypatch):
+    runs, usual = [], Run.settle
+
+    def settle(run):
+        carry = run.recovery.anchor.carry
+        assert carry.history is run.blank.history
+        assert carry.aux is run.blank.aux
+        usual(run)
+        runs.append(run)
+
+    monkeypatch.setattr(Run, "settle", settle)
+    unsteady(name)
+    unsteady(name, max_steps=1)
+    assert [run.recovery.anchor for run in runs] == [None, None]
+
+
 # Fits that go on.
 
 
