@@ -131,9 +131,8 @@ class Run:
         ):
             legacy = None
         self.legacy = legacy
-        is_short = legacy is not None and legacy.shrinks > 0 and setbacks > 0
-        if is_short and legacy.shrunk == _length_of_steps(task.optimizer):
-            self.recovery.shrinks = legacy.shrinks
+        if legacy is not None and setbacks > 0:
+            self.recovery.shrinks = _shrinks_left_by(legacy, task.optimizer)
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
@@ -461,6 +460,11 @@ class Run:
 def _after(step: int, every: int) -> int:
     """Return the first multiple of ``every`` above ``step``."""
     return (step // every + 1) * every
+
+
+def _shrinks_left_by(legacy: Legacy, optimizer: Any) -> int:
+    is_same = legacy.shrinks > 0 and legacy.shrunk == _length_of_steps(optimizer)
+    return legacy.shrinks if is_same else 0
 
 
 def _length_of_steps(optimizer: Any) -> Any:
