@@ -46,6 +46,7 @@ class Control(NamedTuple):
     stalled_after: Any  # the same for an optimiser that descends at every step
     steps_before: Any  # that the optimiser has made in earlier runs
     shrinks: Any  # how often the steps have been shrunk
+    resumed_at: Any  # the step of the last setback: patience does not begin before it
     tol: Any  # 0 is off
 
     def packed(self) -> tuple[np.ndarray, float]:
@@ -56,7 +57,7 @@ class Control(NamedTuple):
     def unpacked(cls, integers: Any, tol: Any) -> Control:
         """Undo `packed`, inside of a program."""
         starts, replaced, *others = entries(integers)
-        stop_at, first_row, patience, stalled, before, shrinks = others
+        stop_at, first_row, patience, stalled, before, shrinks, resumed_at = others
         return cls(
             starts != 0,
             replaced != 0,
@@ -66,6 +67,7 @@ class Control(NamedTuple):
             stalled,
             before,
             shrinks,
+            resumed_at,
             tol,
         )
 
@@ -184,7 +186,7 @@ def assess(
         converged = is_good & (look.optimality <= control.tol) & again
     best_step = where(better, step, counts.best_step)
     since_best = step - best_step
-    lasting, score_step, best_score = since_best, counts.score_step, best.score
+    last_best, score_step, best_score = best_step, counts.score_step, best.score
     if score is not None:
         # At the start there may be none to compare with. What a callback has put in
         # place of the best state takes over its part.
@@ -192,7 +194,9 @@ def assess(
         improves = finite & ((score.value < best_score) | is_other)
         best_score = where(improves, score.value, best_score)
         score_step = where(improves, step, score_step)
-        lasting = step - score_step
+        last_best = score_step
+    # Steps that a setback has undone are none without improvement.
+    lasting = step - jnp.maximum(last_best, control.resumed_at)
     # The later ones go before the earlier ones.
     reasons = [
         (NO_IMPROVEMENT, lasting >= control.patience),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from ._assessment import NON_FINITE, OFF, RUNNING, Control, shrinkage
 from ._diagnose import explained
 from ._epochs import Fed, Feed
 from ._evaluation import Values
+from ._fingerprint import NotWalkable, Walk
 from ._history import History, named_columns
 from ._loop import Carry, make_block, usual_rows
 from ._parameter import is_parameter
@@ -117,6 +119,10 @@ class Run:
         self.step = 0
         self.status = RUNNING
         self._replaced = True
+        # What was there before the last replacement, and what a block began with, until
+        # it is known where that has ended.
+        self._unreplaced: tuple[Task, Program] | None = None
+        self._entry: Anchor | None = None
         self._programs: dict[Any, Program] = {}
         self._history = History()
         # JAX sorts a dict's keys; the history has the user's order.
@@ -129,8 +135,8 @@ class Run:
         ):
             legacy = None
         self.legacy = legacy
-        if legacy is not None and legacy.shrunk == self._shrinkable():
-            self.recovery.shrinks = legacy.shrinks
+        if legacy is not None and setbacks > 0:
+            self.recovery.shrinks = _shrinks_left_by(legacy, task.optimizer)
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
@@ -183,12 +189,13 @@ class Run:
             control = self.control(is_new, self._replaced, limit, history.first_row)
             carry = self._first_carry() if is_start else self.carry
             began, before, recovery = time.perf_counter(), self.step, self.recovery
-            self.carry = self._enter(control, carry, recovery.shrinks)
-            self._count()
-            self._program.record_speed(time.perf_counter() - began, self.step - before)
             entry = Anchor(carry, control, before, recovery.shrinks, recovery.undone)
-            recovery.note(entry, self.carry, self.task.feed, self._replaced)
-            self._replaced = False
+            program = self._program
+            self.carry = self._enter(control, carry, recovery.shrinks)
+            self._entry, self._replaced = entry, False
+            # An interruption comes here, where the host waits.
+            self._note()
+            program.record_speed(time.perf_counter() - began, self.step - before)
             if is_start:
                 self._check_start()
             if self.step >= last_row:
@@ -202,6 +209,22 @@ class Run:
         with explained(self.task.role):
             found: Carry = self._program(*inputs, control.packed(), carry)
         return found
+
+    def _note(self) -> None:
+        """Take notice of where the last block of steps has ended."""
+        self._count()
+        entry, before = self._entry, self._unreplaced
+        self._entry = self._unreplaced = None
+        if entry is None:
+            return
+        if before and self.status == NON_FINITE and self.step == entry.step:
+            # What was put in is nothing to go back to: all is as it was before.
+            self.task, self._program = before
+            self._programs.clear()
+            return
+        is_forced = bool(entry.control.is_replaced)
+        feed = self.task.feed
+        self.recovery.note(entry, self.carry, feed, self.blank, is_forced)
 
     @property
     def _is_running(self) -> bool:
@@ -217,23 +240,26 @@ class Run:
     def _go_back(self) -> None:
         if self.status != NON_FINITE:
             return
-        control = self.control(self.legacy is None, True, self.step, self.step)
+        control = self.control(True, True, self.step, self.step)
         carry = self.recovery.go_back(
-            self._enter, self.carry, self.task.feed, control, self._first_carry()
+            self._enter, self.carry, self.task.feed, control, self.blank
         )
         if carry is not None:
             self.carry = carry
             self._count()
 
     def settle(self) -> None:
-        """Select the best state, if the run has ended at one that is not finite."""
-        if self.status == NON_FINITE:
-            self.carry = self.recovery.settle(self._enter, self.carry, self.task.feed)
+        """Select the best state, if the run has gone wrong; it goes back no more."""
+        recovery = self.recovery
+        try:
+            self.carry = recovery.settle(self._enter, self.carry, self.task.feed)
+        finally:
+            recovery.anchor = None
 
     def interrupt(self, error: KeyboardInterrupt) -> None:
         """End where the last block of steps has ended."""
         self.interruption = error
-        self._count()
+        self._note()
         self._check_start()
 
     def _first_carry(self) -> Carry:
@@ -248,18 +274,15 @@ class Run:
         steps, epochs = 0, 0
         if self.legacy is not None:
             steps, epochs = self.legacy.steps, self.legacy.epochs
+        shrinks = self.recovery.shrinks_of_next(self.status != NON_FINITE)
         return Legacy(
             jax.tree.map(np.asarray, self.carry.opt_state),
             np.asarray(self.carry.start),
             steps + self.step - self.recovery.undone,
             epochs + self.step // steps_per_epoch,
-            self.recovery.shrinks_of_next(self.status != NON_FINITE),
-            self._shrinkable(),
+            shrinks,
+            _length_of_steps(self.task.optimizer) if shrinks else None,
         )
-
-    def _shrinkable(self) -> Any:
-        """Return what must be the same for a later run to have its steps as short."""
-        return self._program.label, self.task.optimizer.numbers
 
     def control(
         self, is_start: bool, is_replaced: bool, stop_at: int, first_row: int
@@ -275,6 +298,7 @@ class Run:
             stalled_after=min(self.stalled_after or OFF, OFF),
             steps_before=before - self.recovery.undone,
             shrinks=self.recovery.shrinks,
+            resumed_at=self.recovery.resumed_at,
             tol=self.tol,
         )
 
@@ -392,6 +416,7 @@ class Run:
                 "A callback must return states of the structure it received: the same "
                 "pytrees, with the same parameters free, of the same shapes."
             )
+        self._unreplaced = copy(self.task), self._program
         self.task.put(state)
         self._programs.clear()
         self._find_loop()
@@ -439,6 +464,20 @@ class Run:
 def _after(step: int, every: int) -> int:
     """Return the first multiple of ``every`` above ``step``."""
     return (step // every + 1) * every
+
+
+def _shrinks_left_by(legacy: Legacy, optimizer: Any) -> int:
+    is_same = legacy.shrinks > 0 and legacy.shrunk == _length_of_steps(optimizer)
+    return legacy.shrinks if is_same else 0
+
+
+def _length_of_steps(optimizer: Any) -> Any:
+    """Return what must be the same for a later run to have its steps as short."""
+    content = optimizer.content()
+    try:
+        return Walk().fingerprint(content), optimizer.numbers
+    except NotWalkable:
+        return repr(content), optimizer.numbers
 
 
 def _shapes(state: PyTree) -> Any:

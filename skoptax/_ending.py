@@ -257,10 +257,15 @@ def _told_of_setbacks(run: Run) -> str:
         )
     first, count = recovery.setbacks[0], len(recovery.setbacks)
     also = f", and {count - 1} more times after it" if count > 1 else ""
+    selected, feed = run.reading.selected_step, run.task.feed
+    which = ""
+    is_known = run.interruption is not None or (feed is not None and feed.validates)
+    if selected != run.step and not is_known:
+        which = f" It ended above its best; the result is that of step {selected}."
     return (
         f" The loss or its gradient was not finite at step {first.step}{also}: the fit "
         f"went back, to step {recovery.setbacks[-1].back_to} at last, and on with "
-        f"steps of {recovery.share:g} of their usual length."
+        f"steps of {recovery.share:g} of their usual length.{which}"
     )
 
 

@@ -175,17 +175,19 @@ class OptaxEstimator(
         out of an active bound left out); ``learning_rate`` where there is one (of the
         last update that led to the row); and a column for each scalar parameter. A row
         that is not finite stays; the next one is a step from the best row before, with
-        a tenth of the learning rate, at most ten times in a fit.
+        a tenth of the learning rate, at most ten times, counted over the fits that
+        `warm_start` and `partial_fit` go on from; each of these without such a row
+        takes one back.
     loss_ : float
         The objective at the fitted values, of all rows that are fitted; after
         `fit_chunks`, of the last chunk.
     n_iter_ : int
         Number of optimiser steps.
     selected_step_ : int
-        The row of `history_` that `params_` and `loss_` are from: the last finite
-        one, but the best one where `status_` is ``"non_finite"``; with L-BFGS, the last
-        whose objective is not clearly above the lowest; with held-out rows, the
-        one with the lowest ``val_loss``.
+        The row of `history_` that `params_` and `loss_` are from: the last one, but the
+        best one where `status_` is ``"non_finite"``, or where rows were not finite and
+        the last one is above it; with L-BFGS, the last whose objective is not clearly
+        above the lowest; with held-out rows, the one with the lowest ``val_loss``.
     status_ : str
         ``"converged"``, ``"max_steps"``, ``"interrupted"`` (by Ctrl-C, which is raised
         again once the fit is stored), ``"stalled"`` (no lower objective is found,

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 import pandas as pd
 
@@ -269,7 +270,10 @@ def drive(
     if about_fit is not None:
         keep_snapshot(run, callback, about_fit, at_end=True)
     # A snapshot is of what the run would go on from.
-    run.settle()
+    try:
+        run.settle()
+    except KeyboardInterrupt as error:
+        run.interruption = error
     return fitting_data, message
 
 
@@ -290,10 +294,18 @@ def _drive(
         call_hook(callback, "on_run_start", fitting_data)
         if about_fit is not None:
             resume(run, callback, about_fit, max_steps)
+        replaced = False
         while run.step < max_steps:
-            run.advance_to(next_call(run.step, max_steps, callback, chunk_size))
+            before = run.step
+            run.advance_to(next_call(before, max_steps, callback, chunk_size))
             if run.recovery.hopeless:
                 break  # where the last call was
+            if replaced and run.step == before:
+                # What was put in has ended there, too: so would all that follows.
+                if run.has_ended:
+                    break
+                replaced = False  # to go back from it
+                continue
             stop, replaced = call_step(callback, run, fitting_data)
             if about_fit is not None:
                 keep_snapshot(run, callback, about_fit, at_end=False)
@@ -356,11 +368,21 @@ def _structure(state: PyTree) -> Any:
 
 
 def _same_leaves(before: Any, after: Any) -> bool:
-    """Tell whether two pytrees hold the very same objects."""
-    old, old_tree = jax.tree.flatten(before, is_leaf=is_parameter)
-    new, new_tree = jax.tree.flatten(after, is_leaf=is_parameter)
+    """Tell whether two pytrees hold the same objects, or arrays of the same values."""
+    old, old_tree = jax.tree.flatten(before)
+    new, new_tree = jax.tree.flatten(after)
     same_tree = bool(operator.eq(old_tree, new_tree))
-    return same_tree and all(a is b for a, b in zip(old, new, strict=True))
+    return same_tree and all(map(_same_leaf, old, new))
+
+
+def _same_leaf(old: Any, new: Any) -> bool:
+    if old is new:
+        return True
+    # Of other types, such as keys and integers, the object counts.
+    kinds = [getattr(getattr(x, "dtype", None), "kind", "") for x in (old, new)]
+    if kinds[0] != "f" or not (kinds[1] == "f" or isinstance(new, float)):
+        return False
+    return np.array_equal(np.asarray(old), np.asarray(new), equal_nan=True)
 
 
 def call_hook(callback: StepCallback, name: str, fitting_data: dict[str, Any]) -> None:

@@ -75,10 +75,19 @@ class Recovery:
         self.origin = 0
 
     @property
+    def may_shrink(self) -> bool:
+        """Whether there is sense in shorter steps."""
+        return self.shrinks < self.most and not self.hopeless
+
+    @property
     def may_go_back(self) -> bool:
-        """Whether there is a state to go back to, and sense in it."""
-        is_left = self.shrinks < self.most and not self.hopeless
-        return is_left and self.anchor is not None
+        """Whether there is a state to go back to, too."""
+        return self.may_shrink and self.anchor is not None
+
+    @property
+    def resumed_at(self) -> int:
+        """The step of the last setback; 0 if there was none."""
+        return self.setbacks[-1].step if self.setbacks else 0
 
     @property
     def share(self) -> float:
@@ -87,12 +96,22 @@ class Recovery:
 
     def shrinks_of_next(self, is_finite: bool) -> int:
         """Return how often the steps of a run that goes on from this are shrunk."""
+        if is_finite and not self.setbacks:
+            # What was wrong may have been in the data of a fit long ago.
+            return max(self.shrinks - 1, 0)
         if is_finite or self.hopeless:
             return self.shrinks
         # Where nothing has helped, another fit begins as if there had been none.
-        return self.shrinks + 1 if self.may_go_back else 0
+        return self.shrinks + 1 if self.may_shrink else 0
 
-    def note(self, entry: Anchor, left: Carry, feed: Feed | None, forced: bool) -> None:
+    def note(
+        self,
+        entry: Anchor,
+        left: Carry,
+        feed: Feed | None,
+        blank: Carry,
+        forced: bool,
+    ) -> None:
         """
         Hold on to what a block began with, if the best state is in it.
 
@@ -104,6 +123,8 @@ class Recovery:
             What it has left.
         feed : Feed or None
             How the loop takes the data.
+        blank : Carry
+            An empty one.
         forced : bool
             Whether the block began with a state from outside, which no earlier block
             leads to.
@@ -113,7 +134,7 @@ class Recovery:
         if forced:
             self.origin = entry.step
         if self.anchor is None or forced or _best_step(left, feed) > entry.step:
-            self.anchor = entry
+            self.anchor = entry._replace(carry=_lean(entry.carry, blank, feed))
 
     def go_back(
         self,
@@ -137,7 +158,7 @@ class Recovery:
         control : Control
             Of the block in which the run would begin anew.
         first : Carry
-            What that begins with.
+            An empty one for it.
 
         Returns
         -------
@@ -147,7 +168,7 @@ class Recovery:
             finite for the rows of this one. ``None`` if there is nothing to go on with.
         """
         step = _counts(failed).step
-        plain = control._replace(is_start=False, is_replaced=False)
+        plain = control._replace(is_start=False, is_replaced=False, resumed_at=step)
         found = self._best(enter, failed, feed)
         here, anchor, back_to, undone = None, self.anchor, self.origin, step
         if found is not None:
@@ -155,23 +176,27 @@ class Recovery:
             back_to = _counts(best).step
             here = _as_step(best, failed, step)
             left = undone - (step - back_to)
-            anchor = Anchor(best, plain, back_to, self.shrinks, left)
+            kept = _lean(best, first, feed)
+            anchor = Anchor(kept, plain, back_to, self.shrinks, left)
         if here is not None and feed is not None and feed.batch_size is not None:
-            kept, counts = here, _counts(here)
-            pending = _vector(counts._replace(pending=1), kept.counts)
-            here = enter(plain, kept._replace(counts=pending), self.shrinks)
+            before, counts = here, _counts(here)
+            pending = _vector(counts._replace(pending=1), before.counts)
+            here = enter(plain, before._replace(counts=pending), self.shrinks)
             if _counts(here).status == NON_FINITE:
                 here = self._anew(enter, failed, feed, control, first)
-                anchor, back_to, undone = self.anchor, self.origin, step
+                # With an optimiser that is new, also to what an earlier run has left.
+                anchor, back_to = self.anchor, self.origin
+                undone = step + control.steps_before + self.undone
                 if here is not None and not feed.validates:
-                    anchor = Anchor(here, plain, step, self.shrinks, undone)
+                    kept = _lean(here, first, feed)
+                    anchor = Anchor(kept, plain, step, self.shrinks, undone)
             else:
                 # Other rows have chosen it: what is said of it stays.
                 here = here._replace(
-                    counts=kept.counts,
-                    best=kept.best,
-                    selected=kept.selected,
-                    history=kept.history,
+                    counts=before.counts,
+                    best=before.best,
+                    selected=before.selected,
+                    history=before.history,
                 )
         if here is None:
             self.hopeless = True
@@ -218,33 +243,53 @@ class Recovery:
             history=failed.history,
         )
 
-    def settle(self, enter: Enter, failed: Carry, feed: Feed | None) -> Carry:
+    def settle(self, enter: Enter, last: Carry, feed: Feed | None) -> Carry:
         """
-        Return a run's last carry with the best state selected.
+        Return a run's last carry with the best state selected, if it has gone wrong.
 
         Parameters
         ----------
-        enter, failed, feed : object
+        enter, feed : object
             As for `go_back`.
+        last : Carry
+            What the run has left.
 
         Returns
         -------
         Carry
-            With what the optimiser knew at that state, for a run that goes on.
+            If it is not finite, or after a setback above the best state, with what the
+            optimiser knew there, for a run that goes on.
         """
-        found = self._best(enter, failed, feed)
+        counts = _counts(last)
+        if counts.status != NON_FINITE and not self._is_above(last, feed):
+            return last
+        found = self._best(enter, last, feed)
         if found is None:
-            return failed
+            return last
         best, self.undone = found
-        counts, chosen = _counts(failed), _counts(best).selected_step
-        losses = Best(*np.asarray(failed.best))
+        chosen = _counts(best).selected_step
+        losses = Best(*np.asarray(last.best))
         selected = Best(*np.asarray(best.best)).selected
-        return failed._replace(
+        return last._replace(
             opt_state=best.opt_state,
             selected=best.selected,
-            counts=_vector(counts._replace(selected_step=chosen), failed.counts),
-            best=_vector(losses._replace(selected=selected), failed.best),
+            counts=_vector(counts._replace(selected_step=chosen), last.counts),
+            best=_vector(losses._replace(selected=selected), last.best),
         )
+
+    def _is_above(self, last: Carry, feed: Feed | None) -> bool:
+        """Tell whether a run that had setbacks has ended above its best state."""
+        if not self.setbacks or (feed is not None and feed.validates):
+            return False
+        best_step, anchor = _best_step(last, feed), self.anchor
+        if anchor is None or best_step < anchor.step == self.origin:
+            return False  # The best state is none that leads to this one.
+        if feed is not None:
+            return best_step < _counts(last).step
+        value, lowest = float(np.asarray(last.now)[0]), float(np.asarray(last.best)[0])
+        # As the loop itself has it: rounding error does not count.
+        slack = np.sqrt(np.finfo(last.now.dtype).eps) * abs(lowest)
+        return value > lowest + slack
 
     def _best(
         self, enter: Enter, failed: Carry, feed: Feed | None
@@ -278,6 +323,14 @@ def _best_step(carry: Carry, feed: Feed | None) -> int:
     if feed.validates:
         return counts.score_step
     return max(counts.best_step, counts.score_step)
+
+
+def _lean(carry: Carry, blank: Carry, feed: Feed | None) -> Carry:
+    """Return a carry that holds on to nothing that steps from it would write."""
+    selected = carry.selected
+    if feed is None or not feed.validates:
+        selected = carry.values  # of the same state
+    return carry._replace(history=blank.history, aux=blank.aux, selected=selected)
 
 
 def _as_step(best: Carry, failed: Carry, step: int) -> Carry:

@@ -44,7 +44,7 @@ def split_state(run: Run) -> tuple[PyTree, PyTree]:
 
 def selected_state(run: Run, on_host: bool = False) -> PyTree:
     """
-    Return the state that the run ends with: the last finite one.
+    Return the state that the run has selected: the last finite one, or the best.
 
     Parameters
     ----------

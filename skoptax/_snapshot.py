@@ -33,7 +33,7 @@ from .callbacks._base import flat_members
 from .exceptions import CheckpointError
 
 # Changes with what a snapshot holds.
-_FORMAT = 2
+_FORMAT = 3
 # What is written out in a description: so few entries, in so many characters.
 _FEW, _LONGEST = 8, 60
 _CARRY, _NUMBERS, _HISTORY, _ANCHOR = "carry", "numbers", "history/", "anchor"

@@ -179,8 +179,9 @@ class NonFiniteWarning(ConvergenceWarning):
     :class:`skoptax.OptaxEstimator` goes back to the best parameters then, and on with
     shorter steps; the warning says whether that has helped.
 
-    The estimator is fitted, with the last finite values. A smaller learning rate helps,
-    or bounds that keep the model finite.
+    The estimator is fitted: with the values of the last step if they have helped, and
+    with the best ones where it has ended above these, or not finite. A smaller learning
+    rate helps, or bounds that keep the model finite.
 
     See Also
     --------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 import warnings
 
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skoptax
 from skoptax import OptaxEstimator
+from skoptax._driver import Run
 from skoptax.callbacks import Callback, Checkpoint, Resume, StopOnNonFinite
 from skoptax.exceptions import NonFiniteWarning
 
@@ -251,6 +254,17 @@ def test_any_optimiser_is_shrunk_as_by_its_rate(optimizer):
         assert_allclose(*rates, rtol=1e-12)
 
 
+def test_an_optimiser_whose_state_has_scaled_steps_recovers():
+    # A smaller learning rate would leave the momentum of the longer steps as it is.
+    y = np.sqrt(3.05 - T)
+    found, told = fit(
+        above, {"a": 6.0}, y=y, optimizer="lars", learning_rate=30.0, max_steps=1500
+    )
+    assert len(told) == 1
+    assert found.status_ == "max_steps"
+    assert_allclose(found.params_["a"], 3.05, atol=0.02)
+
+
 def test_a_schedule_goes_on_where_it_was():
     # The rate of a step is that of the steps that count before it, shrunk.
     schedule = optax.exponential_decay(0.2, 1, 0.99)
@@ -312,6 +326,43 @@ def test_the_last_step_is_not_finite():
     assert found.selected_step_ == found.history_["loss"].idxmin() == 0
     assert found.params_ == {"level": 0.0, "slope": 0.0}
     assert "went back" not in text
+
+
+def stop_at_90(step, diff, static, *rest):
+    return step == 89, diff, static
+
+
+@pytest.mark.parametrize(
+    ("status", "more"),
+    [
+        ("max_steps", {"max_steps": 100}),
+        ("max_steps", {"max_steps": 100, "batch_size": 30, "shuffle": False}),
+        ("no_improvement", {"n_iter_no_change": 60}),
+        ("callback", {"callbacks": stop_at_90}),
+    ],
+    ids=["max_steps", "batches", "no_improvement", "callback"],
+)
+def test_the_end_comes_before_the_steps_are_short_enough(status, more):
+    # With 30 in place of 300 it still diverges, and has not overflown yet.
+    found, [text] = fit(
+        line,
+        {"level": 0.0, "slope": 0.0},
+        optimizer="sgd",
+        learning_rate=300.0,
+        **more,
+    )
+    history = found.history_
+    assert found.status_ == status
+    assert len(history) - 1 == found.n_iter_
+    assert history["loss"].iloc[-1] > 1e30
+    # Of batches, the end of the first epoch, whose mean loss is the lowest.
+    best = 2 if "batch_size" in more else history["loss"].idxmin()
+    assert found.selected_step_ == best
+    assert found.params_ == history.loc[best, ["level", "slope"]].to_dict()
+    if "batch_size" not in more:
+        assert found.loss_ == history["loss"].min()
+    assert f"the result is that of step {best}." in text
+    assert "It ended above its best" in found.message_
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "lm", optax.lbfgs()])
@@ -457,6 +508,34 @@ def test_held_out_rows_choose_where_to_go_back_to():
         assert first > 0
 
 
+@pytest.mark.parametrize(
+    ("rows", "per_epoch"),
+    [
+        ({}, 1),
+        ({"early_stopping": True, "random_state": 0}, 1),
+        ({"batch_size": 30, "shuffle": False}, 2),
+    ],
+    ids=["all rows", "held-out rows", "batches"],
+)
+def test_steps_that_are_undone_take_no_patience(rows, per_epoch):
+    found, told = fit(
+        line,
+        {"level": 0.0, "slope": 0.0},
+        optimizer="sgd",
+        learning_rate=300.0,
+        n_iter_no_change=60,
+        max_steps=3000,
+        **rows,
+    )
+    assert len(told) == 1
+    assert found.status_ == "no_improvement"
+    # Shorter steps go wrong, too, and no step after the last setback is a new best.
+    bad = np.flatnonzero(~finite_and_not(found.history_))
+    column = "val_loss" if "early_stopping" in rows else "loss"
+    assert found.history_[column].idxmin() < bad[0]
+    assert found.n_iter_ == bad[-1] + 60 * per_epoch
+
+
 # Blocks of steps, callbacks and checkpoints.
 
 UNSTEADY = {
@@ -508,6 +587,37 @@ def test_a_killed_fit_goes_on_as_if_it_had_not_been(name, tmp_path):
         unsteady(name, callbacks=callbacks, max_steps=int(end))
         again, _ = unsteady(name, callbacks=callbacks)
         assert_same(again, whole)
+
+
+@pytest.mark.parametrize("end", [1, 4, 5])
+def test_a_killed_fit_that_went_on_from_another_one(end, tmp_path):
+    # Adam knows gradients from a fit before, which has made next to no steps.
+    first, _ = fit(
+        above,
+        {"a": 6.0},
+        y=SHIFTED_Y,
+        optimizer="adam",
+        learning_rate=1e-9,
+        batch_size=BATCH,
+        shuffle=False,
+        max_epochs=2,
+        warm_start=True,
+        random_state=0,
+    )
+    before = first.history_["a"].iloc[-1]
+    first.set_params(learning_rate=1.1, max_epochs=6)
+    whole = quietly(copy.deepcopy(first).fit, X, SHIFTED_Y)
+    history = whole.history_
+    assert np.flatnonzero(~finite_and_not(history)).tolist() == [4]
+    assert "went back, to step 0 at last" in whole.message_
+    # Its first step from there is as long as the rate: the optimiser is new.
+    assert_allclose(history["a"][5], before - 0.11, rtol=1e-6)
+    callbacks = [Checkpoint(tmp_path, every=1), Resume(tmp_path)]
+    part, again = copy.deepcopy(first), copy.deepcopy(first)
+    part.set_params(callbacks=callbacks, max_epochs=None, max_steps=end)
+    quietly(part.fit, X, SHIFTED_Y)
+    quietly(again.set_params(callbacks=callbacks).fit, X, SHIFTED_Y)
+    assert_same(again, whole)
 
 
 class Steps(Callback):
@@ -582,32 +692,187 @@ def test_what_a_callback_puts_in_is_where_to_go_back_to():
     assert len(told) == 1
 
 
+def clip(step, diff, static, *rest):
+    value = np.minimum(np.asarray(diff["a"].value), 10.0)
+    return False, {"a": diff["a"].with_fields(value=value)}, static
+
+
+def put_below(step, diff, static, data, aux, loss, grads):
+    if not np.isfinite(loss):
+        diff = {"a": diff["a"].with_fields(value=-5.0)}
+    return False, diff, static
+
+
+@pytest.mark.parametrize("callback", [clip, put_below])
+def test_a_callback_that_cannot_rescue_a_fit(callback):
+    whole, _ = unsteady("all rows")
+    found, told = unsteady("all rows", callbacks=callback)
+    assert len(told) == 1
+    assert found.n_iter_ == whole.n_iter_
+    columns = ["loss", "learning_rate", "grad_norm"]
+    assert_array_equal(found.history_[columns], whole.history_[columns])
+    assert found.params_ == whole.params_
+    last = np.flatnonzero(~finite_and_not(whole.history_))[0]
+    found, told = unsteady("all rows", callbacks=callback, max_steps=int(last))
+    assert found.status_ == "non_finite"
+    assert found.selected_step_ < last
+
+    def loss(state):
+        return jnp.mean((root(T, state["a"].value) + T) ** 2)
+
+    state = {"a": skoptax.Parameter(value=1.0)}
+    _, data = skoptax.OptaxOptimizer(loss, optax.sgd(0.2), callback).run(state, 60)
+    assert data["status"] == "non_finite"
+    assert data["n_steps"] < 10
+
+
+@pytest.mark.parametrize("rebuild", [np.asarray, float, lambda x: np.array(x) + 0.0])
+def test_equal_values_that_a_callback_puts_in_change_nothing(rebuild):
+    def same(step, diff, static, *rest):
+        value = rebuild(diff["a"].value)
+        return False, {"a": diff["a"].with_fields(value=value)}, static
+
+    for name in ("finished", "batches"):
+        assert_same(unsteady(name, callbacks=same)[0], unsteady(name)[0])
+
+
+class Interrupting:
+    """Raises a Ctrl-C where the host waits for some block of steps."""
+
+    def __init__(self, monkeypatch, at):
+        self.at, self.calls, usual = at, 0, Run._count
+
+        def count(run):
+            self.calls += 1
+            if self.calls == self.at:
+                raise KeyboardInterrupt
+            usual(run)
+
+        monkeypatch.setattr(Run, "_count", count)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 7])
+def test_ctrl_c_while_the_host_waits(at, tmp_path, monkeypatch):
+    whole, _ = unsteady("all rows")
+    callbacks = [Checkpoint(tmp_path, every=1000), Resume(tmp_path)]
+    with monkeypatch.context() as patches:
+        Interrupting(patches, at)
+        with pytest.raises(KeyboardInterrupt):
+            unsteady("all rows", callbacks=callbacks)
+    assert_same(unsteady("all rows", callbacks=callbacks)[0], whole)
+
+
+def test_ctrl_c_while_the_best_state_is_made(monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    arguments = {"optimizer": "sgd", "learning_rate": 300.0, "max_steps": 100}
+    found = OptaxEstimator(line, {"level": 0.0, "slope": 0.0}, **arguments)
+    monkeypatch.setattr(skoptax._recovery.Recovery, "_best", interrupted)
+    # It raises where the fit goes back, too: no step after that is made.
+    with pytest.raises(KeyboardInterrupt):
+        found.fit(X, Y)
+    assert found.status_ == "interrupted"
+    assert found.n_iter_ == 51
+    assert np.isfinite(list(found.params_.values())).all()
+
+
+@pytest.mark.parametrize("name", UNSTEADY)
+def test_what_a_run_keeps_to_go_back_to(name, monkeypatch):
+    runs, usual = [], Run.settle
+
+    def settle(run):
+        carry = run.recovery.anchor.carry
+        assert carry.history is run.blank.history
+        assert carry.aux is run.blank.aux
+        usual(run)
+        runs.append(run)
+
+    monkeypatch.setattr(Run, "settle", settle)
+    unsteady(name)
+    unsteady(name, max_steps=1)
+    assert [run.recovery.anchor for run in runs] == [None, None]
+
+
 # Fits that go on.
 
 
-def test_partial_fits_keep_their_steps_short():
+def quietly(call, *arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NonFiniteWarning)
+        return call(*arguments)
+
+
+def test_partial_fits_hand_on_how_short_steps_are():
     found = OptaxEstimator(
         root, {"a": 4.0}, optimizer="sgd", learning_rate=1e4, random_state=0
     )
-    rates, statuses = [], []
-    for _ in range(40):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NonFiniteWarning)
-            found.partial_fit(X, T)
-        rates.append(found.history_["learning_rate"].iloc[-1])
-        statuses.append(found.status_)
-    # Of one step each: those with too long a step end where they began.
-    bad = statuses.count("non_finite")
-    assert statuses == ["non_finite"] * bad + ["max_steps"] * (40 - bad)
-    assert bad >= 3
-    expected = 1e4 * 10.0 ** -np.minimum(np.arange(40), bad)
-    assert_allclose(rates, expected, rtol=1e-12)
-    assert_allclose(found.params_["a"], 1.0, rtol=1e-2)
-    assert "that this one goes on from was not finite" in found.message_
+    shrinks, told = 0, []
+    for _ in range(12):
+        before = found.params_["a"] if told else 4.0
+        quietly(found.partial_fit, X, T)
+        rate = found.history_["learning_rate"].iloc[-1]
+        assert_allclose(rate, 1e4 * 10.0**-shrinks, rtol=1e-12)
+        # Of one step each: one with too long a step ends where it began.
+        is_good = found.status_ == "max_steps"
+        assert is_good or found.params_["a"] == before
+        told.append("that this one goes on from was not finite" in found.message_)
+        assert told[-1] == (is_good and shrinks > 0)
+        shrinks += -1 if is_good else 1
+    assert sum(told) >= 3
     # Another learning rate is what it says.
     found.set_params(learning_rate=1.0).partial_fit(X, T)
     assert found.history_["learning_rate"].iloc[-1] == 1.0
     assert "goes on from" not in found.message_
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", optax.sgd(1e4)], ids=["spec", "finished"])
+@pytest.mark.filterwarnings("ignore::skoptax.exceptions.UncachedWarning")
+def test_partial_fits_of_a_model_without_a_key_hand_it_on_too(optimizer):
+    lock = threading.Lock()
+
+    def model(t, a=4.0):
+        with lock:
+            return root(t, a)
+
+    rate = 1e4 if optimizer == "sgd" else None
+    found = OptaxEstimator(
+        model, optimizer=optimizer, learning_rate=rate, random_state=0
+    )
+    for _ in range(4):
+        quietly(found.partial_fit, X, T)
+        assert found.status_ == "non_finite"
+    found.partial_fit(X, T)
+    assert found.status_ == "max_steps"
+    assert found.params_["a"] < 4.0
+
+
+def test_many_starts_take_steps_of_their_usual_length():
+    found = OptaxEstimator(
+        root, {"a": 4.0}, optimizer="sgd", learning_rate=1e4, warm_start=True
+    )
+    quietly(found.set_params(max_steps=1).fit, X, T)
+    assert found.status_ == "non_finite"
+    quietly(found.set_params(n_starts=2).fit, X, 2.00001 * T)
+    assert found.status_ == "max_steps"
+    assert "usual length" not in found.message_
+    assert found.history_["learning_rate"].iloc[-1] == 1e4
+
+
+def test_one_outlier_does_not_slow_a_stream_for_good():
+    found = OptaxEstimator(
+        above, {"a": 6.0}, optimizer="sgd", learning_rate=0.2, random_state=0
+    )
+    rng, statuses = np.random.default_rng(0), []
+    for i in range(250):
+        x = rng.uniform(0, 3, 64)
+        y = np.sqrt(3.5 - x)
+        if i == 5:
+            y[0] = -1e4
+        quietly(found.partial_fit, x[:, None], y)
+        statuses.append(found.status_)
+    assert np.flatnonzero(np.array(statuses) == "non_finite").tolist() == [5]
+    assert_allclose(found.params_["a"], 3.5, atol=0.05)
 
 
 def test_a_warm_start_after_nothing_has_helped_begins_anew():

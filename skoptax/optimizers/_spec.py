@@ -21,8 +21,25 @@ from ._factories import Factory, factories
 from ._levenberg_marquardt import is_levenberg_marquardt, levenberg_marquardt
 from ._states import rate_in_state, rate_of_schedule, scale_on_plateau
 
-# Of these it scales not every step.
-NOT_SCALED_BY_RATE = frozenset({optax.rprop, optax.contrib.cocob})
+# Of these, where this version of Optax has them, the learning rate does not scale each
+# step: it only bounds it, or the state has steps that were scaled already. Tested for
+# each.
+NOT_SCALED_BY_RATE = frozenset(
+    {
+        "cocob",
+        "dadapt_adamw",
+        "fromage",
+        "lars",
+        "madgrad",
+        "momo",
+        "momo_adam",
+        "rprop",
+        "schedule_free_adamw",
+        "schedule_free_sgd",
+    }
+)
+# These numbers scale a part of the step beside the learning rate.
+_OTHER_RATES = frozenset({"adam_learning_rate", "optimism"})
 # Factories of optimisers that descend at every step, by a line search, to the limits
 # of the arithmetic.
 DESCENDING = frozenset({optax.lbfgs})
@@ -164,8 +181,10 @@ class OptimizerSpec:
         """
         Whether a number that the program takes as an argument scales its steps.
 
-        True of Optax's optimisers with a learning rate that is a number. A fit that
-        comes upon values that are not finite then goes on with a smaller one.
+        True of Optax's optimisers with a learning rate that is a number, but for those
+        that bound the step by it, or whose state has steps that were scaled by it. A
+        fit that comes upon values that are not finite goes on with a smaller one, and
+        else makes the steps themselves shorter.
 
         See Also
         --------
@@ -174,13 +193,14 @@ class OptimizerSpec:
         Examples
         --------
         >>> from skoptax.optimizers import spec
-        >>> spec("adam", 0.1).steps_by_rate, spec("lbfgs").steps_by_rate
+        >>> spec("adam", 0.1).steps_by_rate, spec("madgrad", 0.1).steps_by_rate
         (True, False)
         """
-        if "learning_rate" not in self.numbers or self.factory in NOT_SCALED_BY_RATE:
+        if "learning_rate" not in self.numbers or self.numbers.keys() & _OTHER_RATES:
             return False
         # What the user's own do with it is not known.
-        return self.factory in factories().values()
+        names = [name for name, known in factories().items() if known is self.factory]
+        return bool(names) and NOT_SCALED_BY_RATE.isdisjoint(names)
 
     @property
     def is_entrywise(self) -> bool:

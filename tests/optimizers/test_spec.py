@@ -148,6 +148,61 @@ def test_what_must_be_a_constant_is_one():
     assert spec.numbers == {"learning_rate": 0.1}
 
 
+def shrinks_with_its_rate(spec):
+    """Tell whether each step is a tenth at a tenth of the rate, from the same state."""
+
+    def value_fn(x):
+        return jnp.sum((x - 0.3) ** 2) + 0.5
+
+    @jax.jit
+    def move(numbers, x, state):
+        transformation = optax.with_extra_args_support(spec.build(numbers))
+        state = transformation.init(x) if state is None else state
+        value, gradient = jax.value_and_grad(value_fn)(x)
+        updates, new = transformation.update(
+            gradient, state, x, value=value, grad=gradient, value_fn=value_fn
+        )
+        return updates, new
+
+    norms = []
+    with jax.enable_x64(True):
+        for rate in (0.05, 3.0):
+            x, state = jnp.array([[-1.0, 0.5], [2.0, 0.1]]), None
+            for _ in range(2):
+                numbers = spec.numbers | {"learning_rate": rate}
+                updates, state = move(numbers, x, state)
+                x = x + updates
+            for share in (1.0, 0.1):
+                numbers = spec.numbers | {"learning_rate": share * rate}
+                norms.append(np.linalg.norm(move(numbers, x, state)[0]))
+    long, short = norms[::2], norms[1::2]
+    assert max(long) > 0
+    return np.allclose(short, 0.1 * np.array(long), rtol=1e-5, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", sorted(factories()))
+def test_whose_steps_a_learning_rate_scales(name):
+    found = optimizers.spec(name, 0.1)
+    if "learning_rate" not in found.numbers:
+        assert not found.steps_by_rate
+    else:
+        assert found.steps_by_rate == shrinks_with_its_rate(found)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("name", "other"), [("muon", "adam_learning_rate"), ("optimistic_adam", "optimism")]
+)
+def test_a_second_rate_is_not_scaled_by_the_first(name, other):
+    if name not in factories() or (
+        other not in inspect.signature(factories()[name]).parameters
+    ):
+        pytest.skip(f"this version of optax has no {name} with {other}")
+    assert optimizers.spec(name, 0.1).steps_by_rate
+    assert not optimizers.spec(name, 0.1, **{other: 0.1}).steps_by_rate
+
+
 def test_content_has_names_of_numbers_not_numbers():
     def content(**numbers):
         return make_spec(optax.adam, numbers).content()
