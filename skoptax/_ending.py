@@ -314,7 +314,7 @@ def _sentence(status: str, run: Run) -> str:
     if now.looks:
         share, gain = now.left
         left = (
-            f"what is left of the gradient's terms is {share:.2g} of them, "
+            f"the gradient's terms cancel but for {share:.2g} of their size, "
             if share >= gain
             else f"a step would still lower the objective by {gain:.2g} of it, "
         )
