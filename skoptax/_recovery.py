@@ -232,10 +232,8 @@ class Recovery:
             counts = counts._replace(
                 selected_step=before.selected_step, score_step=before.score_step
             )
-            best, selected = (
-                now._replace(selected=old.selected, score=old.score),
-                (failed.selected),
-            )
+            best = now._replace(selected=old.selected, score=old.score)
+            selected = failed.selected
         return here._replace(
             counts=_vector(counts, here.counts),
             best=_vector(best, here.best),
