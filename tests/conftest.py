@@ -1,4 +1,5 @@
 import os
+import signal
 
 # scikit-learn's check of array API inputs runs only with this, and SciPy reads it
 # once, when it is imported: so it comes before every other import.
@@ -47,3 +48,11 @@ def pytest_runtest_setup(item):
             _cpu_options[LEVEL] = 3  # XLA's default
         else:
             del _cpu_options[LEVEL]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_interrupts():
+    """Take signals as a terminal's process does; one that a script began ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

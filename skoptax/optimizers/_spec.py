@@ -193,7 +193,7 @@ class OptimizerSpec:
         Examples
         --------
         >>> from skoptax.optimizers import spec
-        >>> spec("adam", 0.1).steps_by_rate, spec("madgrad", 0.1).steps_by_rate
+        >>> spec("adam", 0.1).steps_by_rate, spec("rprop", 0.1).steps_by_rate
         (True, False)
         """
         if "learning_rate" not in self.numbers or self.numbers.keys() & _OTHER_RATES:
