@@ -54,6 +54,8 @@ def read_nist(text):
 
 def read_data(path, name):
     """Read one data set."""
+    if not Path(path).is_file():
+        sys.exit(f"There is no file {path}.")
     text = Path(path).read_text(encoding="utf-8")
     if not text.lstrip().startswith("{"):
         return read_nist(text)
@@ -74,6 +76,8 @@ def read_data(path, name):
 def load_model(reference):
     """Load a function given as FILE.py:NAME."""
     path, _, name = reference.rpartition(":")
+    if not Path(path).is_file():
+        sys.exit(f"There is no file {path!r}: give --model FILE.py:NAME")
     spec = importlib.util.spec_from_file_location("quickstart_models", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -82,16 +86,33 @@ def load_model(reference):
     return getattr(module, name)
 
 
+def name_starts(data, model):
+    """Return the start values by name; without names they are the last arguments'."""
+    start = data["start1"]
+    arguments = list(inspect.signature(model).parameters)
+    if not isinstance(start, dict):
+        start = dict(zip(reversed(arguments), reversed(start), strict=False))
+    # (Certified values have the order of the arguments.)
+    found = {name: start[name] for name in arguments if name in start}
+    n_inputs = np.reshape(data["x"], (len(data["y"]), -1)).shape[1]
+    if len(found) < len(data["start1"]) or len(found) + n_inputs != len(arguments):
+        sys.exit(
+            f"The model has the arguments {', '.join(arguments)}: one for each of the "
+            f"{n_inputs} columns of x, and then one for each start value. "
+            f"Got start1={data['start1']}."
+        )
+    return found
+
+
 def fit(data, model):
     """Fit the model from the data's first start."""
     X = np.asarray(data["x"], dtype=float).reshape(len(data["y"]), -1)
     arguments = list(inspect.signature(model).parameters)
-    n_inputs = len(arguments) - len(data["start1"])
-    names = arguments[n_inputs:]
+    start = data["start1"]
     estimator = OptaxEstimator(
         model,
-        params=dict(zip(names, data["start1"], strict=True)),
-        inputs=arguments[:n_inputs],
+        params=start,
+        inputs=[name for name in arguments if name not in start],
     )
     return estimator.fit(X, np.asarray(data["y"])), X
 
@@ -108,7 +129,7 @@ def print_table(data, estimator):
     )
     worst = 0.0
     for i, (name, estimate) in enumerate(estimator.params_.items()):
-        line = f"{name:<10}{data['start1'][i]:>12.6g}{estimate:>20.10e}"
+        line = f"{name:<10}{data['start1'][name]:>12.6g}{estimate:>20.10e}"
         if certified:
             difference = abs(estimate - certified[i]) / abs(certified[i])
             worst = max(worst, difference)
@@ -160,6 +181,7 @@ def main():
     data = read_data(options.data, options.set)
     name = data["name"].lower()
     model = load_model(options.model or f"{HERE / 'nist_models.py'}:{name}")
+    data["start1"] = name_starts(data, model)
     estimator, X = fit(data, model)
     worst = print_table(data, estimator)
     is_default = options.data == parser.get_default("data")

@@ -517,7 +517,8 @@ def test_a_bar(capsys):
 
 
 @pytest.mark.skipif(
-    not hasattr(OptaxEstimator, "set_callbacks"), reason="scikit-learn has none"
+    not hasattr(OptaxEstimator, "set_callbacks"),
+    reason="callbacks came with scikit-learn 1.9",
 )
 def test_callbacks_of_scikit_learn_hear_of_epochs():
     class Epochs:

@@ -127,3 +127,34 @@ def test_a_missing_model_is_said(models):
     done = run(models, "many.json", "--set", "Misra1a", "--model", "models.py:rat")
     assert done.returncode != 0
     assert "no function 'rat'" in done.stderr
+
+
+def test_starts_by_name(models):
+    misra = NIST["Misra1a"]
+    # In another order than the function's arguments.
+    start = {"b2": misra["start1"][1], "b1": misra["start1"][0]}
+    content = json.dumps(misra | {"start1": start})
+    (models / "own.json").write_text(content, encoding="utf-8")
+    done = run(models, "own.json", "--model", "models.py:misra")
+    assert done.returncode == 0, done.stderr
+    assert worst_difference(done.stdout) < 1e-6
+
+
+@pytest.mark.parametrize("start", [[1.0], [1.0, 2.0, 3.0, 4.0], {"b1": 1.0, "c": 2.0}])
+def test_starts_that_are_not_the_models_are_said(models, start):
+    content = json.dumps(NIST["Misra1a"] | {"start1": start})
+    (models / "own.json").write_text(content, encoding="utf-8")
+    done = run(models, "own.json", "--model", "models.py:misra")
+    assert done.returncode == 1
+    assert done.stderr.startswith("The model has the arguments x, b1, b2: one for each")
+    assert f"Got start1={start}." in done.stderr
+
+
+def test_missing_files_are_said(models):
+    done = run(models, "absent.json")
+    assert (done.returncode, done.stderr) == (1, "There is no file absent.json.\n")
+    done = run(models, "--model", "absent.py:misra")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "There is no file 'absent.py': give --model FILE.py:NAME\n",
+    )
