@@ -80,6 +80,10 @@ class Walk:
             return hash_parts("plain", plain_text(obj))
         return self._visited(obj)
 
+    def arrays(self) -> list[np.ndarray]:
+        """Return the NumPy arrays visited so far."""
+        return [obj for obj in self._alive if isinstance(obj, np.ndarray)]
+
     def once(self, key: int, make: Callable[[], bytes]) -> bytes:
         """Return what is made for a key, made once; a cycle if it is being made."""
         if key in self._done:

@@ -115,7 +115,9 @@ def _of_padded(
     def of_rows(values: Any, rows: Any) -> Any:
         return predictions(call, values, rows[0], None)[0]
 
-    length = padded_length(of_rows, key, lambda: arguments[0], (X,), row_independent)
+    length = padded_length(
+        of_rows, key, lambda: arguments[0], (X,), row_independent, walk.arrays
+    )
     padded = X if length is None else pad_rows(X, length)
     # The content again, if it has no key: that raises, and is dealt with there.
     known = content if key is None else key

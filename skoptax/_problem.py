@@ -345,7 +345,9 @@ def _arrange_rows(
     if weights is not None and not np.all(weights):
         # Their places stay: a model may number its rows.
         present = tuple(_without_absent(array, weights > 0) for array in rows)
-    length = padded_length(objective.row_losses, key, shared, present, row_independent)
+    length = padded_length(
+        objective.row_losses, key, shared, present, row_independent, walk.arrays
+    )
     if length is None:
         return (*rows, weights, None), True
     n = len(present[0])

@@ -17,7 +17,9 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
+from ._captured import check_taken_as_now, forget_other_precision, times_forgotten
 from ._fingerprint import NotWalkable, Walk
 from ._rows import forget as forget_rows
 from ._tracing import labelled
@@ -120,6 +122,7 @@ class Program:
         # Replaced by each caller's own: should JAX trace anew, it must not see what
         # an earlier caller has changed since.
         self.function = function
+        self.captured: list[np.ndarray] = []
         self.about: Any = None
         self.is_shared = digest is not None
         self.label = digest.hex() if digest is not None else f"uncached-{id(self):x}"
@@ -131,6 +134,7 @@ class Program:
 
         def traced(*arguments: Any) -> Any:
             self._traces += 1
+            check_taken_as_now(self.captured)
             with self.tracing():
                 return self.function(*arguments)
 
@@ -217,6 +221,7 @@ class ProgramCache:
         self._lock = threading.RLock()
         self._hits = self._misses = self._compilations = 0
         self._seconds = 0.0
+        self._forgotten = times_forgotten()
 
     def get(
         self,
@@ -253,8 +258,9 @@ class ProgramCache:
         Program
             Shared, or made for this call if the content cannot be walked.
         """
+        walk = walk or Walk()
         try:
-            digest = (walk or Walk()).fingerprint(content, _configuration())
+            digest = walk.fingerprint(content, _configuration())
         except NotWalkable as reason:
             if warns:
                 warnings.warn(
@@ -266,24 +272,46 @@ class ProgramCache:
                 )
             with self._lock:
                 self._misses += 1
-            program = Program(function, None, self._count, own_kernels)
-            _describe(program, about)
-            return program
+            return self._new(function, None, about, walk.arrays(), own_kernels)
         key = (digest, abstract(arguments))
         # One lock for finding and building: two threads never build one twice.
         # Compilation happens later, at the first call.
         with self._lock:
+            self._drop_forgotten()
             program = self._programs.get(key)
             if program is None:
                 self._misses += 1
-                program = Program(function, digest, self._count, own_kernels)
-                _describe(program, about)
+                program = self._new(function, digest, about, walk.arrays(), own_kernels)
+                self._drop_forgotten()
                 self._programs[key] = program
                 self.shrink(self.maxsize)
             else:
                 self._hits += 1
-            program.function = function
+            program.function, program.captured = function, walk.arrays()
             self._programs.move_to_end(key)
+        return program
+
+    def _drop_forgotten(self) -> None:
+        """Drop programs whose compiled code JAX has been made to forget."""
+        times = times_forgotten()
+        if self._forgotten != times:
+            self._forgotten = times
+            self.shrink(0)
+
+    def _new(
+        self,
+        function: Callable[..., Any],
+        digest: bytes | None,
+        about: Callable[[], Any] | None,
+        captured: list[np.ndarray],
+        own_kernels: bool,
+    ) -> Program:
+        forget_other_precision(captured)
+        program = Program(function, digest, self._count, own_kernels)
+        program.captured = captured
+        if about is not None:
+            with program.tracing():
+                program.about = about()
         return program
 
     def _count(self, seconds: float) -> None:
@@ -317,12 +345,6 @@ class ProgramCache:
             self.shrink(0)
             self._hits = self._misses = self._compilations = 0
             self._seconds = 0.0
-
-
-def _describe(program: Program, about: Callable[[], Any] | None) -> None:
-    if about is not None:
-        with program.tracing():
-            program.about = about()
 
 
 def _configuration() -> tuple[Any, ...]:

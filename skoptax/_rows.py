@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from itertools import count
 from typing import Any
 
 import jax
 import numpy as np
 
+from ._captured import forget_other_precision
 from ._coupling import row_axes
 from ._tracing import labelled
 
@@ -89,6 +90,7 @@ def padded_length(
     shared: Callable[[], Any],
     rows: Any,
     row_independent: Any,
+    captured: Callable[[], Sequence[np.ndarray]] = tuple,
 ) -> int | None:
     """
     Return the number of rows to pad to, if rows may be added or left out.
@@ -107,6 +109,8 @@ def padded_length(
         The data.
     row_independent : {"auto", True, False}
         Whether rows do not interact; "auto" finds out.
+    captured : callable, optional
+        Returns the arrays that the function refers to.
 
     Returns
     -------
@@ -125,6 +129,7 @@ def padded_length(
         # JAX keeps the traces of inner functions by their identity, and would reuse
         # one that has gone stale; the metadata is part of the key it uses.
         label = f"rows-{key.hex() if key is not None else next(_labels)}"
+        forget_other_precision(captured())
         with labelled(label):
             known = _is_independent(function, shared(), rows, (n, length))
         if key is not None:

@@ -1,0 +1,104 @@
+"""NumPy arrays that a function refers to, where two precisions meet.
+
+JAX takes a 64-bit array in 32 bits unless 64 bits are enabled, and keeps what it
+made of the array for as long as any trace does; it looks it up by the array's
+identity alone. Traced in single precision once, an array is thus taken in single
+precision in a double-precision trace as well: digits are lost without a word, or the
+types do not fit together. So it is before JAX traces that such arrays are looked for.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+# An entry for each time that JAX was made to forget. (Appending is atomic.)
+_times: list[None] = []
+
+
+def takes_as_now(arrays: Sequence[np.ndarray]) -> bool:
+    """
+    Tell whether JAX takes arrays as its present precision asks.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray
+        What functions refer to. Those that no precision changes are not looked at.
+
+    Returns
+    -------
+    bool
+        ``False`` if one would enter a trace as it did in another precision.
+    """
+    wide = [a for a in arrays if _is_wide(a.dtype)]
+    if not wide:
+        return True
+    taken = jax.eval_shape(lambda: [jax.lax.neg(a) for a in wide])
+    return all(
+        found.dtype == jax.dtypes.canonicalize_dtype(a.dtype)
+        for found, a in zip(taken, wide, strict=True)
+    )
+
+
+def _is_wide(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "iufc" and dtype.itemsize in (8, 16)
+
+
+def forget_other_precision(arrays: Sequence[np.ndarray]) -> None:
+    """
+    Let JAX forget its traces, if that is what an array needs to be taken anew.
+
+    All that JAX has compiled in this process is compiled again when it is called.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray
+        What functions refer to that are about to be traced.
+
+    Raises
+    ------
+    RuntimeError
+        If an array is still taken in the other precision.
+    """
+    if takes_as_now(arrays):
+        return
+    jax.clear_caches()
+    gc.collect()  # traces hold each other in cycles
+    _times.append(None)
+    check_taken_as_now(arrays)
+
+
+def times_forgotten() -> int:
+    """Return how often JAX has been made to forget; programs of before are gone."""
+    return len(_times)
+
+
+def check_taken_as_now(arrays: Sequence[np.ndarray]) -> None:
+    """
+    Refuse arrays that would enter a trace as they did in another precision.
+
+    Parameters
+    ----------
+    arrays : sequence of ndarray
+        What functions refer to.
+
+    Raises
+    ------
+    RuntimeError
+        If there is one. It says what to do.
+    """
+    if takes_as_now(arrays):
+        return
+    now, before = "double", "single"
+    if not getattr(jax.config, "jax_enable_x64"):  # noqa: B009 (untyped)
+        now, before = before, now
+    raise RuntimeError(
+        "The model or the loss refers to a NumPy array that JAX has met in "
+        f"{before} precision and still takes in it, in a computation in {now} "
+        "precision. Hand it over as a parameter that is not fitted, "
+        "`Parameter(array, free=False)`, or refer to a copy of it."
+    )

@@ -1,0 +1,198 @@
+"""Arrays that a model refers to, in single and then in double precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import skoptax
+from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
+from skoptax._captured import (
+    check_taken_as_now,
+    forget_other_precision,
+    takes_as_now,
+    times_forgotten,
+)
+from skoptax._programs import Program
+
+# No entry is a number of single precision: rounded to it, they differ by 3e-8.
+THIRDS = np.array([1 / 3, 0.1, 0.7])
+# The sum of a row's entries times those of the array, in ways that JAX traces apart.
+WAYS: dict[str, Callable[[Any, Any], Any]] = {
+    "product": lambda X, c: X @ c,  # where JAX lets the types differ
+    "broadcast": lambda X, c: (X * c).sum(axis=1),
+    "converted": lambda X, c: X @ jnp.asarray(c),
+    "inner function": lambda X, c: (X * jnp.where(c > 0, c, 0.0)).sum(axis=1),
+    "entries": lambda X, c: sum(X[:, k] * jnp.take(c, k) for k in range(3)),
+    "loop": lambda X, c: jax.lax.fori_loop(
+        0, 3, lambda k, found: found + X[:, k] * jnp.asarray(c)[k], 0 * X[:, 0]
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept() -> Iterator[None]:
+    yield
+    skoptax.clear_cache()
+
+
+def _rows() -> tuple[np.ndarray, np.ndarray]:
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    return X, 1.0 + 2.0 * (X @ THIRDS)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_array_has_the_digits_of_each_fit(way):
+    X, y = _rows()
+    c = THIRDS.copy()
+
+    def model(params, X):
+        return params["a"] + params["b"] * WAYS[way](X, c)
+
+    for precision in "dsd":
+        dtype, tolerance = {"s": (np.float32, 1e-5), "d": (np.float64, 1e-13)}[
+            precision
+        ]
+        fitted = OptaxEstimator(model, {"a": 0.0, "b": 0.0}, optimizer="lm")
+        fitted.fit(X.astype(dtype), y.astype(dtype))
+        assert fitted.params_["b"] == pytest.approx(2.0, rel=tolerance)
+        found = fitted.predict(X.astype(dtype))
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, y, rtol=0, atol=10 * tolerance)
+
+
+@pytest.mark.parametrize("place", ["global", "attribute", "default"])
+def test_an_array_is_found_where_a_model_keeps_it(place):
+    X, y = _rows()
+
+    class Model:
+        weights = THIRDS.copy()
+
+        def __call__(self, params, X):
+            return params["a"] + params["b"] * (X @ self.weights)
+
+    def with_default(params, X, c=THIRDS.copy()):  # noqa: B008 (the case)
+        return params["a"] + params["b"] * (X @ c)
+
+    models = {"global": _of_global, "attribute": Model(), "default": with_default}
+    for dtype in (np.float32, np.float64):
+        fitted = OptaxEstimator(models[place], {"a": 0.0, "b": 0.0}, optimizer="lm")
+        fitted.fit(X.astype(dtype), y.astype(dtype))
+    assert fitted.params_["b"] == pytest.approx(2.0, rel=1e-13)
+
+
+_GLOBAL = THIRDS.copy()
+
+
+def _of_global(params: Any, X: Any) -> Any:
+    return params["a"] + params["b"] * (X @ _GLOBAL)
+
+
+def test_an_array_has_its_digits_after_the_user_s_own_trace():
+    X, y = _rows()
+    c = THIRDS.copy()
+
+    def model(params, X):
+        return params["a"] + params["b"] * (X @ c)
+
+    plotted = jax.jit(model)
+    plotted({"a": 1.0, "b": 2.0}, X.astype(np.float32))
+    fitted = OptaxEstimator(model, {"a": 0.0, "b": 0.0}).fit(X, y)
+    assert fitted.params_["b"] == pytest.approx(2.0, rel=1e-13)
+
+
+def test_an_optimiser_s_loss_has_the_digits_of_its_start_values():
+    c = THIRDS.copy()
+
+    def loss(params):
+        return jnp.sum((params["w"] - c) ** 2)
+
+    for dtype in (np.float32, np.float64):
+        start = {"w": Parameter("w", np.zeros(3, dtype))}
+        # Each step halves the distance.
+        found, _ = OptaxOptimizer(loss, optax.sgd(0.25)).run(start, max_steps=60)
+    np.testing.assert_allclose(found["w"], THIRDS, rtol=1e-14)
+
+
+def test_programs_that_do_not_need_it_are_not_compiled_again():
+    X, y = _rows()
+    c = THIRDS.copy()
+    OptaxEstimator(optimizer="lm").fit(X, y)
+    OptaxEstimator(optimizer="lm").fit(X.astype(np.float32), y.astype(np.float32))
+    times = times_forgotten()
+    model = OptaxEstimator(
+        lambda params, X: params["a"] + X @ c, {"a": 0.0}, optimizer="lm"
+    )
+    model.fit(X, y)
+    before = skoptax.cache_info()
+    model.fit(X, y)
+    OptaxEstimator(optimizer="lm").fit(X, y)
+    assert skoptax.cache_info().compilations == before.compilations
+    assert times_forgotten() == times
+
+
+def test_what_was_forgotten_is_compiled_again_and_counted():
+    X, y = _rows()
+    single = X.astype(np.float32), y.astype(np.float32)
+    c = THIRDS.copy()
+    estimator = OptaxEstimator(
+        lambda params, X: params["a"] + X @ c, {"a": 0.0}, optimizer="lm"
+    )
+    expected = estimator.fit(*single).params_["a"]
+    estimator.fit(X, y)
+    assert skoptax.cache_info().programs == 1  # those of before are gone
+    assert estimator.fit(*single).params_["a"] == expected
+
+
+def test_an_array_that_stays_in_the_other_precision_is_refused():
+    c = THIRDS.copy()
+    kept = jax.make_jaxpr(lambda x: x @ c)(np.ones(3, np.float32))
+    with jax.enable_x64(True):
+        assert not takes_as_now([c])
+        with pytest.raises(RuntimeError, match=r"met in single precision.*free=False"):
+            forget_other_precision([c])
+        with pytest.raises(RuntimeError, match="in a computation in double precision"):
+            OptaxEstimator(lambda params, X: params["a"] + X @ c, {"a": 0.0}).fit(
+                *_rows()
+            )
+    assert kept is not None
+    assert takes_as_now([c])
+
+
+def test_a_program_is_not_traced_with_an_array_in_the_other_precision():
+    # As where another thread has let JAX forget while a fit is under way.
+    c = THIRDS.copy()
+    kept = jax.make_jaxpr(lambda x: x @ c)(np.ones(3, np.float32))
+    program = Program(lambda x: x @ c, None)
+    program.captured = [c]
+    with jax.enable_x64(True), pytest.raises(RuntimeError, match="a copy of it"):
+        program(np.ones(3))
+    assert kept is not None
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(3),
+        np.arange(3, dtype=np.uint64),
+        THIRDS,
+        THIRDS * 1j,
+        THIRDS.astype(np.float32),
+        np.array([True]),
+        np.array(["a"]),
+        np.array([None]),
+        np.array([], np.float64),
+        np.array(1 / 3),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("double", [False, True])
+def test_an_array_that_was_never_traced_is_taken_as_it_is(array, double):
+    with jax.enable_x64(double):
+        check_taken_as_now([array.copy()])
