@@ -9,13 +9,13 @@ from typing import Any
 
 from .._archive import (
     Snapshot,
+    Writer,
     differences,
-    latest_snapshot,
     read_about,
+    read_latest,
     read_snapshot,
-    require_library,
-    write_snapshot,
 )
+from .._files import require_library
 from .._validation import check_integer, invalid
 from ..exceptions import CheckpointError
 from ._base import Callback
@@ -99,16 +99,16 @@ class Checkpoint(Callback):
     #: Whether the run is to hand over a snapshot.
     wants_snapshot: bool = False
     _written: int | None = None
+    _writer: Writer | None = None
 
     def on_run_start(self, fitting_data: dict[str, Any]) -> None:
         super().on_run_start(fitting_data)
+        # Now, not when much has been fitted.
         require_library()
         _folder(self)
         check_integer("keep", type(self).__name__, self.keep, 1)
-        # Now, not when much has been fitted.
-        require_library()
         self.wants_snapshot = False
-        self._written = None
+        self._written = self._writer = None
 
     def on_step(
         self,
@@ -169,8 +169,8 @@ class Checkpoint(Callback):
             return
         folder = _folder(self)
         if self._written is None:
-            latest = latest_snapshot(folder)
-            there = snapshot.about if latest is None else read_about(latest)["about"]
+            latest = read_latest(folder, read_about)
+            there = snapshot.about if latest is None else latest[1]["about"]
             said = there.get("fit")
             differs = differences(
                 said if isinstance(said, dict) else {}, snapshot.about["fit"]
@@ -180,8 +180,10 @@ class Checkpoint(Callback):
                     f"{folder} has checkpoints of another fit. What differs:{differs}\n"
                     "Give each fit a folder of its own, or empty this one."
                 )
+        if self._writer is None:
+            self._writer = Writer(folder, self.keep)
         try:
-            write_snapshot(folder, snapshot, self.keep)
+            self._writer.write(snapshot)
         except OSError as error:
             if self._written is None:
                 raise
@@ -279,8 +281,8 @@ class Resume(Callback):
         >>> print(Resume(tempfile.mkdtemp()).find_about())
         None
         """
-        path = latest_snapshot(_folder(self))
-        return None if path is None else read_about(path)["about"]
+        found = read_latest(_folder(self), read_about)
+        return None if found is None else found[1]["about"]
 
     def find_snapshot(self) -> tuple[Path, Snapshot] | None:
         """
@@ -313,8 +315,7 @@ class Resume(Callback):
         >>> snapshot.step
         5
         """
-        path = latest_snapshot(_folder(self))
-        return None if path is None else (path, read_snapshot(path))
+        return read_latest(_folder(self), read_snapshot)
 
 
 def _folder(callback: Checkpoint | Resume) -> Path:

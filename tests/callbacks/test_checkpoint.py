@@ -25,7 +25,8 @@ from numpy.testing import assert_array_equal
 
 import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
-from skoptax._archive import Snapshot, latest_snapshot, read_snapshot, write_snapshot
+from skoptax._archive import Snapshot, Writer, latest_snapshot, read_snapshot
+from skoptax._recorded import Recorded
 from skoptax.callbacks import Callback, Checkpoint, Resume
 from skoptax.exceptions import (
     CheckpointError,
@@ -62,6 +63,11 @@ def estimator(folder=None, **arguments):
         arguments.setdefault("callbacks", found)
     given = {"optimizer": "adam", "learning_rate": 0.01, "random_state": 3}
     return OptaxEstimator(decay, START, **(given | arguments))
+
+
+def steps_in(folder):
+    """Return the steps of the checkpoints in a folder."""
+    return sorted(int(path.stem[len("step-") :]) for path in folder.glob("step-*"))
 
 
 def assert_same(one, other):
@@ -271,15 +277,14 @@ def test_the_checkpoints_of_another_fit_are_not_mixed_with_its_own(there):
 def test_the_newest_are_kept(tmp_path):
     callbacks = Checkpoint(tmp_path, every=5, keep=3)
     estimator(callbacks=callbacks, max_steps=23).fit(T, Y)
-    steps = [int(p.stem.removeprefix("step-")) for p in sorted(tmp_path.iterdir())]
-    assert steps == [16, 21, 23]
+    assert steps_in(tmp_path) == [16, 21, 23]
 
 
 @pytest.mark.parametrize("keep", range(1, 7))
 def test_no_more_and_no_fewer_are_kept(keep, tmp_path):
+    writer = Writer(tmp_path, keep)
     for step in range(14):
-        snapshot = Snapshot(step, {}, {"a": np.zeros(1)})
-        write_snapshot(tmp_path, snapshot, keep)
+        writer.write(Snapshot(step, {}, {"a": np.zeros(1)}))
         assert len(list(tmp_path.iterdir())) == min(step + 1, keep)
 
 
@@ -288,17 +293,18 @@ def test_damage_within_a_file_is_named(tmp_path):
     estimator(tmp_path, max_steps=9).fit(T, Y)
     path = latest_snapshot(tmp_path)
     whole = read_snapshot(path)
-    cut = {k: a[:3] if "history" in k else a for k, a in whole.arrays.items()}
-    none = {k: a for k, a in whole.arrays.items() if "history" not in k}
+    cut = Recorded([(0, whole.history.rows(0, 3))])
+    wide = {k: np.hstack([a, a]) for k, a in whole.history.rows().items()}
     heads = [{k: x for k, x in whole.about.items() if k != left} for left in HEAD]
     for damaged in (
-        *(whole._replace(arrays=a) for a in (cut, none)),
+        *(whole._replace(history=h) for h in (cut, Recorded(), Recorded([(0, wide)]))),
+        whole._replace(arrays={}),
         *(whole._replace(about=about) for about in heads),
         whole._replace(about=whole.about | {"legacy": "abc"}),
         whole._replace(about=whole.about | {"fit": [1]}),
         whole._replace(about=[1]),
     ):
-        write_snapshot(tmp_path, damaged, 1)
+        Writer(tmp_path, 1).write(damaged)
         with pytest.raises(CheckpointError, match="damaged"):
             estimator(tmp_path, max_steps=12).fit(T, Y)
 
@@ -471,7 +477,7 @@ def test_an_earlier_run_that_got_further(tmp_path):
     for steps in (30, 20):
         estimator(callbacks=callbacks, max_steps=steps).fit(T, Y)
     # The one that was just written is there, and one of the others.
-    assert sorted(int(p.stem[5:]) for p in tmp_path.iterdir()) == [20, 30]
+    assert steps_in(tmp_path) == [20, 30]
 
 
 def test_other_files_are_not_touched(tmp_path):
@@ -479,7 +485,9 @@ def test_other_files_are_not_touched(tmp_path):
         (tmp_path / name).write_text("mine")
     estimator(tmp_path, max_steps=30).fit(T, Y)
     assert (tmp_path / "step-0.safetensors").read_text() == "mine"
-    assert len(list(tmp_path.iterdir())) == 3 + 2
+    assert (tmp_path / "step-x.safetensors").read_text() == "mine"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert len(list(tmp_path.glob("step-" + "[0-9]" * 12 + ".safetensors"))) == 2
 
 
 def test_a_full_disk_loses_no_fit(tmp_path, monkeypatch):
@@ -517,7 +525,7 @@ class TestArchive:
         folder = tmp_path_factory.mktemp("round")
         given = {"a": array, "b['x'].0": array.T, "half": jnp.ones(3, "bfloat16")}
         given = {name: np.asarray(value) for name, value in given.items()}
-        path = write_snapshot(folder, Snapshot(step, {"n": number}, given), 1)
+        path = Writer(folder, 1).write(Snapshot(step, {"n": number}, given))
         found = read_snapshot(path)
         assert (found.step, found.about) == (step, {"n": number})
         assert set(found.arrays) == set(given)
@@ -526,14 +534,15 @@ class TestArchive:
             assert_array_equal(found.arrays[name], value)
 
     def test_what_fails_leaves_the_last_one(self, tmp_path, monkeypatch):
-        path = write_snapshot(tmp_path, Snapshot(1, {}, {"a": np.ones(3)}), 1)
+        writer = Writer(tmp_path, 1)
+        path = writer.write(Snapshot(1, {}, {"a": np.ones(3)}))
 
         def full(descriptor):
             raise OSError("No space left on device")
 
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(OSError, match="No space"):
-            write_snapshot(tmp_path, Snapshot(2, {}, {"a": np.ones(3)}), 1)
+            writer.write(Snapshot(2, {}, {"a": np.ones(3)}))
         assert list(tmp_path.iterdir()) == [path]
         assert_array_equal(read_snapshot(path).arrays["a"], np.ones(3))
 
