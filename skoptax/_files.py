@@ -203,7 +203,7 @@ def _digest(text: str, arrays: dict[str, np.ndarray]) -> str:
     parts: list[Any] = [text.encode()]
     for name in sorted(arrays):
         array = arrays[name]
-        parts.append(f"{name} {array.dtype.name} {array.shape}".encode())
+        parts.append(f"{name} {array.dtype.str} {array.shape}".encode())
         parts.append(array.reshape(-1).view(np.uint8))
     for part in parts:
         # Lengths keep ("ab", "c") apart from ("a", "bc").
