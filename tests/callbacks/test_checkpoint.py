@@ -22,10 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_array_equal
+from safetensors.numpy import save
 
 import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
 from skoptax._archive import Snapshot, Writer, latest_snapshot, read_snapshot
+from skoptax._files import read_head
 from skoptax._recorded import Recorded
 from skoptax.callbacks import Callback, Checkpoint, Resume
 from skoptax.exceptions import (
@@ -103,6 +105,65 @@ def test_a_fit_that_goes_on_is_the_one_that_was_not_interrupted(name, tmp_path):
     assert_same(estimator(tmp_path, **FITS[name]).fit(T, Y), whole)
 
 
+def nudged(step, diff, static, *rest):
+    """Put another state in place of that of step 2600."""
+    if step == 2600:
+        old = diff["amplitude"]
+        diff = diff | {"amplitude": old.with_fields(value=old.value + 0.125)}
+    return False, diff, static
+
+
+LONG = {"batch_size": 32, "learning_rate": 1e-3}
+
+
+def go_to(steps, *callbacks):
+    found = estimator(callbacks=[*callbacks], max_steps=steps, **LONG)
+    return found.fit(T, Y)
+
+
+def test_over_several_interruptions_and_folders(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    go_to(1500, Checkpoint(one, every=400))
+    go_to(2600, Resume(one), Checkpoint(one, every=400))
+    go_to(3400, Resume(one), Checkpoint(one, every=300), Checkpoint(other, every=700))
+    assert_same(go_to(4500, Resume(other), Checkpoint(one, every=400)), go_to(4500))
+    assert_same(go_to(5000, Resume(one)), go_to(5000))
+    # Up to the step 2801, all of which it begins with, and from there to the end.
+    assert len(list(other.glob("rows-*"))) == 2
+
+
+def test_from_an_earlier_step_than_the_newest(tmp_path):
+    """What was written of the way that is not gone is not mixed with the other."""
+    way = Checkpoint(tmp_path, every=400, keep=9)
+    go_to(4000, nudged, way)
+    for path in tmp_path.glob("step-*"):
+        if path.name > "step-000000002500":
+            path.unlink()
+    left = {path.name for path in tmp_path.glob("rows-*")}
+    found = go_to(4000, Resume(tmp_path), way)
+    assert_same(found, go_to(4000))
+    assert not found.history_.equals(go_to(4000, nudged).history_)
+    assert_same(go_to(4000, Resume(tmp_path)), found)
+    # Those of the steps from 2,601 on are gone, and those before are still used.
+    now = {path.name for path in tmp_path.glob("rows-*")}
+    assert {name[:17] for name in left - now} == {
+        f"rows-{first:012d}" for first in range(2401, 4000, 400)
+    }
+    assert len(left & now) == 6
+
+
+def test_a_damaged_part_of_the_history_is_named(tmp_path):
+    go_to(3000, Checkpoint(tmp_path, every=1000, keep=2))
+    newest = max(tmp_path.glob("rows-*"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    step = latest_snapshot(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{newest.name} is damaged.*{step.name}"):
+        go_to(4000, Resume(tmp_path))
+    # What the message says to do.
+    step.unlink()
+    assert_same(go_to(4000, Resume(tmp_path)), go_to(4000))
+
+
 def quadratic(state):
     return (state["x"] - 3.0) ** 2 + 0.1 * jnp.sum(state["w"].value * state["shift"])
 
@@ -130,6 +191,8 @@ def test_of_any_state_and_over_many_blocks(tmp_path):
     assert again["history"].equals(data["history"])
     for name in ("x", "w"):
         assert_array_equal(found[name].value, state[name].value)
+    # Those of the steps up to 2001, 4001, 5000, 6001, 8001 and 9000.
+    assert len(list(tmp_path.glob("rows-*"))) == 6
     # Each step is made once.
     assert sorted(set(steps)) == steps
     assert steps[-1] == 8999
@@ -264,6 +327,20 @@ def test_another_version_is_refused(there, monkeypatch):
     monkeypatch.setattr(skoptax._snapshot, "__version__", "9.9")
     with pytest.raises(CheckpointError, match=r"skoptax: .* in the checkpoint, 9\.9"):
         estimator(there, batch_size=32).fit(T, Y)
+
+
+@pytest.mark.parametrize("cls", [Checkpoint, Resume])
+def test_a_file_of_another_format_is_refused(cls, there, tmp_path):
+    """As those of before were: without digests, and with all of the history."""
+    whole = read_snapshot(latest_snapshot(there))
+    fit = whole.about["fit"] | {"format of checkpoints": "3"}
+    about = {"step": 8, "about": whole.about | {"fit": fit}, "types": {}}
+    rows = {f"history/{k}": rows for k, rows in whole.history.rows().items()}
+    data = save(whole.arrays | rows, metadata={"skoptax": json.dumps(about)})
+    (tmp_path / "step-000000000008.safetensors").write_bytes(data)
+    match = r"What differs:\n  format of checkpoints: 3 in the checkpoint, 4 here\n"
+    with pytest.raises(CheckpointError, match=match):
+        estimator(callbacks=cls(tmp_path), batch_size=32, max_steps=9).fit(T, Y)
 
 
 def test_the_checkpoints_of_another_fit_are_not_mixed_with_its_own(there):
@@ -614,3 +691,13 @@ def test_killed_at_any_moment(tmp_path):
     assert kills == 20
     assert began[-1] > began[1] > 0
     assert json.loads(run_child(tmp_path)[-1]) == whole
+    # Nothing is left of what the killed ones had begun.
+    needed = {
+        f"rows-{first:012d}-{stop:012d}-{digest}.safetensors"
+        for path in tmp_path.glob("step-*")
+        for first, stop, _, digest in read_head(path)["segments"]
+    }
+    assert needed == {path.name for path in tmp_path.iterdir()} - {
+        path.name for path in tmp_path.glob("step-*")
+    }
+    assert len(needed) > 1
