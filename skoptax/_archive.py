@@ -191,8 +191,8 @@ def read_latest(folder: Path, read: Callable[[Path], _T]) -> tuple[Path, _T] | N
         try:
             return path, read(path)
         except CheckpointError:
-            # It may have been removed meanwhile, and what it needs: for a newer one.
-            if path.exists():
+            # It may have been removed meanwhile, with what it needs, for a newer one.
+            if latest_snapshot(folder) == path:
                 raise
 
 
