@@ -26,6 +26,7 @@ from ._loop import Carry, make_block, usual_rows
 from ._parameter import is_parameter
 from ._programs import Program, abstract
 from ._reading import Reading
+from ._recorded import Recorded, Rows
 from ._recovery import Anchor, Recovery
 from ._state import is_free, reading_order
 from ._task import Task
@@ -323,9 +324,7 @@ class Run:
                 self._history.collect(carry, self.step)
         self._check_start()
 
-    def resume(
-        self, carry: Carry, rows: dict[str, np.ndarray], legacy: Legacy | None
-    ) -> None:
+    def resume(self, carry: Carry, rows: Rows, legacy: Legacy | None) -> None:
         """
         Go on where another run of the same task was.
 
@@ -334,7 +333,7 @@ class Run:
         carry : Carry
             What its loop had left, with the empty history of `blank`.
         rows : dict of str to ndarray
-            Its `rows_so_far`.
+            All of its history.
         legacy : Legacy or None
             What it went on with.
         """
@@ -343,9 +342,9 @@ class Run:
         self._count()
         self._history.resume(rows, self.step)
 
-    def rows_so_far(self) -> dict[str, np.ndarray]:
-        """Return the rows of the history, for each data type, without ending it."""
-        return self._history.rows_so_far(self.carry, self.step)
+    def recorded(self) -> Recorded:
+        """Return the rows of the history, without ending it."""
+        return self._history.recorded(self.carry, self.step)
 
     def see(self, data: tuple[Any, ...], feed: Feed | None, fed: Fed | None) -> None:
         """
@@ -394,7 +393,7 @@ class Run:
     def losses_since(self, step: int) -> np.ndarray:
         """Return the losses of the history from a step on, the current one's too."""
         column = next(c for c in self._program.about[1] if c.key == "loss")
-        return self.rows_so_far()[column.dtype][step:, column.place]
+        return self.recorded().rows(step)[column.dtype][:, column.place]
 
     @property
     def blank(self) -> Carry:

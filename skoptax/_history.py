@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._loop import Carry, Column
+from ._recorded import Recorded, Rows
 from ._structure import Numbers, Structure
 
 # Columns of the history that a parameter's name must not take.
@@ -28,7 +29,7 @@ class History:
 
     def __init__(self) -> None:
         self.first_row = 0
-        self._blocks: list[tuple[int, dict[str, np.ndarray]]] = []
+        self._blocks: list[tuple[int, Rows]] = []
 
     def collect(self, carry: Carry, step: int) -> None:
         """
@@ -43,14 +44,14 @@ class History:
         """
         self._blocks += self._current(carry, step)
 
-    def resume(self, rows: dict[str, np.ndarray], step: int) -> None:
+    def resume(self, rows: Rows, step: int) -> None:
         """Begin with the rows of another history, up to a step."""
         self._blocks = [(0, rows)]
         self.first_row = step + 1
 
-    def rows_so_far(self, carry: Carry, step: int) -> dict[str, np.ndarray]:
+    def recorded(self, carry: Carry, step: int) -> Recorded:
         """
-        Return all rows up to a step, those of the current block included.
+        Return the rows up to a step, those of the current block included.
 
         Parameters
         ----------
@@ -61,12 +62,12 @@ class History:
 
         Returns
         -------
-        dict of str to ndarray
-            As of `take_rows`.
+        Recorded
+            Later steps do not change it.
         """
-        return _joined([*self._blocks, *self._current(carry, step)])
+        return Recorded([*self._blocks, *self._current(carry, step)])
 
-    def take_rows(self) -> dict[str, np.ndarray]:
+    def take_rows(self) -> Rows:
         """
         Return all rows that were kept, from the start on, and forget them.
 
@@ -77,11 +78,9 @@ class History:
             several rows the last one counts: a state was replaced there.
         """
         blocks, self._blocks = self._blocks, []
-        return _joined(blocks)
+        return Recorded(blocks).rows()
 
-    def _current(
-        self, carry: Carry, step: int
-    ) -> list[tuple[int, dict[str, np.ndarray]]]:
+    def _current(self, carry: Carry, step: int) -> list[tuple[int, Rows]]:
         count = step - self.first_row + 1
         if count <= 0:
             return []
@@ -93,25 +92,8 @@ class History:
         return [(self.first_row, rows)]
 
 
-def _joined(
-    blocks: list[tuple[int, dict[str, np.ndarray]]],
-) -> dict[str, np.ndarray]:
-    """Return the rows of blocks, in which a later row of a step counts."""
-    last_first, last = blocks[-1]
-    if len(blocks) == 1 and last_first == 0:
-        return last
-    rows = {
-        dtype: np.empty((last_first + len(array), array.shape[1]), array.dtype)
-        for dtype, array in last.items()
-    }
-    for first, block in blocks:
-        for dtype, array in block.items():
-            rows[dtype][first : first + len(array)] = array
-    return rows
-
-
 def named_columns(
-    rows: dict[str, np.ndarray],
+    rows: Rows,
     columns: Sequence[Column],
     order: Sequence[int],
     structure: Structure,
@@ -144,6 +126,8 @@ def named_columns(
     known = ("loss", "val_loss", "grad_norm", "learning_rate")
     found: dict[str, Any] = {k: values.pop(k) for k in known if k in values}
     if "learning_rate" in found:
+        # A copy: a snapshot may have the rows, too.
+        found["learning_rate"] = found["learning_rate"].copy()
         found["learning_rate"][0] = np.nan  # no update led to the start
     for i in order:
         leaf = structure.leaves[i]

@@ -12,7 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._archive import Snapshot, differences, no_checkpoint
+from ._archive import (
+    FORMAT,
+    FORMAT_KEY,
+    Snapshot,
+    another_fit,
+    differences,
+    no_checkpoint,
+)
 from ._assessment import (
     CONVERGED,
     NO_IMPROVEMENT,
@@ -32,11 +39,9 @@ from ._version import __version__
 from .callbacks._base import flat_members
 from .exceptions import CheckpointError
 
-# Changes with what a snapshot holds.
-_FORMAT = 3
 # What is written out in a description: so few entries, in so many characters.
 _FEW, _LONGEST = 8, 60
-_CARRY, _NUMBERS, _HISTORY, _ANCHOR = "carry", "numbers", "history/", "anchor"
+_CARRY, _NUMBERS, _ANCHOR = "carry", "numbers", "anchor"
 
 
 def take_snapshot(run: Run, about_fit: dict[str, str]) -> Snapshot:
@@ -55,11 +60,9 @@ def take_snapshot(run: Run, about_fit: dict[str, str]) -> Snapshot:
     Snapshot
         A copy.
     """
-    # The rows of the history are kept without the empty ones of the block.
+    # The history has its rows without the empty ones of the block.
     carry = run.carry._replace(history={})
     arrays = _named(_CARRY, carry) | _named(_NUMBERS, run.task.numbers)
-    rows = run.rows_so_far()
-    arrays |= {f"{_HISTORY}{dtype}": array for dtype, array in rows.items()}
     legacy = run.legacy
     about = {
         "fit": about_fit,
@@ -71,7 +74,7 @@ def take_snapshot(run: Run, about_fit: dict[str, str]) -> Snapshot:
     if run.recovery.most > 0:
         about["recovery"], carry = _recovery_of(run.recovery)
         arrays |= _named(_ANCHOR, carry)
-    return Snapshot(run.step, about, arrays)
+    return Snapshot(run.step, about, arrays, run.recorded())
 
 
 def go_on(run: Run, snapshot: Snapshot) -> None:
@@ -89,8 +92,9 @@ def go_on(run: Run, snapshot: Snapshot) -> None:
     blank: Carry = run.blank
     carry = _filled(_CARRY, blank._replace(history={}), arrays)
     numbers = _filled(_NUMBERS, run.task.numbers, arrays)
+    recorded = snapshot.history.rows()
     rows = {
-        dtype: _as_rows(block, arrays, f"{_HISTORY}{dtype}", snapshot.step + 1)
+        dtype: _as_rows(block, recorded.get(dtype), dtype, snapshot.step + 1)
         for dtype, block in blank.history.items()
     }
     legacy = None
@@ -137,13 +141,12 @@ def _put_recovery(recovery: Recovery, about: dict[str, Any], carry: Carry) -> No
 
 
 def _as_rows(
-    block: Any, arrays: dict[str, np.ndarray], name: str, count: int
+    block: Any, found: np.ndarray | None, dtype_name: str, count: int
 ) -> np.ndarray:
     """Return a history's rows of one data type, one for each step and the start."""
-    found = arrays.get(name)
     shape, dtype = (count, block.shape[1]), block.dtype
     if found is None or found.shape != shape or found.dtype != dtype:
-        raise _other_arrays(name, shape, dtype, found)
+        raise _other_arrays(f"the history of {dtype_name}", shape, dtype, found)
     return found
 
 
@@ -179,10 +182,7 @@ def resume(run: Run, callback: Any, about_fit: dict[str, str], max_steps: int) -
         _check_head(path, snapshot.about)
         differs = differences(snapshot.about["fit"], about_fit)
         if differs:
-            raise CheckpointError(
-                f"{path} is a checkpoint of another fit. What differs:{differs}\n"
-                "Make the fit what it was, or give it a folder of its own."
-            )
+            raise another_fit(path, differs)
         if snapshot.step > max_steps:
             raise CheckpointError(
                 f"{path} is a checkpoint of step {snapshot.step}, and the fit is to "
@@ -293,7 +293,7 @@ def describe(task: Task) -> dict[str, str]:
                 "that can be read, such as locks and open files, out of them."
             ) from reason
 
-    found = {"skoptax": __version__, "format of checkpoints": str(_FORMAT)}
+    found = {"skoptax": __version__, FORMAT_KEY: str(FORMAT)}
     found["model and loss"] = f"content {digest(task.content)}"
     optimizer = task.optimizer
     name = getattr(getattr(optimizer, "factory", None), "__name__", "a finished one")

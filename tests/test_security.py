@@ -16,7 +16,8 @@ from safetensors.numpy import save
 
 import skoptax
 from skoptax import OptaxEstimator
-from skoptax._archive import read_snapshot
+from skoptax._archive import FORMAT, read_snapshot
+from skoptax._files import _digest
 from skoptax.exceptions import CheckpointError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,12 +176,22 @@ def test_a_pickle_does_not_hold_the_rows(optimizer):
         {"step": 1, "types": {}},
         {"step": "x", "about": {}, "types": {}},
         {"step": 1, "about": {}, "types": 3},
+        {"step": 1, "about": {}, "types": {"history/b": ["uint8", [16]]}},
+        {"step": 1, "about": {}, "types": {"history/a": ["uint8", [16]]}},
+        {"step": 1, "about": {}, "types": {}, "segments": 3},
+        {"step": 1, "about": {}, "types": {}, "segments": [[0, 1, 0]]},
+        {"step": 1, "about": {}, "types": {}, "segments": [[0, 1, 0, "../../etc"]]},
+        {"step": 1, "about": {}, "types": {}, "segments": [[1, 2, 0, "0" * 32]]},
+        {"step": 1, "about": {}, "types": {}, "segments": [[0, 0, 0, "0" * 32]]},
     ],
 )
 def test_a_forged_checkpoint_is_an_error(about, tmp_path):
+    """One with a digest of its content, which whoever forges it can write, too."""
     path = tmp_path / "step-000000000001.safetensors"
-    metadata = {"skoptax": json.dumps(about)}
-    path.write_bytes(save({"a": np.zeros(16, np.uint8)}, metadata=metadata))
+    text = json.dumps({"format": FORMAT} | about)
+    arrays = {"a": np.zeros(16, np.uint8), "history/a": np.zeros(3)}
+    metadata = {"skoptax": text, "digest": _digest(text, arrays)}
+    path.write_bytes(save(arrays, metadata=metadata))
     with pytest.raises(CheckpointError, match="not a checkpoint of skoptax"):
         read_snapshot(path)
 

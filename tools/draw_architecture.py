@@ -88,8 +88,8 @@ ROWS = [
             "Helpers",
             "know nothing of a fit: checks, errors, types, optional imports",
             "_diagnose _html _chunks _validation _tracing _reporting _archive"
-            " _sklearn_callbacks _persistence _deprecation _transfer _captured"
-            " _optional exceptions _typing _version _scikit_learn",
+            " _segments _files _recorded _sklearn_callbacks _persistence _deprecation"
+            " _transfer _captured _optional exceptions _typing _version _scikit_learn",
         )
     ],
 ]

@@ -9,13 +9,13 @@ from typing import Any
 
 from .._archive import (
     Snapshot,
+    Writer,
     differences,
-    latest_snapshot,
     read_about,
+    read_latest,
     read_snapshot,
-    require_library,
-    write_snapshot,
 )
+from .._files import require_library
 from .._validation import check_integer, invalid
 from ..exceptions import CheckpointError
 from ._base import Callback
@@ -27,7 +27,7 @@ class Checkpoint(Callback):
 
     For long fits, in processes that may be killed: started again with `Resume`, they
     lose no more than what came after the newest checkpoint. Writing one waits for the
-    device, and takes the longer the larger the state and the history are.
+    device, and takes the longer the larger the state is.
 
     Parameters
     ----------
@@ -52,19 +52,26 @@ class Checkpoint(Callback):
 
     Notes
     -----
-    A checkpoint is a file of the format `safetensors`
-    (``pip install 'skoptax[checkpoints]'``): the state of the optimiser, the history so
-    far, what seeds random numbers, and a description of the fit. It holds digests of
-    model and data, not these themselves, and nothing in it is ever executed. A file
-    gets its name once it is complete and on the disk, so that a process that is killed
-    leaves none that cannot be read.
+    A checkpoint is a file ``step-*.safetensors``, of the format `safetensors`
+    (``pip install 'skoptax[checkpoints]'``): the state of the optimiser, what seeds
+    random numbers, and a description of the fit. It holds digests of model and data,
+    not these themselves, and nothing in it is ever executed.
+
+    The history is beside it, in files ``rows-*.safetensors`` that checkpoints share:
+    each writes the rows that are new since the last one, so that it costs no more the
+    longer a run has become, and names the files that have the others. From time to time
+    sixteen of them become one, and what no checkpoint names is removed. So a checkpoint
+    is copied or moved with its whole folder.
+
+    A file gets its name once it is complete and on the disk, with all that it needs, so
+    that a process that is killed leaves no checkpoint that cannot be read. All have
+    digests of what they hold: one that is damaged or missing is refused by its name.
 
     Where a fit goes back from steps that are not finite, the checkpoint also holds what
     leads to the best state: with large networks it is twice as large.
 
     What other callbacks have collected, or count, is not in it, and whether they are
-    the same when a run goes on is not known. Each checkpoint has the whole history: let
-    seconds lie between two of a run with many steps.
+    the same when a run goes on is not known.
 
     A fit with ``warm_start``, and each call of ``partial_fit``, is a fit of its own,
     from other start values, and needs a folder of its own.
@@ -99,16 +106,16 @@ class Checkpoint(Callback):
     #: Whether the run is to hand over a snapshot.
     wants_snapshot: bool = False
     _written: int | None = None
+    _writer: Writer | None = None
 
     def on_run_start(self, fitting_data: dict[str, Any]) -> None:
         super().on_run_start(fitting_data)
+        # Now, not when much has been fitted.
         require_library()
         _folder(self)
         check_integer("keep", type(self).__name__, self.keep, 1)
-        # Now, not when much has been fitted.
-        require_library()
         self.wants_snapshot = False
-        self._written = None
+        self._written = self._writer = None
 
     def on_step(
         self,
@@ -128,13 +135,13 @@ class Checkpoint(Callback):
         Write a snapshot, unless it is written already.
 
         The optimiser calls it between two steps, where `on_step` has asked for it, and
-        at the end of a run. A full disk is a warning, but an error at the first
-        checkpoint of a run.
+        at the end of a run. Of the history it writes the rows that no file has yet. A
+        full disk is a warning, but an error at the first checkpoint of a run.
 
         Parameters
         ----------
         snapshot : Snapshot
-            Of the run.
+            Of the run: what JSON can hold, as ``about``, arrays, and the history.
 
         Raises
         ------
@@ -169,8 +176,8 @@ class Checkpoint(Callback):
             return
         folder = _folder(self)
         if self._written is None:
-            latest = latest_snapshot(folder)
-            there = snapshot.about if latest is None else read_about(latest)["about"]
+            latest = read_latest(folder, read_about)
+            there = snapshot.about if latest is None else latest[1]["about"]
             said = there.get("fit")
             differs = differences(
                 said if isinstance(said, dict) else {}, snapshot.about["fit"]
@@ -180,8 +187,10 @@ class Checkpoint(Callback):
                     f"{folder} has checkpoints of another fit. What differs:{differs}\n"
                     "Give each fit a folder of its own, or empty this one."
                 )
+        if self._writer is None:
+            self._writer = Writer(folder, self.keep)
         try:
-            write_snapshot(folder, snapshot, self.keep)
+            self._writer.write(snapshot)
         except OSError as error:
             if self._written is None:
                 raise
@@ -213,7 +222,9 @@ class Resume(Callback):
         If the checkpoint is of another fit: another model, spec, optimiser, other data,
         or another version of skoptax. The error says what differs. ``tol`` and
         ``n_iter_no_change`` may be others, and ``max_steps``, unless the checkpoint is
-        beyond it.
+        beyond it. Also if one of its files is damaged, or not there: the error names
+        it. Once the checkpoint's own file, ``step-*.safetensors``, is removed, the fit
+        goes on from the one before.
 
     See Also
     --------
@@ -279,8 +290,8 @@ class Resume(Callback):
         >>> print(Resume(tempfile.mkdtemp()).find_about())
         None
         """
-        path = latest_snapshot(_folder(self))
-        return None if path is None else read_about(path)["about"]
+        found = read_latest(_folder(self), read_about)
+        return None if found is None else found[1]["about"]
 
     def find_snapshot(self) -> tuple[Path, Snapshot] | None:
         """
@@ -313,8 +324,7 @@ class Resume(Callback):
         >>> snapshot.step
         5
         """
-        path = latest_snapshot(_folder(self))
-        return None if path is None else (path, read_snapshot(path))
+        return read_latest(_folder(self), read_snapshot)
 
 
 def _folder(callback: Checkpoint | Resume) -> Path:

@@ -22,10 +22,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.testing import assert_array_equal
+from safetensors.numpy import save
 
 import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
-from skoptax._archive import Snapshot, latest_snapshot, read_snapshot, write_snapshot
+from skoptax._archive import Snapshot, Writer, latest_snapshot, read_snapshot
+from skoptax._files import read_head
+from skoptax._recorded import Recorded
 from skoptax.callbacks import Callback, Checkpoint, Resume
 from skoptax.exceptions import (
     CheckpointError,
@@ -64,6 +67,11 @@ def estimator(folder=None, **arguments):
     return OptaxEstimator(decay, START, **(given | arguments))
 
 
+def steps_in(folder):
+    """Return the steps of the checkpoints in a folder."""
+    return sorted(int(path.stem[len("step-") :]) for path in folder.glob("step-*"))
+
+
 def assert_same(one, other):
     assert one.history_.equals(other.history_)
     assert one.params_ == other.params_
@@ -97,6 +105,65 @@ def test_a_fit_that_goes_on_is_the_one_that_was_not_interrupted(name, tmp_path):
     assert_same(estimator(tmp_path, **FITS[name]).fit(T, Y), whole)
 
 
+def nudged(step, diff, static, *rest):
+    """Put another state in place of that of step 2600."""
+    if step == 2600:
+        old = diff["amplitude"]
+        diff = diff | {"amplitude": old.with_fields(value=old.value + 0.125)}
+    return False, diff, static
+
+
+LONG = {"batch_size": 32, "learning_rate": 1e-3}
+
+
+def go_to(steps, *callbacks):
+    found = estimator(callbacks=[*callbacks], max_steps=steps, **LONG)
+    return found.fit(T, Y)
+
+
+def test_over_several_interruptions_and_folders(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    go_to(1500, Checkpoint(one, every=400))
+    go_to(2600, Resume(one), Checkpoint(one, every=400))
+    go_to(3400, Resume(one), Checkpoint(one, every=300), Checkpoint(other, every=700))
+    assert_same(go_to(4500, Resume(other), Checkpoint(one, every=400)), go_to(4500))
+    assert_same(go_to(5000, Resume(one)), go_to(5000))
+    # Up to the step 2801, all of which it begins with, and from there to the end.
+    assert len(list(other.glob("rows-*"))) == 2
+
+
+def test_from_an_earlier_step_than_the_newest(tmp_path):
+    """What was written of the way that is not gone is not mixed with the other."""
+    way = Checkpoint(tmp_path, every=400, keep=9)
+    go_to(4000, nudged, way)
+    for path in tmp_path.glob("step-*"):
+        if path.name > "step-000000002500":
+            path.unlink()
+    left = {path.name for path in tmp_path.glob("rows-*")}
+    found = go_to(4000, Resume(tmp_path), way)
+    assert_same(found, go_to(4000))
+    assert not found.history_.equals(go_to(4000, nudged).history_)
+    assert_same(go_to(4000, Resume(tmp_path)), found)
+    # Those of the steps from 2,601 on are gone, and those before are still used.
+    now = {path.name for path in tmp_path.glob("rows-*")}
+    assert {name[:17] for name in left - now} == {
+        f"rows-{first:012d}" for first in range(2401, 4000, 400)
+    }
+    assert len(left & now) == 6
+
+
+def test_a_damaged_part_of_the_history_is_named(tmp_path):
+    go_to(3000, Checkpoint(tmp_path, every=1000, keep=2))
+    newest = max(tmp_path.glob("rows-*"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    step = latest_snapshot(tmp_path)
+    with pytest.raises(CheckpointError, match=f"{newest.name} is damaged.*{step.name}"):
+        go_to(4000, Resume(tmp_path))
+    # What the message says to do.
+    step.unlink()
+    assert_same(go_to(4000, Resume(tmp_path)), go_to(4000))
+
+
 def quadratic(state):
     return (state["x"] - 3.0) ** 2 + 0.1 * jnp.sum(state["w"].value * state["shift"])
 
@@ -124,6 +191,8 @@ def test_of_any_state_and_over_many_blocks(tmp_path):
     assert again["history"].equals(data["history"])
     for name in ("x", "w"):
         assert_array_equal(found[name].value, state[name].value)
+    # Those of the steps up to 2001, 4001, 5000, 6001, 8001 and 9000.
+    assert len(list(tmp_path.glob("rows-*"))) == 6
     # Each step is made once.
     assert sorted(set(steps)) == steps
     assert steps[-1] == 8999
@@ -260,6 +329,20 @@ def test_another_version_is_refused(there, monkeypatch):
         estimator(there, batch_size=32).fit(T, Y)
 
 
+@pytest.mark.parametrize("cls", [Checkpoint, Resume])
+def test_a_file_of_another_format_is_refused(cls, there, tmp_path):
+    """As those of before were: without digests, and with all of the history."""
+    whole = read_snapshot(latest_snapshot(there))
+    fit = whole.about["fit"] | {"format of checkpoints": "3"}
+    about = {"step": 8, "about": whole.about | {"fit": fit}, "types": {}}
+    rows = {f"history/{k}": rows for k, rows in whole.history.rows().items()}
+    data = save(whole.arrays | rows, metadata={"skoptax": json.dumps(about)})
+    (tmp_path / "step-000000000008.safetensors").write_bytes(data)
+    match = r"What differs:\n  format of checkpoints: 3 in the checkpoint, 4 here\n"
+    with pytest.raises(CheckpointError, match=match):
+        estimator(callbacks=cls(tmp_path), batch_size=32, max_steps=9).fit(T, Y)
+
+
 def test_the_checkpoints_of_another_fit_are_not_mixed_with_its_own(there):
     before = sorted(p.name for p in there.iterdir())
     alone = Checkpoint(there, every=1)
@@ -271,15 +354,14 @@ def test_the_checkpoints_of_another_fit_are_not_mixed_with_its_own(there):
 def test_the_newest_are_kept(tmp_path):
     callbacks = Checkpoint(tmp_path, every=5, keep=3)
     estimator(callbacks=callbacks, max_steps=23).fit(T, Y)
-    steps = [int(p.stem.removeprefix("step-")) for p in sorted(tmp_path.iterdir())]
-    assert steps == [16, 21, 23]
+    assert steps_in(tmp_path) == [16, 21, 23]
 
 
 @pytest.mark.parametrize("keep", range(1, 7))
 def test_no_more_and_no_fewer_are_kept(keep, tmp_path):
+    writer = Writer(tmp_path, keep)
     for step in range(14):
-        snapshot = Snapshot(step, {}, {"a": np.zeros(1)})
-        write_snapshot(tmp_path, snapshot, keep)
+        writer.write(Snapshot(step, {}, {"a": np.zeros(1)}))
         assert len(list(tmp_path.iterdir())) == min(step + 1, keep)
 
 
@@ -288,17 +370,18 @@ def test_damage_within_a_file_is_named(tmp_path):
     estimator(tmp_path, max_steps=9).fit(T, Y)
     path = latest_snapshot(tmp_path)
     whole = read_snapshot(path)
-    cut = {k: a[:3] if "history" in k else a for k, a in whole.arrays.items()}
-    none = {k: a for k, a in whole.arrays.items() if "history" not in k}
+    cut = Recorded([(0, whole.history.rows(0, 3))])
+    wide = {k: np.hstack([a, a]) for k, a in whole.history.rows().items()}
     heads = [{k: x for k, x in whole.about.items() if k != left} for left in HEAD]
     for damaged in (
-        *(whole._replace(arrays=a) for a in (cut, none)),
+        *(whole._replace(history=h) for h in (cut, Recorded(), Recorded([(0, wide)]))),
+        whole._replace(arrays={}),
         *(whole._replace(about=about) for about in heads),
         whole._replace(about=whole.about | {"legacy": "abc"}),
         whole._replace(about=whole.about | {"fit": [1]}),
         whole._replace(about=[1]),
     ):
-        write_snapshot(tmp_path, damaged, 1)
+        Writer(tmp_path, 1).write(damaged)
         with pytest.raises(CheckpointError, match="damaged"):
             estimator(tmp_path, max_steps=12).fit(T, Y)
 
@@ -471,7 +554,7 @@ def test_an_earlier_run_that_got_further(tmp_path):
     for steps in (30, 20):
         estimator(callbacks=callbacks, max_steps=steps).fit(T, Y)
     # The one that was just written is there, and one of the others.
-    assert sorted(int(p.stem[5:]) for p in tmp_path.iterdir()) == [20, 30]
+    assert steps_in(tmp_path) == [20, 30]
 
 
 def test_other_files_are_not_touched(tmp_path):
@@ -479,7 +562,9 @@ def test_other_files_are_not_touched(tmp_path):
         (tmp_path / name).write_text("mine")
     estimator(tmp_path, max_steps=30).fit(T, Y)
     assert (tmp_path / "step-0.safetensors").read_text() == "mine"
-    assert len(list(tmp_path.iterdir())) == 3 + 2
+    assert (tmp_path / "step-x.safetensors").read_text() == "mine"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert len(list(tmp_path.glob("step-" + "[0-9]" * 12 + ".safetensors"))) == 2
 
 
 def test_a_full_disk_loses_no_fit(tmp_path, monkeypatch):
@@ -517,7 +602,7 @@ class TestArchive:
         folder = tmp_path_factory.mktemp("round")
         given = {"a": array, "b['x'].0": array.T, "half": jnp.ones(3, "bfloat16")}
         given = {name: np.asarray(value) for name, value in given.items()}
-        path = write_snapshot(folder, Snapshot(step, {"n": number}, given), 1)
+        path = Writer(folder, 1).write(Snapshot(step, {"n": number}, given))
         found = read_snapshot(path)
         assert (found.step, found.about) == (step, {"n": number})
         assert set(found.arrays) == set(given)
@@ -526,14 +611,15 @@ class TestArchive:
             assert_array_equal(found.arrays[name], value)
 
     def test_what_fails_leaves_the_last_one(self, tmp_path, monkeypatch):
-        path = write_snapshot(tmp_path, Snapshot(1, {}, {"a": np.ones(3)}), 1)
+        writer = Writer(tmp_path, 1)
+        path = writer.write(Snapshot(1, {}, {"a": np.ones(3)}))
 
         def full(descriptor):
             raise OSError("No space left on device")
 
         monkeypatch.setattr("os.fsync", full)
         with pytest.raises(OSError, match="No space"):
-            write_snapshot(tmp_path, Snapshot(2, {}, {"a": np.ones(3)}), 1)
+            writer.write(Snapshot(2, {}, {"a": np.ones(3)}))
         assert list(tmp_path.iterdir()) == [path]
         assert_array_equal(read_snapshot(path).arrays["a"], np.ones(3))
 
@@ -605,3 +691,13 @@ def test_killed_at_any_moment(tmp_path):
     assert kills == 20
     assert began[-1] > began[1] > 0
     assert json.loads(run_child(tmp_path)[-1]) == whole
+    # Nothing is left of what the killed ones had begun.
+    needed = {
+        f"rows-{first:012d}-{stop:012d}-{digest}.safetensors"
+        for path in tmp_path.glob("step-*")
+        for first, stop, _, digest in read_head(path)["segments"]
+    }
+    assert needed == {path.name for path in tmp_path.iterdir()} - {
+        path.name for path in tmp_path.glob("step-*")
+    }
+    assert len(needed) > 1
