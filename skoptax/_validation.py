@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -89,15 +89,19 @@ def is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
-def check_choice(name: str, owner: str, value: Any, options: Iterable[str]) -> Any:
+def check_choice(
+    name: str,
+    owner: str,
+    value: Any,
+    options: Iterable[str],
+    suggest: Callable[[object, Iterable[str]], str] = did_you_mean,
+) -> Any:
     """Return ``value`` if it is one of ``options``, else raise with a suggestion."""
     options = list(options)
     if isinstance(value, str) and value in options:
         return value
     listed = ", ".join(repr(o) for o in options)
-    raise invalid(
-        name, owner, f"one of {listed}", value, did_you_mean(value, options).strip()
-    )
+    raise invalid(name, owner, f"one of {listed}", value, suggest(value, options))
 
 
 def check_integer(name: str, owner: str, value: Any, minimum: int) -> int:

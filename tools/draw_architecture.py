@@ -87,8 +87,8 @@ ROWS = [
         Box(
             "Helpers",
             "know nothing of a fit: checks, errors, types, optional imports",
-            "_diagnose _html _chunks _validation _tracing _reporting _archive"
-            " _sklearn_callbacks _persistence _deprecation _transfer _optional"
+            "_diagnose _html _chunks _misreadings _validation _tracing _reporting"
+            " _archive _sklearn_callbacks _persistence _deprecation _transfer _optional"
             " exceptions _typing _version _scikit_learn",
         )
     ],

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import optax
 
+from .._misreadings import did_they_mean_optimizer
 from .._validation import did_you_mean, invalid, is_number, shorten
 from ..exceptions import InvalidParameterError
 from ._factories import Factory, factories
@@ -201,7 +202,7 @@ def _find_factory(optimizer: Any, owner: str) -> tuple[Factory, str]:
                 "'auto', the name of an optax optimiser, an optax factory or a "
                 "GradientTransformation",
                 optimizer,
-                did_you_mean(optimizer, ["auto", *factories()]),
+                did_they_mean_optimizer(optimizer, ["auto", *factories()]),
             )
         return factories()[optimizer], optimizer
     if callable(optimizer):
