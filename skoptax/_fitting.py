@@ -45,7 +45,7 @@ from ._training import (
     refuse_without_score,
 )
 from ._uncertainty import check_covariance
-from ._validation import check_named_inputs
+from ._validation import check_named_inputs, refuse_tracer
 from ._whole import objective_of_all
 from .callbacks._base import resolve_callbacks
 from .inference._record import FitRecord, record_fit
@@ -161,6 +161,7 @@ def read_validation(
     """
     X, y, sample_weight = held_out
     if X is not None:
+        refuse_tracer("X_val", OWNER, X)
         X = check_named_inputs(estimator, X, rows.X.dtype)
     return read_held_out(estimator, X, y, sample_weight, rows)
 

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
@@ -95,6 +96,9 @@ def resolve_optimizer(
             )
         return FinishedOptimizer(optimizer) if _is_finished(optimizer) else optimizer
     factory, name = _find_factory(optimizer, owner)
+    if isinstance(learning_rate, jax.core.Tracer):
+        must = "a positive number, an optax schedule or None"
+        raise invalid("learning_rate", owner, must, learning_rate)
     if getattr(learning_rate, "ndim", None) == 0 and not callable(learning_rate):
         learning_rate = np.asarray(learning_rate).item()
     if learning_rate is not None and not callable(learning_rate):
