@@ -18,6 +18,7 @@ from ._driver import Legacy, Run
 from ._ending import Ending, doubt
 from ._entries import start_box
 from ._fingerprint import Walk
+from ._kinks import doubt_about, left_at_kinks
 from ._multistart import draw_starts, run_from_starts
 from ._optimizer import drive, finish, precision
 from ._problem import (
@@ -308,6 +309,10 @@ def gather(
         getattr(term, "is_smooth", True) for term in terms
     )
     is_meant = is_part and status == "max_steps"
+    warning = doubt(status, message, run, smooth, is_meant)
+    if warning is None and status in ("converged", "stalled") and ending is None:
+        left = left_at_kinks(run, problem, *responses)
+        warning = doubt_about(message, problem.objective.loss, left)
     record = record_fit(run, problem, params, at_bound, *responses, *covariance, value)
     return Fitted(
         params=params,
@@ -325,7 +330,7 @@ def gather(
         call=problem.objective.call,
         split=None,
         legacy=None,
-        doubt=doubt(status, message, run, smooth, is_meant),
+        doubt=warning,
         interruption=run.interruption,
     )
 
