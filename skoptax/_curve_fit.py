@@ -150,12 +150,15 @@ class _Curve:
 
 def curve_fit(
     f: Callable[..., Any],
-    x: ArrayLike,
-    y: ArrayLike,
+    x: ArrayLike | None = None,
+    y: ArrayLike | None = None,
     p0: ArrayLike | None = None,
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
     bounds: tuple[ArrayLike, ArrayLike] | Bounds = (-np.inf, np.inf),
+    *,
+    xdata: ArrayLike | None = None,
+    ydata: ArrayLike | None = None,
     **settings: Any,
 ) -> CurveFit:
     r"""
@@ -169,10 +172,11 @@ def curve_fit(
     ----------
     f : callable
         ``f(x, a, b, ...) -> array``, in JAX: `jax.numpy` in place of `numpy`.
-    x : array-like of shape (n,) or (k, n)
-        What ``f`` gets as its first argument, as it is.
-    y : array-like of shape (n,) or (n, m)
-        Responses.
+    x : array-like of shape (n,) or (k, n), default=None
+        What ``f`` gets as its first argument, as it is. ``None`` if it comes as
+        ``xdata``.
+    y : array-like of shape (n,) or (n, m), default=None
+        Responses. ``None`` if they come as ``ydata``.
     p0 : array-like of shape (p,), default=None
         Start values. ``None`` is the middle between two finite bounds, 1 away from a
         single one, else 1, for each argument of ``f`` after the first.
@@ -184,6 +188,8 @@ def curve_fit(
         covariance is scaled by the reduced chi-square of the residuals.
     bounds : 2-tuple of array-like or scipy.optimize.Bounds, default=(-inf, inf)
         Lower and upper bounds, each a number or of shape (p,).
+    xdata, ydata : array-like, default=None
+        SciPy's names of ``x`` and ``y``.
     **settings : dict
         Other arguments of :class:`skoptax.OptaxEstimator`, such as ``loss``,
         ``optimizer``, ``n_starts`` or ``random_state``.
@@ -200,7 +206,8 @@ def curve_fit(
     InvalidParameterError
         If an argument is not usable.
     TypeError
-        If there is no such argument; what SciPy calls otherwise is named.
+        If there is no such argument; what SciPy calls otherwise is named. If data are
+        lacking, or there by both names.
     ModelError
         If ``f`` cannot be traced or returns another shape than ``y`` has.
     NonFiniteError
@@ -243,6 +250,7 @@ def curve_fit(
     >>> print(popt.round(2), np.sqrt(np.diag(pcov)).round(3))
     [2.5 1.3] [0.006 0.005]
     """
+    x, y = _one_of("x", x, "xdata", xdata), _one_of("y", y, "ydata", ydata)
     inputs = _array("x", x, "an array of shape (n,) or (k, n)")
     refuse_strings(inputs, "x")
     responses = _array("y", y, "an array of shape (n,) or (n, m)")
@@ -284,6 +292,21 @@ def curve_fit(
         estimator, spec, matrix, responses, weights, bool(absolute_sigma)
     )
     return estimator
+
+
+def _one_of(name: str, given: Any, scipys_name: str, scipys: Any) -> Any:
+    """Return data that come by our name or by SciPy's."""
+    if given is not None and scipys is not None:
+        raise TypeError(
+            f"{OWNER}() got both {name!r} and {scipys_name!r}, SciPy's name of the "
+            "same. Leave one of them out."
+        )
+    if given is None and scipys is None:
+        raise TypeError(
+            f"{OWNER}() lacks {name!r}: write {OWNER}(f, x, y), or with SciPy's names "
+            f"{OWNER}(f, xdata=..., ydata=...)."
+        )
+    return scipys if given is None else given
 
 
 def _array(name: str, value: Any, must: str) -> np.ndarray:

@@ -364,7 +364,7 @@ def doubt(
     -------
     Warning or None
         For a non-finite step, or an ending that may be far from an optimum although
-        the optimiser has a tolerance by default.
+        the optimiser has a tolerance, by default or because the user gave one.
     """
     if run.interruption is not None:
         return None
@@ -385,7 +385,16 @@ def doubt(
                 "start, or give parameters bounds."
             )
         return None
-    if run.stalled_after == 0 or status not in ("max_steps", "stalled"):
+    if run.stalled_after == 0:
+        if status != "max_steps" or run.tol <= 0:
+            return None
+        # It has no tolerance by default: the user has asked for it.
+        return ConvergenceWarning(
+            f"{message} The tolerance was not met: the scaled gradient is "
+            f"{now.optimality:.2g}, and tol is {run.tol:.2g}. Raise max_steps or the "
+            "learning rate, let that decay, or raise tol."
+        )
+    if status not in ("max_steps", "stalled"):
         return None
     if now.start.optimality <= run.tol:
         return ConvergenceWarning(

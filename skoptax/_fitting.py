@@ -18,6 +18,7 @@ from ._driver import Legacy, Run
 from ._ending import Ending, doubt
 from ._entries import start_box
 from ._fingerprint import Walk
+from ._kinks import doubt_about, left_at_kinks
 from ._multistart import draw_starts, run_from_starts
 from ._optimizer import drive, finish, precision
 from ._problem import (
@@ -45,7 +46,7 @@ from ._training import (
     refuse_without_score,
 )
 from ._uncertainty import check_covariance
-from ._validation import check_named_inputs
+from ._validation import check_named_inputs, refuse_tracer
 from ._whole import objective_of_all
 from .callbacks._base import resolve_callbacks
 from .inference._record import FitRecord, record_fit
@@ -161,6 +162,7 @@ def read_validation(
     """
     X, y, sample_weight = held_out
     if X is not None:
+        refuse_tracer("X_val", OWNER, X)
         X = check_named_inputs(estimator, X, rows.X.dtype)
     return read_held_out(estimator, X, y, sample_weight, rows)
 
@@ -307,6 +309,10 @@ def gather(
         getattr(term, "is_smooth", True) for term in terms
     )
     is_meant = is_part and status == "max_steps"
+    warning = doubt(status, message, run, smooth, is_meant)
+    if warning is None and status in ("converged", "stalled") and ending is None:
+        left = left_at_kinks(run, problem, *responses)
+        warning = doubt_about(message, problem.objective.loss, left)
     record = record_fit(run, problem, params, at_bound, *responses, *covariance, value)
     return Fitted(
         params=params,
@@ -324,7 +330,7 @@ def gather(
         call=problem.objective.call,
         split=None,
         legacy=None,
-        doubt=doubt(status, message, run, smooth, is_meant),
+        doubt=warning,
         interruption=run.interruption,
     )
 

@@ -79,6 +79,8 @@ def pack(state: PyTree, owner: str) -> tuple[Structure, Numbers]:
     for index, (name, (_, leaf)) in enumerate(zip(names, flat, strict=True)):
         if is_parameter(leaf):
             leaves.append(_pack_parameter(leaf, name, index, numbers))
+        elif isinstance(leaf, jax.core.Tracer):
+            raise invalid("state", owner, f"without tracers: {name!r} is one", leaf)
         elif _is_argument(leaf):
             numbers["static"][index] = leaf
             leaves.append(Leaf("array", name))
@@ -121,6 +123,8 @@ def _pack_parameter(
         return Leaf("tied", name, parameter.name, tie=parameter.tie, prior=prior)
     if not is_free(parameter):
         value = parameter._array()
+        if isinstance(value, jax.core.Tracer):
+            raise invalid("value", owner, "a number or an array", value)
         if parameter.lower is not None or parameter.upper is not None:
             checked_bounds(parameter, np.asarray(value, dtype=float), owner)
         is_int = is_number(value) and not hasattr(value, "dtype")
@@ -175,10 +179,7 @@ def start_value(parameter: Parameter, owner: str) -> Any:
     """
     value = parameter._array()
     if isinstance(value, jax.core.Tracer):
-        raise InvalidParameterError(
-            f"The start value of {owner} is a JAX tracer: run the optimiser outside "
-            "of jit, grad and vmap."
-        )
+        raise invalid("value", owner, "a real number or an array of them", value)
     if not isinstance(value, jax.Array):
         value = np.asarray(value)
     # (The question of JAX knows more types, and takes longer.)

@@ -6,18 +6,20 @@ and the spec that goes with it.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from sklearn.base import clone
 
+from ._misreadings import refuse_fields
 from ._transforms import Pair
 from ._typing import ArrayLike
-from ._validation import did_you_mean, invalid, is_number
+from ._validation import invalid, is_number
 from .exceptions import InvalidParameterError
 
 __all__ = ["Parameter"]
@@ -36,6 +38,18 @@ FIELDS = (
 )
 # Those that are attributes of the same name.
 _STORED = frozenset(FIELDS) - {"shape"}
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+
+def _with_known_fields(init: _Init) -> _Init:
+    """Refuse arguments of other libraries by an error that names ours."""
+
+    @functools.wraps(init)
+    def checked(self: Parameter, *args: Any, **given: Any) -> None:
+        refuse_fields(given, FIELDS)
+        init(self, *args, **given)
+
+    return checked  # type: ignore[return-value]
 
 
 class Parameter:
@@ -91,8 +105,8 @@ class Parameter:
     Raises
     ------
     InvalidParameterError
-        If ``name`` is neither a str nor ``None``. The other arguments are checked when
-        an optimisation begins.
+        If ``name`` is neither a str nor ``None``, or there is no such argument. The
+        other arguments are checked when an optimisation begins.
 
     See Also
     --------
@@ -118,6 +132,7 @@ class Parameter:
     # object array of it.
     __array_ufunc__ = None
 
+    @_with_known_fields
     def __init__(
         self,
         name: str | None = None,
@@ -250,10 +265,7 @@ class Parameter:
         for key, value in changes.items():
             head, _, tail = key.partition("__")
             if head not in FIELDS or (tail and head != "prior"):
-                raise InvalidParameterError(
-                    f"Parameter has no field {key!r}; its fields are "
-                    f"{', '.join(FIELDS)}.{did_you_mean(key, FIELDS)}"
-                )
+                refuse_fields([head if head not in FIELDS else key], FIELDS)
             if tail:
                 nested[tail] = value
             else:

@@ -23,8 +23,8 @@ from ._captured import check_taken_as_now, forget_other_precision, times_forgott
 from ._fingerprint import NotWalkable, Walk
 from ._rows import forget as forget_rows
 from ._tracing import labelled
-from ._validation import check_integer
-from .exceptions import UncachedWarning
+from ._validation import ON_THE_HOST, check_integer
+from .exceptions import InvalidParameterError, UncachedWarning
 
 # The share of a second that the host leaves the device alone: short enough for
 # Ctrl-C, long enough for the dispatch not to count.
@@ -53,6 +53,8 @@ if jax.__version_info__ < (0, 11):
 # alone, and slower for products of long columns: what Levenberg-Marquardt does.
 _own_kernels: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
 _NO_OPTION = "No such compile option: '"
+# What JAX says of options for a program that is a part of another one.
+_NESTED = "can only be passed to top-level"
 # Steps of a first block, whose speed is not known.
 FIRST_STEPS = 8
 
@@ -147,7 +149,36 @@ class Program:
         return labelled(self.label)
 
     def __call__(self, *arguments: Any) -> Any:
-        """Run the program, compiling it if this is the first call."""
+        """
+        Run the program, compiling it if this is the first call.
+
+        Parameters
+        ----------
+        *arguments : pytrees
+            Of arrays.
+
+        Returns
+        -------
+        pytree
+            Of arrays.
+
+        Raises
+        ------
+        InvalidParameterError
+            If it is called while JAX traces a function that the call is in.
+        """
+        try:
+            result = self._call(arguments)
+        except ValueError as error:
+            if _NESTED not in str(error):
+                raise
+            raise _within_a_transformation() from error
+        # What a function refers to, such as a tracer, may make tracers of the results.
+        if not self.is_shared and any(map(_is_tracer, jax.tree.leaves(result))):
+            raise _within_a_transformation()
+        return result
+
+    def _call(self, arguments: tuple[Any, ...]) -> Any:
         if not self._is_compiled:
             # One thread compiles, the others wait for it.
             with self._lock:
@@ -197,6 +228,17 @@ class Program:
     def release(self) -> None:
         """Let JAX forget what it compiled; a later call would compile again."""
         self._run.clear_cache()
+
+
+def _is_tracer(leaf: Any) -> bool:
+    return isinstance(leaf, jax.core.Tracer)
+
+
+def _within_a_transformation() -> InvalidParameterError:
+    return InvalidParameterError(
+        "A fit or a prediction must not be within a function that JAX transforms, nor "
+        f"the model or the loss refer to a tracer of such a function. {ON_THE_HOST}"
+    )
 
 
 def _jit(function: Callable[..., Any], options: list[dict[str, Any]]) -> Any:

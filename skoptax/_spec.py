@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._misreadings import refuse_tuple
 from ._model import parameters_from_signature
 from ._parameter import Parameter, is_parameter
 from ._validation import did_you_mean, invalid, shorten
@@ -238,7 +239,7 @@ def fill_spec(
     Raises
     ------
     InvalidParameterError
-        If a value or a shape is not usable.
+        If a value or a shape is not usable, or a tuple stands for a start value.
     """
 
     def visit(prefix: str, entries: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,8 +254,9 @@ def fill_spec(
 
 
 def _fill(name: str, entry: Any, X: Any, y: Any, rng: Any) -> Parameter:
-    parameter = entry if is_parameter(entry) else Parameter(value=entry)
     owner = f"parameter {name!r}"
+    refuse_tuple(entry, owner)
+    parameter = entry if is_parameter(entry) else Parameter(value=entry)
     value = parameter.value
     if callable(value):
         value = _call_start(value, X, y, rng(), owner)

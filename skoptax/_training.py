@@ -23,6 +23,7 @@ from ._validation import (
     check_weights,
     invalid,
     refuse_strings,
+    refuse_tracer,
 )
 from .exceptions import InvalidParameterError, NonFiniteError
 from .losses import resolve_loss
@@ -222,6 +223,7 @@ def read_held_out(
     if y is None:
         raise InvalidParameterError("X_val comes with y_val. Got no y_val.")
     refuse_strings(y, "y_val")
+    refuse_tracer("y_val", OWNER, y)
     responses = check_array(y, ensure_2d=False, allow_nd=True, input_name="y_val")
     if like.y.ndim == 1 and responses.ndim == 2 and responses.shape[1] == 1:
         responses = responses[:, 0]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import jax
 import numpy as np
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -22,6 +23,17 @@ from .exceptions import InvalidParameterError, ModelError
 
 # Larger arrays take longer to check than scikit-learn's overhead.
 _SMALL = 10_000
+#: What to do where JAX's transformations leave no numbers to work with.
+ON_THE_HOST = (
+    "A fit runs on the host and needs numbers, which a function has not while JAX "
+    "transforms it. Call it outside of jit, grad and vmap; inside, make the steps of "
+    "an Optax optimiser, such as skoptax.optimizers.levenberg_marquardt(), in a loop "
+    "of jax.lax."
+)
+_OF_A_PREDICTION = (
+    "Predictions are made on the host. Within jit, grad and vmap call the "
+    "model itself, with the values in params_."
+)
 
 
 def did_you_mean(word: object, options: Iterable[str]) -> str:
@@ -71,7 +83,8 @@ def invalid(
     got : object
         What was given; shown by its ``repr``.
     remedy : str, optional
-        What to do about it: whole sentences.
+        What to do about it: whole sentences. Without it, one about JAX's tracers
+        follows where one was given.
 
     Returns
     -------
@@ -81,6 +94,8 @@ def invalid(
     message = (
         f"The {name!r} parameter of {owner} must be {must}. Got {shorten(got)} instead."
     )
+    if isinstance(got, jax.core.Tracer) and not remedy:
+        remedy = ON_THE_HOST
     return InvalidParameterError(f"{message} {remedy.strip()}" if remedy else message)
 
 
@@ -89,15 +104,19 @@ def is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, (bool, np.bool_))
 
 
-def check_choice(name: str, owner: str, value: Any, options: Iterable[str]) -> Any:
+def check_choice(
+    name: str,
+    owner: str,
+    value: Any,
+    options: Iterable[str],
+    suggest: Callable[[object, Iterable[str]], str] = did_you_mean,
+) -> Any:
     """Return ``value`` if it is one of ``options``, else raise with a suggestion."""
     options = list(options)
     if isinstance(value, str) and value in options:
         return value
     listed = ", ".join(repr(o) for o in options)
-    raise invalid(
-        name, owner, f"one of {listed}", value, did_you_mean(value, options).strip()
-    )
+    raise invalid(name, owner, f"one of {listed}", value, suggest(value, options))
 
 
 def check_integer(name: str, owner: str, value: Any, minimum: int) -> int:
@@ -157,6 +176,12 @@ def check_real(
     return float(value)
 
 
+def refuse_tracer(name: str, owner: str, value: Any, remedy: str = "") -> None:
+    """Raise if data are a tracer of JAX's, which scikit-learn would not understand."""
+    if isinstance(value, jax.core.Tracer):
+        raise invalid(name, owner, "an array of numbers", value, remedy)
+
+
 def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     """
     Return checked sample weights of X's data type, or ``None``.
@@ -181,6 +206,7 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     """
     if sample_weight is None:
         return None
+    refuse_tracer("sample_weight", "the data", sample_weight)
     weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True)
     if np.any(weights < 0):
         raise ValueError(
@@ -215,6 +241,8 @@ def check_data(estimator: Any, X: Any, y: Any, dtypes: Any) -> tuple[Any, Any]:
     y : ndarray of shape (n,) or (n, k)
         Numeric.
     """
+    for name, value in (("X", X), ("y", y)):
+        refuse_tracer(name, type(estimator).__name__, value)
     if not (_is_ready(X, 2, dtypes) and _is_ready(y, 1, dtypes) and len(X) == len(y)):
         return validate_data(
             estimator, X, y, dtype=dtypes, multi_output=True, y_numeric=True
@@ -243,6 +271,7 @@ def check_inputs(estimator: Any, X: Any, dtype: np.dtype) -> np.ndarray:
     ndarray of shape (n, d)
         Of this type.
     """
+    refuse_tracer("X", type(estimator).__name__, X, _OF_A_PREDICTION)
     fits = _is_ready(X, 2, dtype) and X.shape[1] == estimator.n_features_in_
     if fits and not hasattr(estimator, "feature_names_in_"):
         return X

@@ -400,6 +400,33 @@ def test_arguments_that_have_another_name(name, instead):
         curve_fit(decay, T, Y, **{name: 1})
 
 
+def test_scipys_names_of_the_data():
+    expected = curve_fit(decay, T, Y)
+    for arguments in (
+        {"xdata": T, "ydata": Y},
+        {"x": T, "ydata": Y},
+        {"xdata": T, "y": Y, "p0": [1.0, 1.0]},
+    ):
+        popt, pcov = curve_fit(decay, **arguments)
+        assert_array_equal(popt, expected.popt)
+        assert_array_equal(pcov, expected.pcov)
+    assert_array_equal(curve_fit(decay, T, ydata=Y).popt, expected.popt)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": T, "xdata": T, "ydata": Y}, "both 'x' and 'xdata'.*Leave one of them"),
+        ({"x": T, "y": Y, "ydata": Y}, "both 'y' and 'ydata'.*Leave one of them out"),
+        ({"x": T}, r"lacks 'y': write curve_fit\(f, x, y\)"),
+        ({"ydata": Y}, r"lacks 'x': .*curve_fit\(f, xdata=\.\.\., ydata=\.\.\.\)"),
+    ],
+)
+def test_data_that_are_there_twice_or_not_at_all(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        curve_fit(decay, **arguments)
+
+
 def test_callbacks_see_one_run():
     def watch(step, diff_state, static_state, *_):
         seen.append(step)

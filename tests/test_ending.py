@@ -178,6 +178,24 @@ def test_max_steps_without_a_tolerance():
     assert fit(decay, {"a": 1.0, "r": 0.5}, tol=0.0, max_steps=3).status_ == "max_steps"
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_max_steps_with_a_tolerance_that_was_asked_for(optimizer):
+    arguments = {"optimizer": optimizer, "learning_rate": 0.1, "tol": 1e-4}
+    words = (
+        r"not met: the scaled gradient is [0-9.]+, and tol is 0\.0001\. Raise "
+        "max_steps or the learning rate"
+    )
+    with pytest.warns(ConvergenceWarning, match=words):
+        fitted = fit(decay, {"a": 1.0, "r": 0.5}, max_steps=3, **arguments)
+    assert fitted.status_ == "max_steps"
+    # With enough of them, or an epoch at a time, there is nothing to warn of.
+    fitted = fit(decay, {"a": 1.0, "r": 0.5}, max_steps=20_000, **arguments)
+    assert fitted.status_ == "converged"
+    fitted.partial_fit(X, Y)
+    arguments["tol"] = 0
+    fit(decay, {"a": 1.0, "r": 0.5}, max_steps=3, **arguments)
+
+
 def test_non_finite():
     # (What it does before it gives up is in test_recovery.)
     arguments = {"optimizer": "sgd", "learning_rate": 1e3, "max_steps": 91}

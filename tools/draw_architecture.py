@@ -43,7 +43,7 @@ ROWS = [
             "How certain it is",
             "standard errors, intervals, profiles, bootstrap, predictions",
             "_intervals _uncertainty _refit inference _prediction _information"
-            " _resampled _constrained",
+            " _resampled _constrained _kinks",
         )
     ],
     [
@@ -87,7 +87,7 @@ ROWS = [
         Box(
             "Helpers",
             "know nothing of a fit: checks, errors, types, optional imports",
-            "_diagnose _html _chunks _validation _tracing _reporting _archive"
+            "_diagnose _html _chunks _misreadings _validation _tracing _reporting _archive"
             " _segments _files _recorded _sklearn_callbacks _persistence _deprecation"
             " _transfer _captured _optional exceptions _typing _version _scikit_learn",
         )

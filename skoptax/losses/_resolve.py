@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from .._component import resolve_component
+from .._misreadings import did_they_mean_loss
 from .._validation import check_choice
 from ..exceptions import ModelError
 from ._base import Loss, LossFunction
@@ -122,7 +123,7 @@ def resolve_loss(
     Huber()
     """
     if isinstance(loss, str):
-        return LOSSES[check_choice(name, owner, loss, LOSSES)]()
+        return LOSSES[check_choice(name, owner, loss, LOSSES, did_they_mean_loss)]()
     must = (
         f"one of {', '.join(map(repr, LOSSES))}, an object of skoptax.losses such as "
         "Huber(delta=1.35), or a function (y_true, y_pred) -> per-sample loss"

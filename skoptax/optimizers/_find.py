@@ -7,9 +7,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 import optax
 
+from .._misreadings import did_they_mean_optimizer
 from .._validation import did_you_mean, invalid, is_number, shorten
 from ..exceptions import InvalidParameterError
 from ._factories import Factory, factories
@@ -94,6 +96,9 @@ def resolve_optimizer(
             )
         return FinishedOptimizer(optimizer) if _is_finished(optimizer) else optimizer
     factory, name = _find_factory(optimizer, owner)
+    if isinstance(learning_rate, jax.core.Tracer):
+        must = "a positive number, an optax schedule or None"
+        raise invalid("learning_rate", owner, must, learning_rate)
     if getattr(learning_rate, "ndim", None) == 0 and not callable(learning_rate):
         learning_rate = np.asarray(learning_rate).item()
     if learning_rate is not None and not callable(learning_rate):
@@ -201,7 +206,7 @@ def _find_factory(optimizer: Any, owner: str) -> tuple[Factory, str]:
                 "'auto', the name of an optax optimiser, an optax factory or a "
                 "GradientTransformation",
                 optimizer,
-                did_you_mean(optimizer, ["auto", *factories()]),
+                did_they_mean_optimizer(optimizer, ["auto", *factories()]),
             )
         return factories()[optimizer], optimizer
     if callable(optimizer):
