@@ -5,6 +5,8 @@ made of the array for as long as any trace does; it looks it up by the array's
 identity alone. Traced in single precision once, an array is thus taken in single
 precision in a double-precision trace as well: digits are lost without a word, or the
 types do not fit together. So it is before JAX traces that such arrays are looked for.
+The same holds for an array that is an argument of a program, which is therefore handed
+over as a view that nothing else has met.
 """
 
 from __future__ import annotations
@@ -70,6 +72,26 @@ def forget_other_precision(arrays: Sequence[np.ndarray]) -> None:
     gc.collect()  # traces hold each other in cycles
     _times.append(None)
     check_taken_as_now(arrays)
+
+
+def unmet(leaf: Any) -> Any:
+    """
+    Return an array of NumPy's as one that JAX has not met in another precision.
+
+    Parameters
+    ----------
+    leaf : object
+        Of the arguments of a program.
+
+    Returns
+    -------
+    object
+        A view, where JAX's precision changes what it makes of the array; else what
+        it was.
+    """
+    if type(leaf) is np.ndarray and _is_wide(leaf.dtype):
+        return leaf.view()
+    return leaf
 
 
 def times_forgotten() -> int:
