@@ -5,6 +5,8 @@ made of the array for as long as any trace does; it looks it up by the array's
 identity alone. Traced in single precision once, an array is thus taken in single
 precision in a double-precision trace as well: digits are lost without a word, or the
 types do not fit together. So it is before JAX traces that such arrays are looked for.
+The same holds for an array that is an argument of a program, which is therefore handed
+over as a view that nothing else has met.
 """
 
 from __future__ import annotations
@@ -72,6 +74,26 @@ def forget_other_precision(arrays: Sequence[np.ndarray]) -> None:
     check_taken_as_now(arrays)
 
 
+def unmet(leaf: Any) -> Any:
+    """
+    Return an array of NumPy's as one that JAX has not met in another precision.
+
+    Parameters
+    ----------
+    leaf : object
+        Of the arguments of a program.
+
+    Returns
+    -------
+    object
+        A view, where JAX's precision changes what it makes of the array; else what
+        it was.
+    """
+    if type(leaf) is np.ndarray and _is_wide(leaf.dtype):
+        return leaf.view()
+    return leaf
+
+
 def times_forgotten() -> int:
     """Return how often JAX has been made to forget; programs of before are gone."""
     return len(_times)
@@ -100,5 +122,5 @@ def check_taken_as_now(arrays: Sequence[np.ndarray]) -> None:
         "The model or the loss refers to a NumPy array that JAX has met in "
         f"{before} precision and still takes in it, in a computation in {now} "
         "precision. Hand it over as a parameter that is not fitted, "
-        "`Parameter(array, free=False)`, or refer to a copy of it."
+        "`Parameter(value=array, free=False)`, or refer to a copy of it."
     )

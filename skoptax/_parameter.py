@@ -430,18 +430,39 @@ class Parameter:
 
     def __repr__(self) -> str:
         parts = [] if self.name is None else [repr(self.name)]
-        value = self.value
-        if hasattr(value, "shape") and not isinstance(value, jax.core.Tracer):
-            value = np.asarray(value).tolist()
-        shown = " ".join(repr(value).split())
+        shown = _shown(self.value)
         parts.append(shown if self.name is not None else f"value={shown}")
         if self.free is not True:
-            parts.append(f"free={self.free!r}")
+            parts.append(f"free={_shown(self.free)}")
         for field in FIELDS[3:]:
             given = self._shape if field == "shape" else getattr(self, field)
             if given is not None:
-                parts.append(f"{field}={given!r}")
+                parts.append(f"{field}={_shown(given)}")
         return f"Parameter({', '.join(parts)})"
+
+
+def _shown(field: Any) -> str:
+    """Return what is written for a field: an array as a list, a long one cut."""
+    if hasattr(field, "shape") and not isinstance(field, jax.core.Tracer):
+        field = np.asarray(field)
+    if isinstance(field, (np.ndarray, list, tuple)):
+        threshold = np.get_printoptions()["threshold"]
+        array = _numeric(field)
+        if array is not None and array.size > threshold:
+            text = np.array2string(array, separator=", ", threshold=threshold)
+            return " ".join(text.split()).replace("[ ", "[")
+    if isinstance(field, np.ndarray):
+        field = field.tolist()
+    return " ".join(repr(field).split())
+
+
+def _numeric(field: Any) -> np.ndarray | None:
+    """Return an array of what can be one, without making objects of pairs."""
+    try:
+        array = np.asarray(field)
+    except (TypeError, ValueError):  # ragged, or of objects that are no numbers
+        return None
+    return array if array.dtype.kind in "biufc" else None
 
 
 def _unwrapped(other: Any) -> Any:

@@ -19,7 +19,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ._captured import check_taken_as_now, forget_other_precision, times_forgotten
+from ._captured import (
+    check_taken_as_now,
+    forget_other_precision,
+    times_forgotten,
+    unmet,
+)
 from ._fingerprint import NotWalkable, Walk
 from ._rows import forget as forget_rows
 from ._tracing import labelled
@@ -179,6 +184,7 @@ class Program:
         return result
 
     def _call(self, arguments: tuple[Any, ...]) -> Any:
+        arguments = jax.tree.map(unmet, arguments)
         if not self._is_compiled:
             # One thread compiles, the others wait for it.
             with self._lock:

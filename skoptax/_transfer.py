@@ -36,7 +36,8 @@ def to_device(leaf: Any) -> Any:
         return leaf
     if leaf.nbytes >= _LARGE and jax.default_backend() == "cpu":
         leaf = aligned(leaf)
-    return jax.device_put(leaf)
+    # A view: JAX knows an array again that it has met in another precision.
+    return jax.device_put(leaf.view())
 
 
 def aligned(array: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Arrays that a model refers to, in single and then in double precision."""
+"""Arrays that JAX meets in single and then in double precision."""
 
 from __future__ import annotations
 
@@ -188,6 +188,45 @@ def test_a_program_is_not_traced_with_an_array_in_the_other_precision(single):
     program.captured = [single]
     with jax.enable_x64(True), pytest.raises(RuntimeError, match="a copy of it"):
         program(np.ones(3))
+
+
+@pytest.mark.parametrize("met", ["X", "y", "weights"])
+@pytest.mark.parametrize("n", [64, 9000])  # neither is padded
+def test_data_that_the_user_s_own_trace_refers_to_are_fitted_in_double(met, n):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n, 3)), rng.normal(size=n)
+    weights = rng.uniform(0.5, 2.0, n)
+    given = {"X": X, "y": y, "weights": weights}
+    own = jax.jit(lambda s: jnp.sum(s * jnp.asarray(given[met])))
+    own(1.0)  # in single precision, and kept for as long as `own`
+
+    fitted = OptaxEstimator(
+        lambda X, w: X @ w, {"w": Parameter(value=np.zeros(3))}, optimizer="lm"
+    )
+    fitted.fit(X, y, sample_weight=weights)
+    root = np.sqrt(weights)
+    expected, *_ = np.linalg.lstsq(root[:, None] * X, root * y, rcond=None)
+    np.testing.assert_allclose(fitted.params_["w"], expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(fitted.predict(X), X @ expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        fitted.predict_interval(X).mean(axis=1), X @ expected, rtol=0, atol=1e-12
+    )
+    own(1.0)
+
+
+def test_a_state_that_the_user_s_own_trace_refers_to_is_run_in_double():
+    target, start = THIRDS.copy(), np.zeros(3)
+    own = jax.jit(lambda s: jnp.sum(s * target) + jnp.sum(s * start))
+    own(1.0)
+
+    def loss(state):
+        return jnp.sum((state["w"] - state["target"]) ** 2)
+
+    state = {"w": Parameter("w", start), "target": target}
+    for _ in range(2):
+        found, _ = OptaxOptimizer(loss, optax.sgd(0.25)).run(state, max_steps=60)
+        np.testing.assert_allclose(found["w"], THIRDS, rtol=1e-14)
+    own(1.0)
 
 
 @pytest.mark.parametrize(

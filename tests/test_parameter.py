@@ -137,10 +137,38 @@ def test_a_value_in_the_place_of_the_name():
         "Parameter('rate', 0.5, lower=0.0)",
         "Parameter(value=0.5)",
         "Parameter('w', [1.0, 2.0], free=False, scale='value', shape=(2,))",
+        "Parameter(value=[[1, 2], [3, 4]], upper=[5.0, inf])",
     ],
 )
 def test_repr_is_how_to_make_it(text):
-    assert repr(eval(text)) == text
+    assert repr(eval(text, globals() | {"inf": np.inf})) == text
+
+
+def test_arrays_are_written_as_lists():
+    p = Parameter(value=jnp.ones(2), free=np.array([True, False]), lower=np.zeros(2))
+    assert (
+        repr(p) == "Parameter(value=[1.0, 1.0], free=[True, False], lower=[0.0, 0.0])"
+    )
+
+
+@pytest.mark.parametrize("make", [np.asarray, jnp.asarray, list])
+def test_long_arrays_are_cut_as_numpy_cuts_them(make):
+    values = make(range(5000))
+    assert repr(Parameter("w", values, upper=values)) == (
+        "Parameter('w', [0, 1, 2, ..., 4997, 4998, 4999], "
+        "upper=[0, 1, 2, ..., 4997, 4998, 4999])"
+    )
+    assert len(repr(Parameter(value=np.zeros((300, 200))))) < 300
+    whole = list(range(1000))  # as long as NumPy writes them whole
+    assert repr(Parameter(value=make(whole))) == f"Parameter(value={whole})"
+    with np.printoptions(threshold=6000):
+        assert repr(Parameter("w", values)) == f"Parameter('w', {list(range(5000))})"
+
+
+def test_what_is_no_array_is_written_as_it_is():
+    assert repr(Parameter(value=[[1, 2], [3]])) == "Parameter(value=[[1, 2], [3]])"
+    pair = Parameter(value=1.0, transform=(jnp.square, jnp.sqrt))
+    assert f"transform=({jnp.square!r}, {jnp.sqrt!r})" in repr(pair)
 
 
 # A pytree.

@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -50,6 +51,16 @@ def test_a_copy_is_one_also_of_what_begins_there(shape, offset):
 def test_a_copy_of_what_is_not_contiguous():
     array = placed(np.arange(30.0).reshape(10, 3), 0)[:, ::2]
     np.testing.assert_array_equal(aligned_copy(array), array)
+
+
+def test_an_array_that_was_met_in_single_precision_keeps_its_digits():
+    array = np.random.default_rng(0).normal(size=20_000)
+    own = jax.jit(lambda s: s * jnp.asarray(array))
+    own(1.0)
+    with jax.enable_x64(True):
+        found = jax.jit(lambda a: 2 * a)(to_device(array))
+    np.testing.assert_array_equal(np.asarray(found), 2 * array)
+    own(1.0)
 
 
 def test_a_copy_is_taken_as_it_is():

@@ -87,8 +87,8 @@ def identifiability_of(record: FitRecord, covariance: Covariance) -> Identifiabi
     scaled = root / np.where(norms > 0, norms, 1)
     _, sizes, vectors = np.linalg.svd(scaled)
     values, vectors = sizes[::-1] ** 2, vectors[::-1]
-    # The largest entry of each is positive.
-    largest = np.argmax(np.abs(vectors), axis=1)
+    # The largest entry of each is positive, of equal ones the first.
+    largest = np.argmax(_sizes(vectors), axis=1)
     signs = np.sign(vectors[np.arange(len(vectors)), largest])
     vectors = vectors * np.where(signs == 0, 1, signs)[:, None]
     edge = rounding(len(values), record) ** 2
@@ -102,8 +102,13 @@ def identifiability_of(record: FitRecord, covariance: Covariance) -> Identifiabi
     )
 
 
+def _sizes(entries: np.ndarray) -> np.ndarray:
+    """Return sizes in which entries that differ by rounding errors are equal."""
+    return np.round(np.abs(entries), 2)
+
+
 def _in_words(names: list[str], direction: np.ndarray, condition: float) -> str:
-    order = np.argsort(-np.abs(direction), kind="stable")
+    order = np.argsort(-_sizes(direction), kind="stable")
     parts = [i for i in order if abs(direction[i]) >= _SHOWN]
     if len(parts) == 1:
         what = f"{names[parts[0]]!r} alone"

@@ -31,6 +31,8 @@ FACTORIES = frozenset(
         "amsgrad",
         "lbfgs",
         "lion",
+        "nadam",
+        "nadamw",
         "optimistic_gradient_descent",
         "radam",
         "rmsprop",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import optax
@@ -35,7 +36,9 @@ def factories() -> dict[str, Factory]:
     for namespace in (optax, optax.contrib):
         for name in dir(namespace):
             factory = getattr(namespace, name)
-            if name.startswith(("_", "scale_by")) or not inspect.isfunction(factory):
+            # (`optax.nadam` is a partial of `optax.adam`.)
+            plain = factory.func if isinstance(factory, partial) else factory
+            if name.startswith(("_", "scale_by")) or not inspect.isfunction(plain):
                 continue
             arguments = inspect.signature(factory).parameters
             complete = all(

@@ -122,7 +122,7 @@ def test_the_worst_combination_in_words():
     y = np.exp(-t) * 2.5 + 0.01 * np.random.default_rng(2).normal(size=30)
     estimator = OptaxEstimator(exponentials).fit(t[:, None], y)
     found = estimator.identifiability()
-    assert "'a' against 'b'" in found.worst or "'b' against 'a'" in found.worst
+    assert "'a' against 'b'" in found.worst
     assert found.condition_number > 1e5
 
 
@@ -136,7 +136,31 @@ def test_what_is_not_determined_at_all():
     found = estimator.identifiability()
     assert found.condition_number == math.inf
     assert "do not determine" in found.worst
-    assert "'a' against 'b'" in found.worst or "'b' against 'a'" in found.worst
+    assert "'a' against 'b'" in found.worst
+
+
+@pytest.mark.parametrize("names", [("gain", "amplitude"), ("amplitude", "gain")])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_of_equal_shares_the_first_parameter_is_named_first(names, dtype):
+    # Whatever sign and rounding errors a singular vector has: those of some versions of
+    # JAX differ. For y = p q exp(-k t) the columns of p and q are the same but for
+    # their length, so that both have a share of the square root of a half.
+    first, second = names
+    t = np.linspace(0.0, 3.0, 60)[:, None]
+
+    def model(params, X):
+        return params[first] * params[second] * jnp.exp(-params["rate"] * X[:, 0])
+
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        y = 2.5 * np.exp(-1.3 * t[:, 0]) + 0.05 * rng.normal(size=60)
+        start = {first: 1.0, second: float(rng.uniform(1, 3)), "rate": 0.5}
+        with pytest.warns(Warning):
+            fitted = OptaxEstimator(model, start, dtype=dtype).fit(t, y)
+            found = fitted.identifiability()
+        assert f"a change of {first!r} against {second!r}" in found.worst
+        half = np.sqrt(0.5)
+        assert_allclose(found.directions[0], [half, -half, 0], atol=2e-3)
 
 
 def test_no_information():

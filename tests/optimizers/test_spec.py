@@ -75,6 +75,23 @@ def test_the_table_of_factories():
     assert not any(name.startswith(("_", "scale_by")) for name in found)
 
 
+@pytest.mark.parametrize("name, decay", [("nadam", 0.0), ("nadamw", 1e-4)])
+def test_what_optax_has_as_a_partial_is_found_too(name, decay):
+    rate, b1, b2, eps = 0.1, 0.8, 0.999, 1e-8
+    spec = resolve_optimizer(name, rate, {"b1": b1}, "a test")
+    assert spec.is_entrywise and spec.steps_by_rate and "b1" in spec.numbers
+    # Dozat 2016, algorithm 2, of the sum of (x - 1)**2.
+    x, m, v = np.array([3.0, -2.0]), np.zeros(2), np.zeros(2)
+    with jax.enable_x64(True):
+        moved = step(spec, jnp.asarray(x), n=5)
+    for t in range(1, 6):
+        g = 2 * (x - 1)
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+        ahead = b1 * m / (1 - b1 ** (t + 1)) + (1 - b1) * g / (1 - b1**t)
+        x = x - rate * (ahead / (np.sqrt(v / (1 - b2**t)) + eps) + decay * x)
+    assert_allclose(moved, x, rtol=1e-13)
+
+
 # These have arguments that no default stands for.
 NEED_MORE = {"dpsgd", "schedule_free"}
 # This one asks its `update` for a function of its own.
