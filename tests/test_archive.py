@@ -222,6 +222,29 @@ def test_names_that_cannot_be_read_keep_all_segments(tmp_path):
     assert not orphan.exists()
 
 
+def test_what_a_killed_process_has_left_goes_at_once(tmp_path):
+    rows = history(5000)
+    Writer(tmp_path, 9).write(snapshot(rows, 1000))
+    orphan = f"rows-000000001000-000000002000-{'0' * 32}.safetensors"
+    mine = {".notes.partial", ".rows-1.partial", "rows-1.safetensors", "rows.txt"}
+    left = {orphan, f".{orphan}.partial", ".step-000000002000.safetensors.partial"}
+    for name in mine | left:
+        (tmp_path / name).write_bytes(b"")
+    path = Writer(tmp_path, 9).write(snapshot(rows, 3000))
+    assert_read(path, rows)
+    names = {p.name for p in tmp_path.iterdir()}
+    assert mine <= names and not left & names
+
+
+def test_a_file_that_another_writer_has_put_in_place(tmp_path):
+    rows, other, writer = history(5000), history(5000, seed=1), Writer(tmp_path, 2)
+    for step in (1000, 2000, 3000):
+        writer.write(snapshot(rows, step))
+    path = Writer(tmp_path, 2).write(snapshot(other, 3000))
+    assert_read(writer.write(snapshot(rows, 4000)), rows)
+    assert_read(path, other)
+
+
 def remove(path):
     path.unlink()
 
