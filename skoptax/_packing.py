@@ -65,12 +65,6 @@ def pack(state: PyTree, owner: str) -> tuple[Structure, Numbers]:
     """
     flat, treedef = jax.tree_util.tree_flatten_with_path(state, is_leaf=is_parameter)
     names = leaf_names(flat)
-    if not any(is_free(leaf) for _, leaf in flat):
-        raise InvalidParameterError(
-            f"{owner} has nothing to optimise: the state has no free Parameter. Wrap "
-            "the values to be optimised, as in "
-            "{'weight': Parameter(value=1.0)}, or set free=True."
-        )
     leaves = []
     numbers: Numbers = {
         key: {}
@@ -89,6 +83,13 @@ def pack(state: PyTree, owner: str) -> tuple[Structure, Numbers]:
     ties: Any = ()
     if any(leaf.kind == "tied" for leaf in leaves):
         ties = _order_ties(leaves, [path_name(path) for path, _ in flat])
+    # After the ties: where each waits for another, that is what is wrong.
+    if not any(is_free(leaf) for _, leaf in flat):
+        raise InvalidParameterError(
+            f"{owner} has nothing to optimise: the state has no free Parameter. Wrap "
+            "the values to be optimised, as in "
+            "{'weight': Parameter(value=1.0)}, or set free=True."
+        )
     return Structure(treedef, tuple(leaves), ties), numbers
 
 

@@ -207,6 +207,7 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     if sample_weight is None:
         return None
     refuse_tracer("sample_weight", "the data", sample_weight)
+    _check_shape_of_weights(sample_weight, len(X))
     weights = _check_sample_weight(sample_weight, X, dtype=X.dtype, copy=True)
     if np.any(weights < 0):
         raise ValueError(
@@ -219,6 +220,27 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
             "positive weight."
         )
     return weights
+
+
+def _check_shape_of_weights(sample_weight: Any, n: int) -> None:
+    try:
+        array = np.asarray(sample_weight)
+    except ValueError:  # a ragged list
+        array = np.empty((), object)
+    # Objects may be numbers; the rest of the checks is scikit-learn's.
+    counts = array.dtype.kind in "biuf" or (array.dtype.kind == "O" and array.ndim > 0)
+    if counts and array.shape in ((), (n,)):
+        return
+    got = f"an array of shape {array.shape}" if counts else shorten(sample_weight)
+    remedy = ""
+    if array.shape in ((n, 1), (1, n)):
+        remedy = " Flatten it: np.ravel(sample_weight)."
+    elif array.ndim == 2 and len(array) == n:
+        remedy = " Weights of single outputs are not taken: weigh the rows."
+    raise ValueError(
+        f"sample_weight must hold one number for each of the {n} rows of X, an array "
+        f"of shape ({n},). Got {got} instead.{remedy}"
+    )
 
 
 def check_data(estimator: Any, X: Any, y: Any, dtypes: Any) -> tuple[Any, Any]:

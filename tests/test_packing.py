@@ -244,6 +244,12 @@ def free(**fields):
             free() | {"q": Parameter(tie=lambda r: r), "r": Parameter(tie=lambda q: q)},
             r"'q', 'r'.*circular",
         ),
+        # Where nothing else is free, too.
+        (
+            {"q": Parameter(tie=lambda r: r), "r": Parameter(tie=lambda q: q)},
+            r"'q', 'r' are circular: .*Make one of them free or fixed",
+        ),
+        ({"q": Parameter(tie=lambda r: r), "r": Parameter(free=False)}, "nothing to"),
     ],
 )
 def test_specs_that_contradict_themselves(state, words):
