@@ -196,8 +196,8 @@ def curve_fit(
     -------
     CurveFit
         A fitted :class:`skoptax.OptaxEstimator` that can be unpacked and indexed as
-        SciPy's pair: ``popt, pcov = curve_fit(f, x, y)``. It predicts from an array of shape
-        (n, k), as estimators do.
+        SciPy's pair: ``popt, pcov = curve_fit(f, x, y)``. It predicts from an array
+        of shape (n, k), as estimators do.
 
     Raises
     ------
