@@ -115,6 +115,10 @@ class CurveFit(OptaxEstimator):
         """Yield `popt` and `pcov`."""
         return iter((self.popt, self.pcov))
 
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return `popt` for 0 and `pcov` for 1, as of SciPy's pair."""
+        return (self.popt, self.pcov)[index]
+
 
 @dataclass(frozen=True)
 class _Curve:
@@ -197,9 +201,9 @@ def curve_fit(
     Returns
     -------
     CurveFit
-        A fitted :class:`skoptax.OptaxEstimator` that can be unpacked:
-        ``popt, pcov = curve_fit(f, x, y)``. It predicts from an array of shape
-        (n, k), as estimators do.
+        A fitted :class:`skoptax.OptaxEstimator` that can be unpacked and indexed as
+        SciPy's pair: ``popt, pcov = curve_fit(f, x, y)``. It predicts from an array
+        of shape (n, k), as estimators do.
 
     Raises
     ------

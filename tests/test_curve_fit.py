@@ -155,6 +155,15 @@ def test_default_start(bounds, start):
     assert_array_equal(calls[0], start)
 
 
+def test_the_result_is_indexed_as_scipy_s_pair():
+    fitted = curve_fit(decay, T, Y)
+    assert_array_equal(fitted[0], fitted.popt)
+    assert_array_equal(fitted[1], fitted.pcov)
+    assert_array_equal(fitted[-1], fitted.pcov)
+    with pytest.raises(IndexError):
+        fitted[2]
+
+
 def test_any_number_of_parameters():
     fitted = curve_fit(decay_of, T, Y, [1.0, 1.0])
     named = curve_fit(decay, T, Y, [1.0, 1.0])

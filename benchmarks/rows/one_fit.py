@@ -24,6 +24,7 @@ WORK = (
     "with the algorithms they have: a least-squares solver needs some ten steps here."
 )
 RATE = 0.05
+OURS = "skoptax, Levenberg-Marquardt (its default)"
 
 
 def measure(row: Row, smoke: bool) -> None:
@@ -83,9 +84,9 @@ def _peers(
     row: Row, X: np.ndarray, y: np.ndarray, steps: int, by_hand: Any, smoke: bool
 ) -> None:
     """Fit the same data by other libraries' algorithms."""
-    default = OptaxEstimator(decay, START)
+    default = OptaxEstimator(decay, START)  # "auto": fewer than 100 parameters
     sides: dict[str, Callable[[], dict[str, float]]] = {
-        "skoptax, L-BFGS (its default)": lambda: default.fit(X, y).params_,
+        OURS: lambda: default.fit(X, y).params_,
     }
     for name, make in _curve_fits.MAKERS.items():
         try:
@@ -104,7 +105,7 @@ def _peers(
         found = _distance(by_hand, least_squares)
         row.check("parameters after 1,000 Adam steps, beside SciPy's", found, 1e-2)
     times = interleave(sides, 2 if smoke else 30)
-    ours = times["skoptax, L-BFGS (its default)"]
+    ours = times[OURS]
     row.series["fits"] = {}
     for name, found in times.items():
         if found is not ours:
@@ -113,7 +114,8 @@ def _peers(
                 ratio(found, ours),
                 "x",
                 peer=name,
-                note="To convergence, each its own algorithm; skoptax with L-BFGS.",
+                note='To convergence, each its own algorithm; skoptax with what "auto" '
+                "takes, Levenberg-Marquardt.",
             )
         row.series["fits"][name] = float(np.median(found))
     try:
