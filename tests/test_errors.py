@@ -130,7 +130,11 @@ DATA = [
     ("all-zero weights", (X, Y, 0 * ONES), "(?i)zero.*weight|weight.*zero"),
     ("NaN weights", (X, Y, changed(ONES, np.nan)), "sample_weight contains NaN"),
     ("too few weights", (X, Y, ONES[1:]), r"sample_weight.*\(12,\).*\(11,\)"),
-    ("2-D weights", (X, Y, np.ones((N, 2))), "shape \(12,\)\. Got an array of shape \(12, 2\)"),
+    (
+        "2-D weights",
+        (X, Y, np.ones((N, 2))),
+        r"shape \(12,\)\. Got an array of shape \(12, 2\)",
+    ),
 ]
 
 MODELS = [
