@@ -237,7 +237,7 @@ def free(**fields):
         (free(lower=-1.0, transform="log"), r"bounds.*'p' contradict.*'log'"),
         (
             free(value=-1.0, prior=priors.Gamma(2.0, 1.0)),
-            r"start value.*'p'.*support \[0\.0, inf\] of its prior Gamma\(2\.0, 1\.0\)",
+            r"start value.*'p'.*support \[0\.0, inf\] of its prior Gamma\(shape=2\.0\)",
         ),
         (free() | {"q": Parameter(tie=3)}, r"'tie'.*'q'.*function"),
         (free() | {"q": Parameter(tie=lambda z: z)}, r"tie.*'q' refers to 'z'"),
