@@ -446,10 +446,14 @@ class Run:
                 f"{task.structure.leaves[i].name}={shorten(np.asarray(x).tolist())}"
                 for i, x in task.structure.split(task.start).items()
             )
-            raise NonFiniteError(
-                f"The {what} is {number} at the start values {starts}. "
+            advice = (
                 "Choose a start where the model and its derivatives are finite, for "
                 "every row of the data."
+            )
+            if np.isposinf(loss) and task.domain:
+                advice = task.domain
+            raise NonFiniteError(
+                f"The {what} is {number} at the start values {starts}. {advice}"
             )
         if norm == 0 and not task.has_influence(self._program):
             names = [x.name for x in task.structure.leaves if x.kind == "free"]

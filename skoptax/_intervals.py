@@ -17,8 +17,8 @@ from sklearn.utils import check_random_state
 from ._refit import Refit, entry_position, usable_processors
 from ._reporting import ProgressBar
 from ._typing import ArrayLike
-from ._uncertainty import UncertaintyMixin, check_level
-from ._validation import check_choice, check_integer, check_verbose
+from ._uncertainty import UncertaintyMixin
+from ._validation import check_choice, check_integer, check_level, check_verbose
 from .exceptions import ConvergenceWarning, InvalidParameterError
 from .inference._bootstrap import INTERVALS, RESAMPLES, Resamples, bootstrapped
 from .inference._profile import (
@@ -116,7 +116,7 @@ class IntervalsMixin(UncertaintyMixin):
         True
         """
         check_choice("method", "confidence_intervals", method, _METHODS)
-        level = check_level(level)
+        level = check_level(level, "confidence_intervals")
         if method == "wald":
             return wald_intervals(self._covariance(), level)
         if method == "profile":
@@ -285,7 +285,7 @@ class IntervalsMixin(UncertaintyMixin):
         >>> found["tau"].is_monotonic_increasing
         True
         """
-        level = check_level(level)
+        level = check_level(level, "profile")
         count = check_integer("n_points", "profile", n_points, 2)
         table = self._covariance().table
         position = entry_position(table.names, table.free, name)
@@ -356,7 +356,7 @@ class IntervalsMixin(UncertaintyMixin):
         >>> found.shape
         (25, 5)
         """
-        level = check_level(level)
+        level = check_level(level, "profile2d")
         count = check_integer("n_points", "profile2d", n_points, 2)
         table = self._covariance().table
         positions = [entry_position(table.names, table.free, name) for name in (a, b)]

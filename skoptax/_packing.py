@@ -240,13 +240,21 @@ def checked_bounds(
             raise invalid(side, owner, "a number, not NaN", given)
         ends.append(end)
     lower, upper = ends
+    start = np.asarray(value)
     if not ((lower <= upper) & (lower < np.inf) & (upper > -np.inf)).all():
         raise _without_room(parameter, lower, upper, owner)
     if hasattr(parameter.prior, "support"):
         low, high = parameter.prior.support()
         lower = np.maximum(lower, np.asarray(low, dtype=value.dtype))
         upper = np.minimum(upper, np.asarray(high, dtype=value.dtype))
-    start = np.asarray(value)
+        # Of the user's own bounds it may well be within.
+        if ((start < low) | (start > high)).any():
+            raise InvalidParameterError(
+                f"The start value of {owner} must lie in the support "
+                f"[{low}, {high}] of its prior {shorten(parameter.prior)}. Got "
+                f"{shorten(start.tolist())} instead. Move the start, or choose a prior "
+                "that allows it."
+            )
     if ((start < lower) | (start > upper)).any():
         raise InvalidParameterError(
             f"The start value of {owner} must lie within its bounds "

@@ -164,6 +164,14 @@ class Task:
             hyper = hyper | {"learning_rate": share * hyper["learning_rate"]}
         return self.numbers, data, hyper
 
+    @property
+    def domain(self) -> str:
+        """Where predictions must be for the loss to be finite; empty if not known."""
+        # Of an estimator's objective, or of a `SampleLoss`.
+        loss = getattr(self._loss, "loss", getattr(self._loss, "sample_loss", None))
+        domain = getattr(loss, "_domain", "")
+        return f"With the {loss.name!r} loss {domain}" if loss and domain else ""
+
     def named_data(self) -> dict[str, Any]:
         """Return what the loss gets besides the state, by names for messages."""
         names = getattr(self._loss, "data_names", ())

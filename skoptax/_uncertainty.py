@@ -19,6 +19,7 @@ from ._problem import OWNER, check_row_independent
 from ._typing import ArrayLike
 from ._validation import (
     check_choice,
+    check_level,
     check_new_inputs,
     check_real,
     check_weights,
@@ -226,7 +227,7 @@ class UncertaintyMixin:
         >>> print(f"{slope['value']:.4f} {slope['stderr']:.4f}")
         1.9857 0.0253
         """
-        level, covariance = check_level(level), self._covariance()
+        level, covariance = check_level(level, "summary"), self._covariance()
         table = summary_table(covariance, level)
         table.attrs["notes"] = notes_of(self._record, covariance, level)
         return table
@@ -267,7 +268,7 @@ class UncertaintyMixin:
         Fit
         ====...
         """
-        level = check_level(level)
+        level = check_level(level, "report")
         least = check_real("min_correlation", "report", min_correlation, 0.0)
         covariance = self._covariance()
         statistics = statistics_of(self._record, covariance)
@@ -373,7 +374,7 @@ class UncertaintyMixin:
         ((1, 2), True)
         """
         check_choice("kind", "predict_interval", kind, _BANDS)
-        level = check_level(level)
+        level = check_level(level, "predict_interval")
         spread = self._spread(X, sample_weight)
         return _BANDS[kind](self._record, self._covariance(), spread, level)
 
@@ -421,7 +422,7 @@ class UncertaintyMixin:
         >>> [*estimator.predict_summary([[4.5]]).columns]
         ['mean', 'mean_stderr', 'ci_lower', 'ci_upper', 'pi_lower', 'pi_upper']
         """
-        level = check_level(level)
+        level = check_level(level, "predict_summary")
         spread = self._spread(X, sample_weight)
         if spread.mean.ndim > 1:
             raise InvalidParameterError(
@@ -510,14 +511,6 @@ def check_covariance(estimator: Any) -> tuple[str | None, bool]:
             "standard errors are NaN, or use a loss with curvature."
         )
     return cov_type, bool(absolute)
-
-
-def check_level(level: Any) -> float:
-    """Return an interval's probability if it is in (0, 1), else raise."""
-    found = check_real("level", OWNER, level, 0.0, above=True)
-    if not found < 1:
-        raise invalid("level", OWNER, "a number between 0 and 1", level)
-    return found
 
 
 def _in_order_of(pattern: Any, tree: Any) -> Any:

@@ -222,6 +222,16 @@ def check_weights(sample_weight: Any, X: np.ndarray) -> np.ndarray | None:
     return weights
 
 
+def check_level(level: Any, owner: str, name: str = "level") -> float:
+    """Return an interval's probability if it is in (0, 1), else raise."""
+    if is_number(level) and 0 < level < 1:
+        return float(level)
+    remedy = ""
+    if is_number(level) and 1 < level < 100:
+        remedy = f"Did you mean {level / 100:.12g}? It is no percentage."
+    raise invalid(name, owner, "a number between 0 and 1, such as 0.95", level, remedy)
+
+
 def _check_shape_of_weights(sample_weight: Any, n: int) -> None:
     try:
         array = np.asarray(sample_weight)

@@ -13,9 +13,17 @@ import optax
 import pandas as pd
 import pytest
 import scipy.sparse
+from numpy.testing import assert_allclose
 from sklearn.base import clone
 
-from skoptax import OptaxEstimator, Parameter, losses, penalties, priors
+from skoptax import (
+    OptaxEstimator,
+    OptaxOptimizer,
+    Parameter,
+    losses,
+    penalties,
+    priors,
+)
 from skoptax.exceptions import (
     DifferentiationError,
     InvalidParameterError,
@@ -24,6 +32,7 @@ from skoptax.exceptions import (
     NotFittedError,
     SkoptaxError,
 )
+from skoptax.losses import SampleLoss
 
 COMPILED = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -755,6 +764,62 @@ def test_a_circle_of_ties_beside_a_free_parameter():
         lambda: make(model, params).fit(X, Y),
         InvalidParameterError,
         "ties of the parameters 'amplitude', 'rate' are circular.*free or fixed",
+    )
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+@pytest.mark.parametrize("optimizer", ["auto", "adam"])
+@pytest.mark.parametrize("start", [-1.0, 0.0])
+def test_a_mean_that_is_not_positive_at_the_start(loss, optimizer, start):
+    estimator = OptaxEstimator(
+        lambda t, a: a * (1.0 + t), {"a": start}, loss=loss, optimizer=optimizer
+    )
+    assert_raises(
+        lambda: estimator.fit(X, 1.0 + X[:, 0]),
+        NonFiniteError,
+        rf"The loss is inf at the start values a={start}\. With the '{loss}' loss the "
+        "prediction is the mean, which must be positive.*Choose a start.*jnp.exp",
+        compiles=True,
+    )
+    # As it advises.
+    positive = estimator.set_params(params={"a": 0.5}, optimizer="auto")
+    assert_allclose(positive.fit(X, 1.0 + X[:, 0]).params_["a"], 1.0, rtol=1e-4)
+
+
+def test_a_probability_that_is_none_at_the_start():
+    estimator = OptaxEstimator(lambda t, a: a + t, {"a": 5.0}, loss="log_loss")
+    y = np.arange(len(X)) % 2
+    assert_raises(
+        lambda: estimator.fit(X, y),
+        NonFiniteError,
+        r"a=5\.0\. With the 'log_loss' loss .*in \(0, 1\).*jax\.nn\.sigmoid",
+        compiles=True,
+    )
+    state = {"a": Parameter(value=5.0), "t": X[:, 0], "y": y.astype(float)}
+    loss = SampleLoss(lambda s: (s["y"], s["a"] + s["t"]), "log_loss")
+    assert_raises(
+        lambda: OptaxOptimizer(loss, optax.sgd(0.1)).run(state),
+        NonFiniteError,
+        r"With the 'log_loss' loss .*jax\.nn\.sigmoid",
+        compiles=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("prior", "start", "support"),
+    [
+        (priors.LogNormal(0.0, 1.0), -1.0, r"\[0\.0, inf\] of its prior LogNormal\("),
+        (priors.Beta(2.0, 2.0), 1.5, r"\[0\.0, 1\.0\] of its prior Beta\("),
+        (priors.HalfNormal(2.0), -1.0, r"\[0\.0, inf\] of its prior HalfNormal\("),
+    ],
+)
+def test_a_start_that_the_prior_does_not_allow(prior, start, support):
+    params = {"amplitude": 1.0, "rate": Parameter(value=start, lower=-2.0, prior=prior)}
+    assert_raises(
+        lambda: make(params=params).fit(X, Y),
+        InvalidParameterError,
+        rf"start value of parameter 'rate' must lie in the support {support}.*Got "
+        rf"{start} instead\. Move the start, or choose a prior",
     )
 
 

@@ -235,7 +235,10 @@ def free(**fields):
         (free(transform="lgo"), r"'transform'.*mean 'log'"),
         (free(value=-1.0, transform="log"), r"start value.*'p'.*between 0\.0 and inf"),
         (free(lower=-1.0, transform="log"), r"bounds.*'p' contradict.*'log'"),
-        (free(value=-1.0, prior=priors.Gamma(2.0, 1.0)), r"start value.*'p'.*bounds"),
+        (
+            free(value=-1.0, prior=priors.Gamma(2.0, 1.0)),
+            r"start value.*'p'.*support \[0\.0, inf\] of its prior Gamma\(shape=2\.0\)",
+        ),
         (free() | {"q": Parameter(tie=3)}, r"'tie'.*'q'.*function"),
         (free() | {"q": Parameter(tie=lambda z: z)}, r"tie.*'q' refers to 'z'"),
         (free() | {"rate": Parameter(tie=lambda rte: rte)}, r"mean 'rate'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -13,6 +14,7 @@ Outcome = tuple[bool, Any, Any]
 """What a callback returns: ``(stop, diff_state, static_state)``."""
 
 A_CALLBACK = "a callback: a Callback object or a function of its seven arguments"
+_ARGUMENTS = "step, diff_state, static_state, fitting_data, aux_data, loss_value, grads"
 
 
 Value = TypeVar("Value")
@@ -142,9 +144,31 @@ def check_members(callbacks: Any, owner: str, name: str = "callbacks") -> None:
 
 
 def check_callback(callback: Any, name: str, owner: str, must: str) -> None:
-    """Raise unless ``callback`` is callable and not a class."""
+    """Raise unless ``callback`` is callable with seven arguments and not a class."""
     if isinstance(callback, type):
         remedy = f"Instantiate it: {callback.__name__}(...)."
         raise invalid(name, owner, must, callback, remedy)
     if not callable(callback):
-        raise invalid(name, owner, must, callback)
+        remedy = ""
+        if hasattr(callback, "on_fit_task_begin"):
+            remedy = (
+                "It is one of scikit-learn's callbacks: hand it to "
+                "estimator.set_callbacks(...)."
+            )
+        raise invalid(name, owner, must, callback, remedy)
+    try:
+        signature = inspect.signature(callback)
+    except (TypeError, ValueError):  # of some builtins there is none
+        return
+    try:
+        signature.bind(*range(7))
+    except TypeError as error:
+        raise invalid(
+            name,
+            owner,
+            must,
+            callback,
+            f"It is called as callback({_ARGUMENTS}), and must take these seven: "
+            f"{error}. What it has no use for may go into *others; a subclass of "
+            "skoptax.callbacks.Callback has on_step.",
+        ) from error

@@ -50,6 +50,9 @@ class Loss(Component):
 
     name: ClassVar[str] = "custom"
     has_curvature: ClassVar[bool] = True
+    #: Where predictions must lie, and how a model gets there: for errors about losses
+    #: that are infinite, which says that they do not.
+    _domain: ClassVar[str] = ""
 
     def __call__(self, y_true: ArrayLike, y_pred: ArrayLike) -> jax.Array:
         """

@@ -27,6 +27,12 @@ def _log_ratio(y_pred: jax.Array, y_true: jax.Array) -> jax.Array:
     return jnp.where(near, close, apart)
 
 
+OF_A_MEAN = (
+    "the prediction is the mean, which must be positive and finite: for some row it is "
+    "not. Choose a start where it is, or let the model end in jnp.exp."
+)
+
+
 class Poisson(Loss):
     r"""
     Half the Poisson deviance: counts and rates, the mean.
@@ -57,6 +63,7 @@ class Poisson(Loss):
     """
 
     name = "poisson"
+    _domain = OF_A_MEAN
 
     def _elementwise(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         # An overflown mean counts as outside: inf - inf would follow.
@@ -133,6 +140,7 @@ class Gamma(Loss):
     """
 
     name = "gamma"
+    _domain = OF_A_MEAN
 
     def _elementwise(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         # An overflown mean counts as outside: inf / inf would follow.
@@ -208,6 +216,10 @@ class LogLoss(Loss):
     """
 
     name = "log_loss"
+    _domain = (
+        "the prediction is a probability, which must be in (0, 1): for some row it is "
+        "not. Let the model end in jax.nn.sigmoid, or choose a start where it is."
+    )
 
     def _elementwise(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         outside = (y_pred < 0.0) | (y_pred > 1.0)

@@ -1,6 +1,7 @@
 """The protocol: every, hooks, outcomes, lists, and what a user may pass."""
 
 import copy
+import functools
 import inspect
 import logging
 import pickle
@@ -11,9 +12,60 @@ import pytest
 from sklearn.base import clone
 
 import skoptax.callbacks
+from skoptax import OptaxEstimator
 from skoptax.callbacks import Callback, CallbackList, SaveLoss, StopAtLoss
 from skoptax.callbacks._base import named_steps, resolve_callbacks
 from skoptax.exceptions import InvalidParameterError
+
+# The arguments of a function that is a callback, and what is said of others.
+SEVEN = (
+    r"is called as callback\(step, diff_state, static_state, fitting_data, aux_data, "
+    r"loss_value, grads\), and must take these seven: .*\*others"
+)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda step: None,
+        lambda: None,
+        lambda *, step: None,
+        lambda a, b, c, d, e, f, g, h: None,
+    ],
+)
+def test_a_function_of_other_arguments(function):
+    for given, name in ((function, "callbacks"), ([function], r"callbacks\[0\]")):
+        words = f"'{name}' parameter of OptaxEstimator must be .*{SEVEN}"
+        with pytest.raises(InvalidParameterError, match=words):
+            OptaxEstimator(callbacks=given).fit([[1.0], [2.0]], [1.0, 2.0])
+    with pytest.raises(InvalidParameterError, match=SEVEN):
+        resolve_callbacks(function, "OptaxOptimizer")
+
+
+def test_functions_that_take_the_seven_arguments():
+    calls = []
+
+    def seven(step, diff_state, static_state, *others):
+        calls.append(len(others))
+        return False, diff_state, static_state
+
+    def named(step, diff, static, data, aux, loss, grads, extra=None):
+        return seven(step, diff, static, data, aux, loss, grads)
+
+    for function in (seven, named, functools.partial(named, extra=1)):
+        estimator = OptaxEstimator(optimizer="sgd", max_steps=1, callbacks=function)
+        estimator.fit([[1.0], [2.0]], [1.0, 2.0])
+    assert calls == [4, 4, 4]
+
+
+def test_callbacks_of_scikit_learn():
+    callback = pytest.importorskip("sklearn.callback", reason="from 1.9 on")
+    monitor = callback.ScoringMonitor(scoring="r2")
+    words = r"scikit-learn's callbacks: hand it to estimator\.set_callbacks\("
+    with pytest.raises(InvalidParameterError, match=words):
+        OptaxEstimator(callbacks=monitor).fit([[1.0], [2.0]], [1.0, 2.0])
+    with pytest.raises(InvalidParameterError, match=words):
+        OptaxEstimator(callbacks=[monitor]).fit([[1.0], [2.0]], [1.0, 2.0])
 
 
 class Recorder(Callback):

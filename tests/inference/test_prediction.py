@@ -235,6 +235,30 @@ def test_single_precision():
     assert_allclose(std, fit().predict(NEW, return_std=True)[1], rtol=1e-4)
 
 
+def test_a_level_in_percent():
+    estimator = fit()
+    calls = {
+        "summary": lambda: estimator.summary(level=95),
+        "report": lambda: estimator.report(level=95),
+        "predict_interval": lambda: estimator.predict_interval(NEW, level=95),
+        "predict_summary": lambda: estimator.predict_summary(NEW, level=95),
+        "confidence_intervals": lambda: estimator.confidence_intervals(level=95),
+        "profile": lambda: estimator.profile(NEW, NEW, "a", level=95),
+        "profile2d": lambda: estimator.profile2d(NEW, NEW, "a", "b", level=95),
+    }
+    for method, call in calls.items():
+        words = (
+            rf"'level' parameter of {method} must be a number between 0 and 1, such as "
+            r"0\.95\. Got 95 instead\. Did you mean 0\.95\?"
+        )
+        with pytest.raises(InvalidParameterError, match=words):
+            call()
+    with pytest.raises(InvalidParameterError, match=r"Did you mean 0\.999\?"):
+        estimator.summary(level=99.9)
+    with pytest.raises(InvalidParameterError, match=r"'0\.9' instead\.$"):
+        estimator.summary(level="0.9")
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.5, 95, "0.9", np.nan])
 def test_levels(level):
     estimator = fit()
