@@ -61,8 +61,8 @@ class Run:
         The same for an optimiser that descends at every step, so that rounding
         error must keep it from doing so; 0 is off.
     legacy : Legacy, optional
-        What an earlier run has left. Not used if the optimiser is another one, or the
-        parameters have other shapes.
+        What an earlier run has left. Only its epochs count on if the optimiser is
+        another one, or the parameters have other shapes.
     setbacks : int, default=0
         How often it may go back from a state that is not finite, in this run and those
         that it goes on from; with 0 it ends there.
@@ -84,6 +84,8 @@ class Run:
         Why the loop has ended; `RUNNING` if it has not.
     legacy : Legacy or None
         What the run goes on with, if anything.
+    epochs_before : int
+        How many epochs there have been in the runs that it follows.
     recovery : Recovery
         What it does about states that are not finite.
     seed : int or None
@@ -130,6 +132,7 @@ class Run:
         self.recovery = Recovery(setbacks)
         self._shrinks_moves = setbacks > 0 and not task.optimizer.steps_by_rate
         self._find_loop()
+        self.epochs_before = 0 if legacy is None else legacy.epochs
         if legacy is not None and (
             _shapes(legacy.opt_state) != _shapes(self.blank.opt_state)
         ):
@@ -271,15 +274,13 @@ class Run:
 
     def leave(self, steps_per_epoch: int) -> Legacy:
         """Return what a later run goes on with."""
-        steps, epochs = 0, 0
-        if self.legacy is not None:
-            steps, epochs = self.legacy.steps, self.legacy.epochs
+        steps = 0 if self.legacy is None else self.legacy.steps
         shrinks = self.recovery.shrinks_of_next(self.status != NON_FINITE)
         return Legacy(
             jax.tree.map(np.asarray, self.carry.opt_state),
             np.asarray(self.carry.start),
             steps + self.step - self.recovery.undone,
-            epochs + self.step // steps_per_epoch,
+            self.epochs_before + self.step // steps_per_epoch,
             shrinks,
             _length_of_steps(self.task.optimizer) if shrinks else None,
         )
@@ -339,6 +340,8 @@ class Run:
             What it went on with.
         """
         self.carry, self.legacy = carry, legacy
+        if legacy is not None:
+            self.epochs_before = legacy.epochs
         self._replaced = False
         self._count()
         self._history.resume(rows, self.step)

@@ -156,3 +156,34 @@ def test_wrong_arguments(arguments, match):
     call = estimator.partial_fit if "early_stopping" in arguments else estimator.fit
     with pytest.raises(InvalidParameterError, match=match):
         call(X, Y)
+
+
+# Epochs.
+
+
+def orders(losses, count):
+    """Return the losses of each epoch's batches, and check that all epochs differ."""
+    found = np.concatenate(losses).reshape(count, -1)
+    for i in range(count):
+        for j in range(i):
+            assert not np.allclose(found[i], found[j], rtol=1e-3)
+    return found
+
+
+@pytest.mark.parametrize("way", ["warm_start", "partial_fit"])
+def test_another_optimiser_takes_the_epochs_that_follow(way):
+    # So short are the steps that a batch's loss says which rows are in it.
+    short = {"learning_rate": 1e-9, "batch_size": 16}
+    found = fit(**short, warm_start=way == "warm_start", max_epochs=1)
+    losses = []
+    for optimizer in ("adam", "sgd", "sgd", "adam", "adam"):
+        found.set_params(optimizer=optimizer)
+        found.fit(X, Y) if way == "warm_start" else found.partial_fit(X, Y)
+        losses.append(found.history_["loss"].to_numpy()[:-1])
+    whole = fit(**short, optimizer="sgd", max_epochs=5).fit(X, Y)
+    expected = whole.history_["loss"].to_numpy()[:-1].reshape(5, -1)
+    assert_allclose(orders(losses, 5), expected, rtol=1e-5)
+    # Each epoch is a pass over all rows: so its batches' losses say. (The last batch
+    # has fewer rows, each of which stands for more.)
+    shares = np.array([16] * 6 + [7]) / N
+    assert_allclose(expected @ shares, expected[0] @ shares, rtol=1e-5)
