@@ -45,6 +45,15 @@ class Legacy(NamedTuple):
     shrunk: Any = None  # what they were shrunk of
 
 
+class _Unreplaced(NamedTuple):
+    """What was there before a state was put in the place of another."""
+
+    task: Task
+    program: Program
+    carry: Any
+    first_row: int  # of the history
+
+
 class Run:
     """
     An optimisation between its start and its end.
@@ -123,7 +132,7 @@ class Run:
         self._replaced = True
         # What was there before the last replacement, and what a block began with, until
         # it is known where that has ended.
-        self._unreplaced: tuple[Task, Program] | None = None
+        self._unreplaced: _Unreplaced | None = None
         self._entry: Anchor | None = None
         self._programs: dict[Any, Program] = {}
         self._history = History()
@@ -219,15 +228,24 @@ class Run:
         entry, before = self._entry, self._unreplaced
         self._entry = self._unreplaced = None
         if entry is None:
+            if before is not None:
+                # Of what was put in nothing is known: it is as if it had not been.
+                self._put_back(before)
+                self.carry, self._history.first_row = before.carry, before.first_row
+                self._replaced = False
+                self._count()
             return
         if before and self.status == NON_FINITE and self.step == entry.step:
             # What was put in is nothing to go back to: all is as it was before.
-            self.task, self._program = before
-            self._programs.clear()
+            self._put_back(before)
             return
         is_forced = bool(entry.control.is_replaced)
         feed = self.task.feed
         self.recovery.note(entry, self.carry, feed, self.blank, is_forced)
+
+    def _put_back(self, before: _Unreplaced) -> None:
+        self.task, self._program = before.task, before.program
+        self._programs.clear()
 
     @property
     def _is_running(self) -> bool:
@@ -419,14 +437,17 @@ class Run:
                 "A callback must return states of the structure it received: the same "
                 "pytrees, with the same parameters free, of the same shapes."
             )
-        self._unreplaced = copy(self.task), self._program
+        first_row = self._history.first_row
+        self._unreplaced = _Unreplaced(
+            copy(self.task), self._program, self.carry, first_row
+        )
         self.task.put(state)
         self._programs.clear()
         self._find_loop()
         # Its shape may follow that of the data; it is evaluated before it is used.
         self.carry = self.carry._replace(aux=self.blank.aux)
         self._replaced = True
-        self._history.first_row = min(self._history.first_row, self.step)
+        self._history.first_row = min(first_row, self.step)
 
     def history(self) -> dict[str, Any]:
         """Return the columns of the history: one entry per step, from the start on."""
