@@ -46,6 +46,15 @@ class Legacy(NamedTuple):
     shrunk: Any = None  # what they were shrunk of
 
 
+class _Unreplaced(NamedTuple):
+    """What was there before a state was put in the place of another."""
+
+    task: Task
+    program: Program
+    carry: Any
+    first_row: int  # of the history
+
+
 class Run:
     """
     An optimisation between its start and its end.
@@ -62,8 +71,8 @@ class Run:
         The same for an optimiser that descends at every step, so that rounding
         error must keep it from doing so; 0 is off.
     legacy : Legacy, optional
-        What an earlier run has left. Not used if the optimiser is another one, or the
-        parameters have other shapes.
+        What an earlier run has left. Only its epochs count on if the optimiser is
+        another one, or the parameters have other shapes.
     setbacks : int, default=0
         How often it may go back from a state that is not finite, in this run and those
         that it goes on from; with 0 it ends there.
@@ -85,6 +94,8 @@ class Run:
         Why the loop has ended; `RUNNING` if it has not.
     legacy : Legacy or None
         What the run goes on with, if anything.
+    epochs_before : int
+        How many epochs there have been in the runs that it follows.
     recovery : Recovery
         What it does about states that are not finite.
     seed : int or None
@@ -122,7 +133,7 @@ class Run:
         self._replaced = True
         # What was there before the last replacement, and what a block began with, until
         # it is known where that has ended.
-        self._unreplaced: tuple[Task, Program] | None = None
+        self._unreplaced: _Unreplaced | None = None
         self._entry: Anchor | None = None
         self._programs: dict[Any, Program] = {}
         self._history = History()
@@ -131,6 +142,7 @@ class Run:
         self.recovery = Recovery(setbacks)
         self._shrinks_moves = setbacks > 0 and not task.optimizer.steps_by_rate
         self._find_loop()
+        self.epochs_before = 0 if legacy is None else legacy.epochs
         if legacy is not None and (
             _shapes(legacy.opt_state) != _shapes(self.blank.opt_state)
         ):
@@ -217,15 +229,24 @@ class Run:
         entry, before = self._entry, self._unreplaced
         self._entry = self._unreplaced = None
         if entry is None:
+            if before is not None:
+                # Of what was put in nothing is known: it is as if it had not been.
+                self._put_back(before)
+                self.carry, self._history.first_row = before.carry, before.first_row
+                self._replaced = False
+                self._count()
             return
         if before and self.status == NON_FINITE and self.step == entry.step:
             # What was put in is nothing to go back to: all is as it was before.
-            self.task, self._program = before
-            self._programs.clear()
+            self._put_back(before)
             return
         is_forced = bool(entry.control.is_replaced)
         feed = self.task.feed
         self.recovery.note(entry, self.carry, feed, self.blank, is_forced)
+
+    def _put_back(self, before: _Unreplaced) -> None:
+        self.task, self._program = before.task, before.program
+        self._programs.clear()
 
     @property
     def _is_running(self) -> bool:
@@ -272,15 +293,13 @@ class Run:
 
     def leave(self, steps_per_epoch: int) -> Legacy:
         """Return what a later run goes on with."""
-        steps, epochs = 0, 0
-        if self.legacy is not None:
-            steps, epochs = self.legacy.steps, self.legacy.epochs
+        steps = 0 if self.legacy is None else self.legacy.steps
         shrinks = self.recovery.shrinks_of_next(self.status != NON_FINITE)
         return Legacy(
             jax.tree.map(np.asarray, self.carry.opt_state),
             np.asarray(self.carry.start),
             steps + self.step - self.recovery.undone,
-            epochs + self.step // steps_per_epoch,
+            self.epochs_before + self.step // steps_per_epoch,
             shrinks,
             _length_of_steps(self.task.optimizer) if shrinks else None,
         )
@@ -338,6 +357,8 @@ class Run:
             What it went on with.
         """
         self.carry, self.legacy = carry, legacy
+        if legacy is not None:
+            self.epochs_before = legacy.epochs
         self._replaced = False
         self._count()
         self._history.resume(rows, self.step)
@@ -415,14 +436,17 @@ class Run:
                 "A callback must return states of the structure it received: the same "
                 "pytrees, with the same parameters free, of the same shapes."
             )
-        self._unreplaced = copy(self.task), self._program
+        first_row = self._history.first_row
+        self._unreplaced = _Unreplaced(
+            copy(self.task), self._program, self.carry, first_row
+        )
         self.task.put(state)
         self._programs.clear()
         self._find_loop()
         # Its shape may follow that of the data; it is evaluated before it is used.
         self.carry = self.carry._replace(aux=self.blank.aux)
         self._replaced = True
-        self._history.first_row = min(self._history.first_row, self.step)
+        self._history.first_row = min(first_row, self.step)
 
     def history(self) -> dict[str, Any]:
         """Return the columns of the history: one entry per step, from the start on."""

@@ -149,7 +149,7 @@ class OptaxEstimator(
         the mean of its inputs, say, would be fitted wrongly.
     warm_start : bool, default=False
         Whether `fit` and `fit_chunks` go on from the fit before: from its values, with
-        the state of its optimiser.
+        the state of its optimiser; with `n_starts`, each start has a new one.
     random_state : int, RandomState or None, default=None
         Seeds start values that are drawn, the starts of `n_starts`, the order of
         batches, and what `early_stopping` holds out.

@@ -200,6 +200,9 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
         What has become of each start.
     """
     task = run.task
+    # Each has an optimiser of its own, which knows nothing: the steps and the start of
+    # an earlier run are none of it.
+    run.legacy = None
     blocks = _advance(run, starts, max_steps)
     last = blocks[-1][1]
     counts = Counts(*np.moveaxis(last.counts, -1, 0))

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.optimize import curve_fit
 from sklearn.base import clone
 
 from skoptax import OptaxEstimator, Parameter, cache_info
@@ -156,3 +157,86 @@ def test_wrong_arguments(arguments, match):
     call = estimator.partial_fit if "early_stopping" in arguments else estimator.fit
     with pytest.raises(InvalidParameterError, match=match):
         call(X, Y)
+
+
+# Many starts.
+
+
+def decay(t, a, r):
+    return a * jnp.exp(-r * t)
+
+
+T = np.linspace(0.0, 3.0, 20)[:, None]
+DECAY = 2.5 * np.exp(-1.3 * T[:, 0]) + 0.05 * np.random.default_rng(1).normal(size=20)
+
+
+def from_many(**arguments):
+    params = {
+        "a": Parameter(value=1.0, lower=0.1, upper=10.0),
+        "r": Parameter(value=0.5, lower=0.01, upper=10.0),
+    }
+    given = {"n_starts": 6, "random_state": 0, "warm_start": True}
+    return OptaxEstimator(decay, params, **given | arguments)
+
+
+def test_drawn_starts_converge_in_a_second_fit_too():
+    found = from_many(optimizer="lbfgs").fit(T, DECAY)
+    found.fit(T, DECAY)
+    exact, _ = curve_fit(lambda t, a, r: a * np.exp(-r * t), T[:, 0], DECAY, (1, 1))
+    table = found.starts_
+    assert_allclose(table.loc[0, ["start__a", "start__r"]].tolist(), exact, rtol=1e-4)
+    # (The first begins at the optimum, where nothing is left to fall.)
+    there = np.isclose(table["a"], exact[0], rtol=1e-3)
+    there &= np.isclose(table["r"], exact[1], rtol=1e-3)
+    there[0] = False
+    assert there.sum() >= 3
+    assert (table["status"][there] == "converged").all()
+    assert found.converged_
+    assert_allclose(list(found.params_.values()), exact, rtol=1e-4)
+
+
+def test_a_schedule_begins_anew_with_many_starts_and_goes_on_with_one():
+    schedule = optax.exponential_decay(0.1, 5, 0.9)
+    found = from_many(optimizer="adam", learning_rate=schedule, max_steps=10)
+    for _ in range(2):
+        found.fit(T, DECAY)
+        rates = found.history_["learning_rate"].to_numpy()[1:]
+        assert_allclose(rates, [0.1 * 0.9 ** (k / 5) for k in range(10)], rtol=1e-6)
+    found.set_params(n_starts=1).fit(T, DECAY)
+    rates = found.history_["learning_rate"].to_numpy()[1:]
+    assert_allclose(rates, [0.1 * 0.9 ** (k / 5) for k in range(10, 20)], rtol=1e-6)
+    # Of the update itself: Adam's steps with the moments of the best start are no
+    # longer than the schedule lets them be, up to their bias.
+    steps = np.abs(np.diff(found.history_["a"]))
+    assert (steps <= 2 * rates).all()
+
+
+# Epochs.
+
+
+def orders(losses, count):
+    """Return the losses of each epoch's batches, and check that all epochs differ."""
+    found = np.concatenate(losses).reshape(count, -1)
+    for i in range(count):
+        for j in range(i):
+            assert not np.allclose(found[i], found[j], rtol=1e-3)
+    return found
+
+
+@pytest.mark.parametrize("way", ["warm_start", "partial_fit"])
+def test_another_optimiser_takes_the_epochs_that_follow(way):
+    # So short are the steps that a batch's loss says which rows are in it.
+    short = {"learning_rate": 1e-9, "batch_size": 16}
+    found = fit(**short, warm_start=way == "warm_start", max_epochs=1)
+    losses = []
+    for optimizer in ("adam", "sgd", "sgd", "adam", "adam"):
+        found.set_params(optimizer=optimizer)
+        found.fit(X, Y) if way == "warm_start" else found.partial_fit(X, Y)
+        losses.append(found.history_["loss"].to_numpy()[:-1])
+    whole = fit(**short, optimizer="sgd", max_epochs=5).fit(X, Y)
+    expected = whole.history_["loss"].to_numpy()[:-1].reshape(5, -1)
+    assert_allclose(orders(losses, 5), expected, rtol=1e-5)
+    # Each epoch is a pass over all rows: so its batches' losses say. (The last batch
+    # has fewer rows, each of which stands for more.)
+    shares = np.array([16] * 6 + [7]) / N
+    assert_allclose(expected @ shares, expected[0] @ shares, rtol=1e-5)

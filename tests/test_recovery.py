@@ -13,8 +13,9 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import skoptax
-from skoptax import OptaxEstimator
+from skoptax import OptaxEstimator, Parameter
 from skoptax._driver import Run
+from skoptax._loop import HISTORY_ROWS
 from skoptax.callbacks import Callback, Checkpoint, Resume, StopOnNonFinite
 from skoptax.exceptions import NonFiniteWarning
 
@@ -760,6 +761,89 @@ def test_ctrl_c_while_the_host_waits(at, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             unsteady("all rows", callbacks=callbacks)
     assert_same(unsteady("all rows", callbacks=callbacks)[0], whole)
+
+
+def lifted_root(t, a, lift):
+    return root(t, a) + lift
+
+
+def put_another(step, diff, static, data, aux, loss, grads):
+    """Put another state in the place of one that is not finite."""
+    if np.isfinite(loss):
+        return False, diff, static
+    # What is fixed is not in the loop's carry: only the run's task has it.
+    static = static | {"lift": static["lift"].with_fields(value=2.0)}
+    return False, diff | {"a": diff["a"].with_fields(value=4.0)}, static
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("chunk_size", [1, 100])
+def test_ctrl_c_while_a_state_is_evaluated_that_was_put_in(
+    when, chunk_size, monkeypatch
+):
+    usual = Run._enter
+
+    def enter(run, *arguments):
+        is_other = float(run.task.state["lift"].value) == 2.0
+        if is_other and when == "before":
+            raise KeyboardInterrupt
+        found = usual(run, *arguments)
+        if is_other:
+            raise KeyboardInterrupt  # what it has found is lost
+        return found
+
+    spec = {"a": 1.0, "lift": Parameter(value=0.25, free=False)}
+    arguments = {"callbacks": put_another, "chunk_size": chunk_size}
+    found = OptaxEstimator(lifted_root, spec, **UNSTEADY["all rows"] | arguments)
+    monkeypatch.setattr(Run, "_enter", enter)
+    with pytest.raises(KeyboardInterrupt):
+        found.fit(X, -T)
+    history = found.history_
+    losses = history["loss"].to_numpy()
+    assert found.status_ == "interrupted"
+    # The fit has ended at the step that was not finite, the first one.
+    assert len(history) == found.n_iter_ + 1 > 2
+    assert_array_equal(np.isfinite(losses), np.arange(len(losses)) < found.n_iter_)
+    best = int(np.nanargmin(losses))
+    assert found.selected_step_ == best
+    assert found.params_ == {"a": history["a"][best], "lift": 0.25}
+
+    def at(a):
+        return 0.5 * np.mean((np.sqrt(a) * T + 0.25 + T) ** 2)
+
+    assert_allclose(losses[:-1], [at(a) for a in history["a"][:-1]], rtol=1e-12)
+    assert_allclose(found.loss_, at(found.params_["a"]), rtol=1e-12)
+    assert_allclose(found.predict(X), np.sqrt(history["a"][best]) * T + 0.25)
+    assert (history["lift"] == 0.25).all()
+
+
+def test_ctrl_c_while_a_state_is_evaluated_after_a_full_history(monkeypatch):
+    usual, last = Run._enter, HISTORY_ROWS - 1
+
+    def put(step, diff, static, *rest):
+        value = 9.0 if step == last - 1 else diff["a"].value
+        return False, {"a": diff["a"].with_fields(value=value)}, static
+
+    def enter(run, *arguments):
+        if float(run.task.state["a"].value) == 9.0:
+            raise KeyboardInterrupt
+        return usual(run, *arguments)
+
+    arguments = {"optimizer": "sgd", "learning_rate": 1e-3, "max_steps": 2 * last}
+    arguments |= {"chunk_size": last, "callbacks": put}
+    found = OptaxEstimator(root, {"a": 4.0}, **arguments)
+    monkeypatch.setattr(Run, "_enter", enter)
+    with pytest.raises(KeyboardInterrupt):
+        found.fit(X, T)
+    assert found.status_ == "interrupted"
+    assert found.n_iter_ == last
+    path = found.history_["a"].to_numpy()
+    expected, a = [], 4.0
+    for _ in range(last + 1):
+        expected.append(a)
+        a -= 1e-3 * 0.5 * np.mean(T**2) * (1 - 1 / np.sqrt(a))
+    assert_allclose(path, expected, rtol=1e-10)
+    assert found.params_ == {"a": path[-1]}
 
 
 def test_ctrl_c_while_the_best_state_is_made(monkeypatch):
