@@ -19,8 +19,9 @@ class Recorded:
     Parameters
     ----------
     blocks : iterable of (int, dict of str to ndarray)
-        The step of a block's first row, and its rows for each data type. The last block
-        has the last row. Belong to this object from now on, and are not changed.
+        The step of a block's first row, and its rows for each data type, in their
+        order: none begins or ends at an earlier step than the one before. Belong to
+        this object from now on, and are not changed.
 
     Attributes
     ----------
@@ -51,7 +52,14 @@ class Recorded:
             it is one whole block.
         """
         stop = self.stop if stop is None else stop
-        parts = [(at, b) for at, b in self._blocks if at < stop and _end(at, b) > first]
+        parts: list[tuple[int, Rows]] = []
+        # From the end: those who ask again and again ask for what is new.
+        for at, block in reversed(self._blocks):
+            if _end(at, block) <= first:
+                break
+            if at < stop:
+                parts.append((at, block))
+        parts.reverse()
         if len(parts) == 1 and (parts[0][0], _end(*parts[0])) == (first, stop):
             return parts[0][1]
         like = self._blocks[-1][1] if self._blocks else {}
