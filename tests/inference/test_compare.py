@@ -83,9 +83,7 @@ def test_a_dict_of_fits():
     assert list(compare(dict(enumerate(found))).index) == ["0", "1"]
     with pytest.raises(InvalidParameterError, match=r"two fits or more\. Got 1"):
         compare({"a": found[0]})
-    with pytest.raises(
-        InvalidParameterError, match=r"Unpack the list: compare\(\*fits"
-    ):
+    with pytest.raises(InvalidParameterError, match=r"the list: compare\(\*fits\)"):
         compare(found)
 
 
