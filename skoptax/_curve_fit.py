@@ -63,7 +63,18 @@ class CurveFit(OptaxEstimator):
     {'slope': 2.0}
     """
 
-    pcov: np.ndarray
+    _pcov: np.ndarray
+
+    @property
+    def pcov(self) -> np.ndarray:
+        """The covariance of `popt`: what `curve_fit` has found."""
+        check_is_fitted(self)
+        if "_pcov" not in self.__dict__:
+            raise AttributeError(
+                "pcov is there after a call of curve_fit only, not after fit, which "
+                "knows nothing of sigma. Take covariance_, or call curve_fit again."
+            )
+        return self._pcov
 
     @property
     def popt(self) -> np.ndarray:
@@ -108,7 +119,7 @@ class CurveFit(OptaxEstimator):
             y_val=y_val,
             sample_weight_val=sample_weight_val,
         )
-        self.__dict__.pop("pcov", None)
+        self.__dict__.pop("_pcov", None)
         return self
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -292,7 +303,7 @@ def curve_fit(
     estimator = CurveFit(_Curve(f, names, inputs.ndim == 1), spec, **settings)
     weights = _weights(sigma, len(matrix))
     estimator.fit(matrix, responses, weights)
-    estimator.pcov = _covariance(
+    estimator._pcov = _covariance(
         estimator, spec, matrix, responses, weights, bool(absolute_sigma)
     )
     return estimator

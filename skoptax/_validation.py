@@ -352,7 +352,7 @@ def _is_ready(array: Any, ndim: int, dtypes: Any) -> bool:
 
 def refuse_strings(values: Any, name: str) -> None:
     """
-    Refuse an array of strings, which NumPy would parse as numbers.
+    Refuse strings, which NumPy would parse as numbers, or could not.
 
     Parameters
     ----------
@@ -364,10 +364,39 @@ def refuse_strings(values: Any, name: str) -> None:
     Raises
     ------
     ValueError
-        If it is a list or an array of strings.
+        If it is a list or an array of strings; of responses also if it is an array of
+        objects, or a Series, with strings that are no numbers.
     """
-    is_plain = isinstance(values, (list, tuple, np.ndarray))
-    if is_plain and np.asarray(values).dtype.kind in "US":
+    is_response = name.startswith("y")
+    array = values
+    # Of a DataFrame or a Series scikit-learn checks the inputs itself.
+    if isinstance(values, (list, tuple)) or (
+        is_response and hasattr(values, "to_numpy")
+    ):
+        array = np.asarray(values)
+    if not isinstance(array, np.ndarray) or not array.size:
+        return
+    if array.dtype.kind in "US":
+        word = array.flat[0]
+    elif array.dtype.kind == "O" and is_response:
+        # A single string among numbers is no label.
+        if not all(isinstance(value, str) for value in array.flat):
+            return
+        word = array.flat[0]
+    else:
+        return
+    try:
+        array.astype(float)
+        is_label = False
+    except (TypeError, ValueError):
+        is_label = is_response
+    if is_label:
+        raise ValueError(
+            f"{name} must hold numbers. Got strings instead, such as {str(word)!r}. Of "
+            "two classes make 0 and 1, as sklearn.preprocessing.LabelEncoder does, for "
+            "loss='log_loss'; for more of them take a classifier of scikit-learn's."
+        )
+    if array.dtype.kind != "O":
         raise ValueError(
             f"{name} must hold numbers. Got strings instead. Convert them: "
             f"np.asarray({name}, dtype=float)."

@@ -1,7 +1,10 @@
 """The picture of the architecture shows what is there."""
 
 import ast
+import configparser
 import importlib.util
+import re
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -86,3 +89,26 @@ def test_it_has_a_text_and_stays_in_its_frame(tool):
         encoding="utf-8"
     )
     assert f"![{tool.TEXT}](architecture.svg)" in page
+
+
+def test_the_layers_in_words_are_those_of_the_contract(tool):
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = settings["importlinter:contract:layers"]["layers"].split("\n")
+    layer = {name: i for i, line in enumerate(lines) for name in line.split(" | ")}
+    assert set(layer) - {""} == set(tool.modules_of_layers())
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.partition("## The layers")[2].partition("\n## ")[0]
+    points = [re.findall(r"`(\w+)`", point) for point in re.split(r"\n\d\. ", section)]
+    places = [[layer[name] for name in point] for point in points[1:]]
+    assert len(places) == 5
+    for above, below in pairwise(places):
+        assert max(above) < min(below)
+
+
+def test_every_layer_has_its_modules(tool):
+    package = ROOT / "skoptax"
+    found = {p.stem for p in package.glob("*.py")} | {
+        p.parent.name for p in package.glob("*/__init__.py")
+    }
+    assert set(tool.modules_of_layers()) == found - {"__init__"}

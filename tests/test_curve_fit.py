@@ -15,7 +15,11 @@ from scipy.optimize import Bounds
 from sklearn.base import clone
 
 from skoptax import OptaxEstimator, curve_fit, penalties
-from skoptax.exceptions import ConvergenceWarning, InvalidParameterError
+from skoptax.exceptions import (
+    ConvergenceWarning,
+    InvalidParameterError,
+    NotFittedError,
+)
 from skoptax.losses import Cauchy, Huber, LogCosh
 
 T = np.linspace(0.0, 3.0, 20)
@@ -517,8 +521,18 @@ def test_clone():
     again = clone(fitted)
     assert not hasattr(again, "params_")
     assert not hasattr(again, "popt")
+    with pytest.raises(NotFittedError):
+        np.diag(again.pcov)
     again.fit(T[:, None], Y)
     assert again.params_ == fitted.params_
+    # What a fit has instead.
+    assert not hasattr(again, "pcov")
+    words = r"after a call of curve_fit only.*Take covariance_, or call curve_fit again"
+    with pytest.raises(AttributeError, match=words):
+        np.diag(again.pcov)
+    with pytest.raises(AttributeError, match=words):
+        list(again)  # as popt, pcov = again does
+    assert_allclose(again.covariance_, fitted.pcov, rtol=1e-6)
 
 
 def test_fit_again():

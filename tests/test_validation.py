@@ -33,6 +33,39 @@ def test_weights_of_another_shape(name):
         check_weights(weights, X)
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["no", "yes"] * 3,
+        np.array(["no", "yes"] * 3),
+        np.array(["no", "yes"] * 3, dtype=object),
+        pd.Series(["no", "yes"] * 3),
+        pd.Series(["no", "yes"] * 3, dtype="category"),
+        pd.DataFrame({"y": ["no", "yes"] * 3}),
+    ],
+    ids=["list", "strings", "objects", "Series", "categories", "DataFrame"],
+)
+def test_labels_as_a_response(labels):
+    words = (
+        r"^y must hold numbers\. Got strings instead, such as '(no|yes)'\. Of two "
+        r"classes make 0 and 1.*LabelEncoder.*loss='log_loss'.*a classifier"
+    )
+    with pytest.raises(ValueError, match=words):
+        OptaxEstimator().fit(X, labels)
+    with pytest.raises(ValueError, match=r"^y_val must hold numbers.*LabelEncoder"):
+        OptaxEstimator(optimizer="adam").fit(X, Y, X_val=X, y_val=labels)
+
+
+def test_strings_that_are_numbers_and_objects():
+    words = r"y must hold numbers\. Got strings instead\. Convert them: np\.asarray\(y,"
+    with pytest.raises(ValueError, match=words):
+        OptaxEstimator().fit(X, Y.astype(str))
+    expected = OptaxEstimator().fit(X, Y).params_
+    assert OptaxEstimator().fit(X, Y.astype(object)).params_ == expected
+    assert OptaxEstimator().fit(X, pd.Series(Y.astype(object))).params_ == expected
+    assert OptaxEstimator().fit(X, pd.Series(Y, dtype="Float64")).params_ == expected
+
+
 def test_weights_that_will_do():
     for weights in (2.0, 2, [2.0] * 6, np.full(6, 2, int), pd.Series([2.0] * 6)):
         assert_array_equal(check_weights(weights, X), np.full(6, 2.0))

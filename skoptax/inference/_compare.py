@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,10 @@ def compare(*estimators: Any, names: Sequence[str] | None = None) -> pd.DataFram
     ----------
     *estimators : OptaxEstimator
         Fitted to the same rows, responses and weights, with the same loss: two or more.
+        Or a single dict of names to these.
     names : sequence of str, default=None
-        What to call each of them; ``None`` takes the names of the models' functions.
+        What to call each of them; ``None`` takes a dict's keys, else the names of the
+        models' functions.
 
     Returns
     -------
@@ -89,9 +91,15 @@ def compare(*estimators: Any, names: Sequence[str] | None = None) -> pd.DataFram
     >>> table.index[table["aicc"].argmin()]
     'offset'
     """
+    if len(estimators) == 1 and isinstance(estimators[0], Mapping):
+        if names is None:
+            names = [str(name) for name in estimators[0]]
+        estimators = tuple(estimators[0].values())
     if len(estimators) < 2:
+        is_list = bool(estimators) and isinstance(estimators[0], (list, tuple))
         raise InvalidParameterError(
             f"compare needs two fits or more. Got {len(estimators)} instead."
+            + (" Unpack the list: compare(*fits)." if is_list else "")
         )
     for estimator in estimators:
         if not hasattr(estimator, "fit_record"):

@@ -12,6 +12,7 @@ import optax
 import pytest
 import statsmodels.api as sm
 from numpy.testing import assert_allclose
+from pandas.testing import assert_frame_equal
 from sklearn.base import clone
 
 from skoptax import OptaxEstimator, Parameter
@@ -71,6 +72,19 @@ def test_names_of_ones_own():
     for names in (["one"], "ab", [1, 2], ["a", "b", "c"]):
         with pytest.raises(InvalidParameterError, match="2 strings, one for each fit"):
             compare(*fits()[:2], names=names)
+
+
+def test_a_dict_of_fits():
+    found = fits()[:2]
+    table = compare({"a slope": found[0], "two": found[1]})
+    assert_frame_equal(table, compare(*found, names=["a slope", "two"]))
+    named = compare(dict(enumerate(found)), names=["a", "b"])
+    assert list(named.index) == ["a", "b"]
+    assert list(compare(dict(enumerate(found))).index) == ["0", "1"]
+    with pytest.raises(InvalidParameterError, match=r"two fits or more\. Got 1"):
+        compare({"a": found[0]})
+    with pytest.raises(InvalidParameterError, match=r"the list: compare\(\*fits\)"):
+        compare(found)
 
 
 def test_counts_have_no_f_test():
