@@ -13,7 +13,7 @@ import numpy as np
 from ._assessment import OFF
 from ._chunk_data import Chunk, Maker, surroundings
 from ._chunks import REMEDY, Ahead, open_chunks, parts_of
-from ._driver import Legacy, Run
+from ._driver import Run
 from ._ending import Ending
 from ._fingerprint import Walk
 from ._fitting import (
@@ -24,6 +24,7 @@ from ._fitting import (
     read_validation,
     shown,
 )
+from ._legacy import Legacy
 from ._problem import (
     OWNER,
     Problem,

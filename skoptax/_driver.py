@@ -20,8 +20,8 @@ from ._assessment import NON_FINITE, OFF, RUNNING, Control, shrinkage
 from ._diagnose import explained
 from ._epochs import Fed, Feed
 from ._evaluation import Values
-from ._fingerprint import NotWalkable, Walk
 from ._history import History, named_columns
+from ._legacy import Legacy, length_of_steps
 from ._loop import Carry, make_block, usual_rows
 from ._parameter import is_parameter
 from ._programs import Program, abstract
@@ -33,17 +33,6 @@ from ._task import Task
 from ._typing import PyTree
 from ._validation import shorten
 from .exceptions import InvalidParameterError, ModelError, NonFiniteError
-
-
-class Legacy(NamedTuple):
-    """What an optimiser leaves to a later run."""
-
-    opt_state: PyTree  # NumPy arrays
-    start: np.ndarray  # how far from an optimum the first run began
-    steps: int  # how many it has made in all
-    epochs: int
-    shrinks: int = 0  # how often its steps have been shrunk
-    shrunk: Any = None  # what they were shrunk of
 
 
 class _Unreplaced(NamedTuple):
@@ -143,13 +132,11 @@ class Run:
         self._shrinks_moves = setbacks > 0 and not task.optimizer.steps_by_rate
         self._find_loop()
         self.epochs_before = 0 if legacy is None else legacy.epochs
-        if legacy is not None and (
-            _shapes(legacy.opt_state) != _shapes(self.blank.opt_state)
-        ):
+        if legacy is not None and not legacy.fits(self.blank.opt_state):
             legacy = None
         self.legacy = legacy
         if legacy is not None and setbacks > 0:
-            self.recovery.shrinks = _shrinks_left_by(legacy, task.optimizer)
+            self.recovery.shrinks = legacy.shrinks_of(task.optimizer)
 
     def _find_loop(self) -> None:
         self._rows_of_block = usual_rows(self.task.optimizer)
@@ -301,7 +288,7 @@ class Run:
             steps + self.step - self.recovery.undone,
             self.epochs_before + self.step // steps_per_epoch,
             shrinks,
-            _length_of_steps(self.task.optimizer) if shrinks else None,
+            length_of_steps(self.task.optimizer) if shrinks else None,
         )
 
     def control(
@@ -491,25 +478,6 @@ class Run:
 def _after(step: int, every: int) -> int:
     """Return the first multiple of ``every`` above ``step``."""
     return (step // every + 1) * every
-
-
-def _shrinks_left_by(legacy: Legacy, optimizer: Any) -> int:
-    is_same = legacy.shrinks > 0 and legacy.shrunk == _length_of_steps(optimizer)
-    return legacy.shrinks if is_same else 0
-
-
-def _length_of_steps(optimizer: Any) -> Any:
-    """Return what must be the same for a later run to have its steps as short."""
-    content = optimizer.content()
-    try:
-        return Walk().fingerprint(content), optimizer.numbers
-    except NotWalkable:
-        return repr(content), optimizer.numbers
-
-
-def _shapes(state: PyTree) -> Any:
-    leaves, treedef = jax.tree.flatten(state)
-    return treedef, [(np.shape(leaf), leaf.dtype) for leaf in leaves]
 
 
 def _skeleton(state: PyTree) -> tuple[Any, ...]:

@@ -14,11 +14,12 @@ import numpy as np
 from ._assessment import MOST_SETBACKS
 from ._auto import moving_terms
 from ._curvature import linearised
-from ._driver import Legacy, Run
+from ._driver import Run
 from ._ending import Ending, doubt
 from ._entries import start_box
 from ._fingerprint import Walk
 from ._kinks import doubt_about, left_at_kinks
+from ._legacy import Legacy
 from ._multistart import draw_starts, run_from_starts
 from ._optimizer import drive, finish, precision
 from ._problem import (

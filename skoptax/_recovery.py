@@ -1,23 +1,20 @@
 """Back from a step that is not finite, and on from there with shorter ones.
 
-The loop keeps no copy of the best state: each step would have to pay for it. It counts
-at which step that was, and the host holds on to what the block of steps began with that
-has it. Where it is needed, these steps are made once more.
+When a run goes back, how often, and where to: the states themselves are made by
+`_anchor` and `_ways_back`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ._assessment import NON_FINITE, RUNNING, Best, Control, Counts, shrinkage
+from ._anchor import Anchor, Enter, best_step, counts_of, lean, vector
+from ._assessment import NON_FINITE, Best, Control, shrinkage
 from ._epochs import Feed
 from ._loop import Carry
-
-Enter = Callable[[Control, Carry, int], Carry]
-"""Runs a block, with steps that have been shrunk so many times."""
+from ._ways_back import anew, as_step, for_rows
 
 
 class Setback(NamedTuple):
@@ -25,16 +22,6 @@ class Setback(NamedTuple):
 
     step: int
     back_to: int
-
-
-class Anchor(NamedTuple):
-    """What a block of steps began with."""
-
-    carry: Carry
-    control: Control
-    step: int
-    shrinks: int
-    undone: int
 
 
 class Recovery:
@@ -133,8 +120,8 @@ class Recovery:
             return
         if forced:
             self.origin = entry.step
-        if self.anchor is None or forced or _best_step(left, feed) > entry.step:
-            self.anchor = entry._replace(carry=_lean(entry.carry, blank, feed))
+        if self.anchor is None or forced or best_step(left, feed) > entry.step:
+            self.anchor = entry._replace(carry=lean(entry.carry, blank, feed))
 
     def go_back(
         self,
@@ -167,37 +154,29 @@ class Recovery:
             with the history as it is. Of batches, the start, if the best state is not
             finite for the rows of this one. ``None`` if there is nothing to go on with.
         """
-        step = _counts(failed).step
+        step = counts_of(failed).step
         plain = control._replace(is_start=False, is_replaced=False, resumed_at=step)
         found = self._best(enter, failed, feed)
         here, anchor, back_to, undone = None, self.anchor, self.origin, step
         if found is not None:
             best, undone = found
-            back_to = _counts(best).step
-            here = _as_step(best, failed, step)
+            back_to = counts_of(best).step
+            here = as_step(best, failed, step)
             left = undone - (step - back_to)
-            kept = _lean(best, first, feed)
+            kept = lean(best, first, feed)
             anchor = Anchor(kept, plain, back_to, self.shrinks, left)
         if here is not None and feed is not None and feed.batch_size is not None:
-            before, counts = here, _counts(here)
-            pending = _vector(counts._replace(pending=1), before.counts)
-            here = enter(plain, before._replace(counts=pending), self.shrinks)
-            if _counts(here).status == NON_FINITE:
-                here = self._anew(enter, failed, feed, control, first)
+            here = for_rows(enter, here, plain, self.shrinks)
+            if here is None:
+                here = anew(
+                    enter, failed, feed, control, first, self.origin, self.shrinks
+                )
                 # With an optimiser that is new, also to what an earlier run has left.
                 anchor, back_to = self.anchor, self.origin
                 undone = step + control.steps_before + self.undone
                 if here is not None and not feed.validates:
-                    kept = _lean(here, first, feed)
+                    kept = lean(here, first, feed)
                     anchor = Anchor(kept, plain, step, self.shrinks, undone)
-            else:
-                # Other rows have chosen it: what is said of it stays.
-                here = here._replace(
-                    counts=before.counts,
-                    best=before.best,
-                    selected=before.selected,
-                    history=before.history,
-                )
         if here is None:
             self.hopeless = True
             return None
@@ -205,41 +184,6 @@ class Recovery:
         self.shrinks += 1
         self.setbacks.append(Setback(step, back_to))
         return here
-
-    def _anew(
-        self, enter: Enter, failed: Carry, feed: Feed, control: Control, first: Carry
-    ) -> Carry | None:
-        """Return the start as the state of a later step, if it is finite there."""
-        before = _counts(failed)
-        counts = before._replace(
-            best_step=before.step,
-            selected_step=self.origin,
-            score_step=before.step,
-            status=RUNNING,
-        )
-        pending = first._replace(
-            counts=_vector(counts, failed.counts),
-            running=_finite_running(failed, first),
-            start=failed.start,
-        )
-        here = enter(control, pending, self.shrinks)
-        if _counts(here).status == NON_FINITE:
-            return None
-        now, old = Best(*np.asarray(here.best)), Best(*np.asarray(failed.best))
-        # No state so far is known to be one for all rows.
-        best, selected = now._replace(score=np.inf), here.selected
-        if feed.validates:
-            counts = counts._replace(
-                selected_step=before.selected_step, score_step=before.score_step
-            )
-            best = now._replace(selected=old.selected, score=old.score)
-            selected = failed.selected
-        return here._replace(
-            counts=_vector(counts, here.counts),
-            best=_vector(best, here.best),
-            selected=selected,
-            history=failed.history,
-        )
 
     def settle(self, enter: Enter, last: Carry, feed: Feed | None) -> Carry:
         """
@@ -258,32 +202,32 @@ class Recovery:
             If it is not finite, or after a setback above the best state, with what the
             optimiser knew there, for a run that goes on.
         """
-        counts = _counts(last)
+        counts = counts_of(last)
         if counts.status != NON_FINITE and not self._is_above(last, feed):
             return last
         found = self._best(enter, last, feed)
         if found is None:
             return last
         best, self.undone = found
-        chosen = _counts(best).selected_step
+        chosen = counts_of(best).selected_step
         losses = Best(*np.asarray(last.best))
         selected = Best(*np.asarray(best.best)).selected
         return last._replace(
             opt_state=best.opt_state,
             selected=best.selected,
-            counts=_vector(counts._replace(selected_step=chosen), last.counts),
-            best=_vector(losses._replace(selected=selected), last.best),
+            counts=vector(counts._replace(selected_step=chosen), last.counts),
+            best=vector(losses._replace(selected=selected), last.best),
         )
 
     def _is_above(self, last: Carry, feed: Feed | None) -> bool:
         """Tell whether a run that had setbacks has ended above its best state."""
         if not self.setbacks or (feed is not None and feed.validates):
             return False
-        best_step, anchor = _best_step(last, feed), self.anchor
-        if anchor is None or best_step < anchor.step == self.origin:
+        at, anchor = best_step(last, feed), self.anchor
+        if anchor is None or at < anchor.step == self.origin:
             return False  # The best state is none that leads to this one.
         if feed is not None:
-            return best_step < _counts(last).step
+            return at < counts_of(last).step
         value, lowest = float(np.asarray(last.now)[0]), float(np.asarray(last.best)[0])
         # As the loop itself has it: rounding error does not count.
         slack = np.sqrt(np.finfo(last.now.dtype).eps) * abs(lowest)
@@ -293,65 +237,4 @@ class Recovery:
         self, enter: Enter, failed: Carry, feed: Feed | None
     ) -> tuple[Carry, int] | None:
         """Return the best state, and how many steps are undone if it comes now."""
-        anchor = self.anchor
-        if anchor is None:
-            return None
-        step = _counts(failed).step
-        target = max(_best_step(failed, feed), anchor.step)
-        # What was random on the device, if anything, may come out in another way.
-        for stop_at in dict.fromkeys((target, anchor.step)):
-            control = anchor.control._replace(stop_at=stop_at, first_row=anchor.step)
-            carry = enter(control, anchor.carry, anchor.shrinks)
-            counts = _counts(carry)
-            if counts.step == stop_at and counts.status != NON_FINITE:
-                return carry, anchor.undone + step - stop_at
-        return None
-
-
-def _best_step(carry: Carry, feed: Feed | None) -> int:
-    """
-    Return the step of the best state so far.
-
-    With held-out rows by their loss; with batches, whose losses are of different rows,
-    the later one of the lowest loss and of the best epoch's end.
-    """
-    counts = _counts(carry)
-    if feed is None:
-        return counts.best_step
-    if feed.validates:
-        return counts.score_step
-    return max(counts.best_step, counts.score_step)
-
-
-def _lean(carry: Carry, blank: Carry, feed: Feed | None) -> Carry:
-    """Return a carry that holds on to nothing that steps from it would write."""
-    selected = carry.selected
-    if feed is None or not feed.validates:
-        selected = carry.values  # of the same state
-    return carry._replace(history=blank.history, aux=blank.aux, selected=selected)
-
-
-def _as_step(best: Carry, failed: Carry, step: int) -> Carry:
-    """Return a state as that of a later step, with the history of that."""
-    counts = _counts(best)._replace(step=step, pending=0, status=RUNNING)
-    return best._replace(
-        counts=_vector(counts, best.counts),
-        running=_finite_running(failed, best),
-        history=failed.history,
-    )
-
-
-def _finite_running(failed: Carry, here: Carry) -> Any:
-    """Return what the mean of an epoch takes, with the loss of another state."""
-    if here.running is None:
-        return None
-    before, value = np.asarray(failed.running)[0], np.asarray(here.now)[0]
-    return _vector((before, value), here.running)
-
-
-def _counts(carry: Carry) -> Counts:
-    return Counts(*np.asarray(carry.counts).tolist())
-
-
-def _vector(scalars: Sequence[Any], like: Any) -> np.ndarray:
-    return np.array(scalars, like.dtype)
+        return None if self.anchor is None else self.anchor.best(enter, failed, feed)

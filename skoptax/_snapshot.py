@@ -28,8 +28,9 @@ from ._assessment import (
     Control,
     Counts,
 )
-from ._driver import Legacy, Run
+from ._driver import Run
 from ._fingerprint import NotWalkable, Walk
+from ._legacy import Legacy
 from ._loop import Carry
 from ._recovery import Anchor, Recovery, Setback
 from ._structure import treedef_content
