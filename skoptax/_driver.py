@@ -69,7 +69,7 @@ class Run:
     Attributes
     ----------
     watch : callable or None
-        Called with the run after each block of steps, which takes about 0.2 s. What
+        Called with the run after each block of steps, which takes about 0.4 s. What
         it returns, if anything, ends the run, and is the message of its ending.
     watch_every : int
         Blocks end at multiples of this many steps, too; 0 is off.

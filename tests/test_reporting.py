@@ -68,7 +68,7 @@ def test_it_is_drawn_while_the_fit_runs(monkeypatch):
     steps = [int(re.search(r"([\d,]+) of", s)[1].replace(",", "")) for s in shown[1:]]
     assert steps == sorted(steps)
     assert steps[-1] == estimator.n_iter_ == 300_000
-    # Blocks take about 0.2 s.
+    # Blocks take about 0.4 s.
     assert len(steps) >= min(2, passed)
     assert f"loss {estimator.loss_:.4g}" in shown[-1]
 
