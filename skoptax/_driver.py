@@ -1,6 +1,7 @@
 """One optimisation in progress: the host's side of the loop.
 
-`Run` enters the compiled loop again and again until a step is reached. What its
+`Run` enters the compiled loop (`_compiled_loop`) again and again until a step is
+reached. What it does about steps that are not finite is in `_recovery`. What its
 results say is read off elsewhere: numbers in `_reading`, states in `_results`, the
 curvature in `_curvature`.
 """
@@ -9,22 +10,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from copy import copy
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from ._assessment import NON_FINITE, OFF, RUNNING, Control, shrinkage
-from ._diagnose import explained
+from ._assessment import NON_FINITE, OFF, RUNNING, Control
+from ._compiled_loop import CompiledLoop
 from ._epochs import Fed, Feed
 from ._evaluation import Values
 from ._history import History, named_columns
 from ._legacy import Legacy, length_of_steps
-from ._loop import Carry, make_block, usual_rows
+from ._loop import Carry
 from ._parameter import is_parameter
-from ._programs import Program, abstract
 from ._reading import Reading
 from ._recorded import Recorded, Rows
 from ._recovery import Anchor, Recovery
@@ -38,8 +36,7 @@ from .exceptions import InvalidParameterError, ModelError, NonFiniteError
 class _Unreplaced(NamedTuple):
     """What was there before a state was put in the place of another."""
 
-    task: Task
-    program: Program
+    loop: CompiledLoop
     carry: Any
     first_row: int  # of the history
 
@@ -112,7 +109,6 @@ class Run:
         self.interruption: KeyboardInterrupt | None = None
         self.seed: int | None = None
         self.place: str | None = None
-        self.task = task
         self.tol = tol
         self.patience = patience
         self.stalled_after = stalled_after
@@ -124,13 +120,12 @@ class Run:
         # it is known where that has ended.
         self._unreplaced: _Unreplaced | None = None
         self._entry: Anchor | None = None
-        self._programs: dict[Any, Program] = {}
         self._history = History()
         # JAX sorts a dict's keys; the history has the user's order.
         self._order = reading_order(task.state)
         self.recovery = Recovery(setbacks)
-        self._shrinks_moves = setbacks > 0 and not task.optimizer.steps_by_rate
-        self._find_loop()
+        shrinks_moves = setbacks > 0 and not task.optimizer.steps_by_rate
+        self._loop = CompiledLoop(task, shrinks_moves)
         self.epochs_before = 0 if legacy is None else legacy.epochs
         if legacy is not None and not legacy.fits(self.blank.opt_state):
             legacy = None
@@ -138,19 +133,10 @@ class Run:
         if legacy is not None and setbacks > 0:
             self.recovery.shrinks = legacy.shrinks_of(task.optimizer)
 
-    def _find_loop(self) -> None:
-        self._rows_of_block = usual_rows(self.task.optimizer)
-        feed = self.task.feed
-        make = partial(
-            make_block,
-            history_rows=self._rows_of_block,
-            feed=feed,
-            shrinks_moves=self._shrinks_moves,
-        )
-        more = () if feed is None else (feed.content(),)
-        if self._shrinks_moves:
-            more = (*more, "shrinks")
-        self._program = self.task.find_loop(self.task.loop_inputs(), make, *more)
+    @property
+    def task(self) -> Task:
+        """What is minimised, and how, as it is now."""
+        return self._loop.task
 
     @property
     def reading(self) -> Reading:
@@ -180,8 +166,10 @@ class Run:
         if not self.has_ended and not self._replaced and self.step < stop_at:
             self._go_back()
         while self._replaced or (self._is_running and self.step < stop_at):
-            last_row = history.first_row + self._rows_of_block - 1
-            limit = min(stop_at, self.step + self._program.steps_per_block(), last_row)
+            last_row = history.first_row + self._loop.rows - 1
+            limit = min(
+                stop_at, self.step + self._loop.program.steps_per_block(), last_row
+            )
             if self.watch_every:
                 limit = min(limit, _after(self.step, self.watch_every))
             is_start = self.carry is None
@@ -190,8 +178,8 @@ class Run:
             carry = self._first_carry() if is_start else self.carry
             began, before, recovery = time.perf_counter(), self.step, self.recovery
             entry = Anchor(carry, control, before, recovery.shrinks, recovery.undone)
-            program = self._program
-            self.carry = self._enter(control, carry, recovery.shrinks)
+            program = self._loop.program
+            self.carry = self._loop.enter(control, carry, recovery.shrinks)
             self._entry, self._replaced = entry, False
             # An interruption comes here, where the host waits.
             self._note()
@@ -204,12 +192,6 @@ class Run:
             if self.watch is not None:
                 self.stopped_by = self.watch(self) or self.stopped_by
 
-    def _enter(self, control: Control, carry: Carry, shrinks: int) -> Carry:
-        inputs = self.task.loop_inputs(shrinkage(shrinks))
-        with explained(self.task.role):
-            found: Carry = self._program(*inputs, control.packed(), carry)
-        return found
-
     def _note(self) -> None:
         """Take notice of where the last block of steps has ended."""
         self._count()
@@ -218,22 +200,18 @@ class Run:
         if entry is None:
             if before is not None:
                 # Of what was put in nothing is known: it is as if it had not been.
-                self._put_back(before)
+                self._loop = before.loop
                 self.carry, self._history.first_row = before.carry, before.first_row
                 self._replaced = False
                 self._count()
             return
         if before and self.status == NON_FINITE and self.step == entry.step:
             # What was put in is nothing to go back to: all is as it was before.
-            self._put_back(before)
+            self._loop = before.loop
             return
         is_forced = bool(entry.control.is_replaced)
         feed = self.task.feed
         self.recovery.note(entry, self.carry, feed, self.blank, is_forced)
-
-    def _put_back(self, before: _Unreplaced) -> None:
-        self.task, self._program = before.task, before.program
-        self._programs.clear()
 
     @property
     def _is_running(self) -> bool:
@@ -251,7 +229,7 @@ class Run:
             return
         control = self.control(True, True, self.step, self.step)
         carry = self.recovery.go_back(
-            self._enter, self.carry, self.task.feed, control, self.blank
+            self._loop.enter, self.carry, self.task.feed, control, self.blank
         )
         if carry is not None:
             self.carry = carry
@@ -261,7 +239,8 @@ class Run:
         """Select the best state, if the run has gone wrong; it goes back no more."""
         recovery = self.recovery
         try:
-            self.carry = recovery.settle(self._enter, self.carry, self.task.feed)
+            enter, feed = self._loop.enter, self.task.feed
+            self.carry = recovery.settle(enter, self.carry, feed)
         finally:
             recovery.anchor = None
 
@@ -366,18 +345,8 @@ class Run:
             How the loop takes them. The step that they begin with is that after the
             current one.
         """
-        task = self.task
-        before = task.feed, abstract(task.loop_inputs())
-        task.take_data(data, feed, fed)
-        now = task.feed, abstract(task.loop_inputs())
-        if now == before:
+        if not self._loop.see(data, feed, fed):
             return
-        # Those of a loss without a key are found nowhere else.
-        self._programs[before] = self._program
-        if now in self._programs:
-            self._program = self._programs[now]
-        else:
-            self._find_loop()
         # Their shapes may follow those of the data, and they are written before read.
         blank = self.blank
         self.carry = self.carry._replace(aux=blank.aux, running=blank.running)
@@ -400,14 +369,13 @@ class Run:
 
     def losses_since(self, step: int) -> np.ndarray:
         """Return the losses of the history from a step on, the current one's too."""
-        column = next(c for c in self._program.about[1] if c.key == "loss")
+        column = next(c for c in self._loop.columns if c.key == "loss")
         return self.recorded().rows(step)[column.dtype][:, column.place]
 
     @property
     def blank(self) -> Carry:
         """A carry to start from."""
-        blank: Carry = self._program.about[0]
-        return blank
+        return self._loop.blank
 
     def replace(self, state: PyTree) -> None:
         """
@@ -424,12 +392,8 @@ class Run:
                 "pytrees, with the same parameters free, of the same shapes."
             )
         first_row = self._history.first_row
-        self._unreplaced = _Unreplaced(
-            copy(self.task), self._program, self.carry, first_row
-        )
-        self.task.put(state)
-        self._programs.clear()
-        self._find_loop()
+        self._unreplaced = _Unreplaced(self._loop.copy(), self.carry, first_row)
+        self._loop.put(state)
         # Its shape may follow that of the data; it is evaluated before it is used.
         self.carry = self.carry._replace(aux=self.blank.aux)
         self._replaced = True
@@ -438,7 +402,7 @@ class Run:
     def history(self) -> dict[str, Any]:
         """Return the columns of the history: one entry per step, from the start on."""
         self._history.collect(self.carry, self.step)
-        rows, columns = self._history.take_rows(), self._program.about[1]
+        rows, columns = self._history.take_rows(), self._loop.columns
         task = self.task
         return named_columns(rows, columns, self._order, task.structure, task.numbers)
 
@@ -466,7 +430,7 @@ class Run:
             raise NonFiniteError(
                 f"The {what} is {number} at the start values {starts}. {advice}"
             )
-        if norm == 0 and not task.has_influence(self._program):
+        if norm == 0 and not task.has_influence(self._loop.program):
             names = [x.name for x in task.structure.leaves if x.kind == "free"]
             raise ModelError(
                 f"{task.role} has no gradient with respect to any free parameter "

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skoptax
 from skoptax import OptaxEstimator, Parameter
+from skoptax._compiled_loop import CompiledLoop
 from skoptax._driver import Run
 from skoptax._loop import HISTORY_ROWS
 from skoptax.callbacks import Callback, Checkpoint, Resume, StopOnNonFinite
@@ -781,13 +782,13 @@ def put_another(step, diff, static, data, aux, loss, grads):
 def test_ctrl_c_while_a_state_is_evaluated_that_was_put_in(
     when, chunk_size, monkeypatch
 ):
-    usual = Run._enter
+    usual = CompiledLoop.enter
 
-    def enter(run, *arguments):
-        is_other = float(run.task.state["lift"].value) == 2.0
+    def enter(loop, *arguments):
+        is_other = float(loop.task.state["lift"].value) == 2.0
         if is_other and when == "before":
             raise KeyboardInterrupt
-        found = usual(run, *arguments)
+        found = usual(loop, *arguments)
         if is_other:
             raise KeyboardInterrupt  # what it has found is lost
         return found
@@ -795,7 +796,7 @@ def test_ctrl_c_while_a_state_is_evaluated_that_was_put_in(
     spec = {"a": 1.0, "lift": Parameter(value=0.25, free=False)}
     arguments = {"callbacks": put_another, "chunk_size": chunk_size}
     found = OptaxEstimator(lifted_root, spec, **UNSTEADY["all rows"] | arguments)
-    monkeypatch.setattr(Run, "_enter", enter)
+    monkeypatch.setattr(CompiledLoop, "enter", enter)
     with pytest.raises(KeyboardInterrupt):
         found.fit(X, -T)
     history = found.history_
@@ -818,21 +819,21 @@ def test_ctrl_c_while_a_state_is_evaluated_that_was_put_in(
 
 
 def test_ctrl_c_while_a_state_is_evaluated_after_a_full_history(monkeypatch):
-    usual, last = Run._enter, HISTORY_ROWS - 1
+    usual, last = CompiledLoop.enter, HISTORY_ROWS - 1
 
     def put(step, diff, static, *rest):
         value = 9.0 if step == last - 1 else diff["a"].value
         return False, {"a": diff["a"].with_fields(value=value)}, static
 
-    def enter(run, *arguments):
-        if float(run.task.state["a"].value) == 9.0:
+    def enter(loop, *arguments):
+        if float(loop.task.state["a"].value) == 9.0:
             raise KeyboardInterrupt
-        return usual(run, *arguments)
+        return usual(loop, *arguments)
 
     arguments = {"optimizer": "sgd", "learning_rate": 1e-3, "max_steps": 2 * last}
     arguments |= {"chunk_size": last, "callbacks": put}
     found = OptaxEstimator(root, {"a": 4.0}, **arguments)
-    monkeypatch.setattr(Run, "_enter", enter)
+    monkeypatch.setattr(CompiledLoop, "enter", enter)
     with pytest.raises(KeyboardInterrupt):
         found.fit(X, T)
     assert found.status_ == "interrupted"

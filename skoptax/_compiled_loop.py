@@ -1,0 +1,149 @@
+"""The compiled loop of a task: its program, found again where the task changes.
+
+A task gets other values from a callback, and other data where these come in chunks. The
+program follows: the same one where only numbers differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from functools import partial
+from typing import Any
+
+from ._assessment import Control, shrinkage
+from ._diagnose import explained
+from ._epochs import Fed, Feed
+from ._loop import Carry, Column, make_block, usual_rows
+from ._programs import Program, abstract
+from ._task import Task
+from ._typing import PyTree
+
+
+class CompiledLoop:
+    """
+    A task, and the program that makes its steps, a block at a time.
+
+    Parameters
+    ----------
+    task : Task
+        What is minimised, and how.
+    shrinks_moves : bool, default=False
+        Whether the loop itself shrinks the steps, as `make_block` has it.
+
+    Attributes
+    ----------
+    task : Task
+        As it is now.
+    program : Program
+        Of this task.
+    rows : int
+        For how many steps the history of a block has place.
+    """
+
+    def __init__(self, task: Task, shrinks_moves: bool = False) -> None:
+        self.task = task
+        self._shrinks_moves = shrinks_moves
+        # For each feed and shapes of the data.
+        self._programs: dict[Any, Program] = {}
+        self._find()
+
+    def _find(self) -> None:
+        task = self.task
+        self.rows = usual_rows(task.optimizer)
+        feed = task.feed
+        make = partial(
+            make_block,
+            history_rows=self.rows,
+            feed=feed,
+            shrinks_moves=self._shrinks_moves,
+        )
+        more = () if feed is None else (feed.content(),)
+        if self._shrinks_moves:
+            more = (*more, "shrinks")
+        self.program = task.find_loop(task.loop_inputs(), make, *more)
+
+    @property
+    def blank(self) -> Carry:
+        """A carry to start from."""
+        blank: Carry = self.program.about[0]
+        return blank
+
+    @property
+    def columns(self) -> Sequence[Column]:
+        """Where the history has what."""
+        columns: Sequence[Column] = self.program.about[1]
+        return columns
+
+    def enter(self, control: Control, carry: Carry, shrinks: int) -> Carry:
+        """
+        Begin a block of steps; where the host reads of what it returns, it waits.
+
+        Parameters
+        ----------
+        control : Control
+            What the loop is told.
+        carry : Carry
+            What the last block has left.
+        shrinks : int
+            How often the steps have been shrunk.
+
+        Returns
+        -------
+        Carry
+            What this one leaves.
+        """
+        inputs = self.task.loop_inputs(shrinkage(shrinks))
+        with explained(self.task.role):
+            found: Carry = self.program(*inputs, control.packed(), carry)
+        return found
+
+    def copy(self) -> CompiledLoop:
+        """Return one to come back to, whatever is put into the task of this one."""
+        found = copy(self)
+        found.task = copy(self.task)
+        found._programs = {}
+        return found
+
+    def put(self, state: PyTree) -> None:
+        """
+        Put another state into the task.
+
+        Parameters
+        ----------
+        state : pytree
+            Of the same structure.
+        """
+        self.task.put(state)
+        self._programs.clear()
+        self._find()
+
+    def see(self, data: tuple[Any, ...], feed: Feed | None, fed: Fed | None) -> bool:
+        """
+        Put other data into the task.
+
+        Parameters
+        ----------
+        data : tuple
+            As the task has them.
+        feed, fed : Feed and Fed or None
+            How the loop takes them.
+
+        Returns
+        -------
+        bool
+            Whether the program may be another one.
+        """
+        task = self.task
+        before = task.feed, abstract(task.loop_inputs())
+        task.take_data(data, feed, fed)
+        now = task.feed, abstract(task.loop_inputs())
+        if now == before:
+            return False
+        # Those of a loss without a key are found nowhere else.
+        self._programs[before] = self.program
+        if now in self._programs:
+            self.program = self._programs[now]
+        else:
+            self._find()
+        return True
