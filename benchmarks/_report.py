@@ -76,6 +76,10 @@ def _document(rows: list[dict[str, Any]], plots: dict[str, str]) -> Iterator[str
         yield "**From a smoke run: these figures mean nothing.**\n"
     yield from _environments(rows)
     yield "## The bars\n"
+    yield (
+        "A bar is what the project has set itself as a goal, before anything was "
+        "measured. Those that are missed stay in the table.\n"
+    )
     if "bars" in plots:
         yield f"![Each figure relative to its bar]({plots['bars']})\n"
     yield "| # | what | bar | figure | met |"

@@ -294,15 +294,16 @@ def _sentence(status: str, run: Run) -> str:
         return f"Stopped after {step} steps, the largest number allowed."
     if status == "no_improvement":
         pace, feed = run.task.pace, run.task.feed
+        result = result_of(now.selected_step)
         if pace is None or feed is None:
             return (
                 f"Stopped after {step} steps: the loss has not improved for "
-                f"{run.patience} of them."
+                f"{run.patience} of them; {result}"
             )
         what = "validation loss" if feed.validates else "mean loss of an epoch"
         return (
             f"Stopped after {step} steps: the {what} has not improved for "
-            f"{run.patience // int(pace.per_epoch)} epochs."
+            f"{run.patience // int(pace.per_epoch)} epochs; {result}"
         )
     if status == "non_finite":
         place = f", at {run.place}" if run.place else ""
@@ -340,6 +341,28 @@ def _sentence(status: str, run: Run) -> str:
         f"Converged after {step} steps: the loss has vanished, from "
         f"{now.start.value:.2g} to {float(now.value):.2g}."
     )
+
+
+def result_of(step: int) -> str:
+    """
+    Say which step's parameters are returned.
+
+    Parameters
+    ----------
+    step : int
+        Its number; 0 is the start.
+
+    Returns
+    -------
+    str
+        A clause, with its full stop.
+    """
+    if step == 0:
+        return (
+            "the result is the start itself, as nothing after it was better. A smaller "
+            "learning rate may help."
+        )
+    return f"the result is that of step {step}."
 
 
 def doubt(

@@ -10,6 +10,7 @@ import copy
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ._component import Component, split_numbers
+from ._diagnose import explained
 from ._epochs import Fed, Feed
 from ._fingerprint import NotWalkable, Walk
 from ._model import bind_model, linear_model, model_signature
@@ -28,6 +30,7 @@ from ._rows import MAX_PADDED, pad_rows, padded_length
 from ._spec import fill_spec, implied_spec, read_spec
 from ._structure import treedef_content
 from ._task import Task
+from ._tracing import labelled
 from ._validation import (
     invalid,
     shorten,
@@ -40,6 +43,8 @@ from .losses import resolve_loss
 from .penalties import resolve_penalty
 
 OWNER = "OptaxEstimator"
+_ROLE = "The model or the loss"
+_checks = count()
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,24 @@ def make_problem(
     return Problem(objective, content, spec, data, rng, couples_rows, independent, walk)
 
 
+def check_rows(problem: Problem) -> None:
+    """
+    Raise what the model or the loss raises when it sees the rows.
+
+    Where the analysis of rows has met an error, rows count as coupled: whoever refuses
+    them as coupled has to look first whether that is what is wrong.
+
+    Parameters
+    ----------
+    problem : Problem
+        Nothing of it is computed: only shapes and types.
+    """
+    X, y, *_, loss_numbers, _ = problem.data
+    shared = abstract_values(problem.spec, OWNER), loss_numbers
+    with explained(_ROLE), labelled(f"check-{next(_checks)}"):
+        jax.eval_shape(problem.objective.row_losses, shared, (X, y))
+
+
 def make_task(
     estimator: Any,
     problem: Problem,
@@ -215,7 +238,7 @@ def make_task(
         mode=estimator.mode,
         has_aux=bool(estimator.has_aux),
         owner=type(estimator).__name__,
-        role="The model or the loss",
+        role=_ROLE,
         content=problem.content,
         walk=problem.walk,
         feed=feed,

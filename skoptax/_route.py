@@ -17,7 +17,7 @@ from ._assessment import NON_FINITE, OFF, RUNNING
 from ._chunk_data import Chunk
 from ._chunks import Ahead
 from ._driver import Run
-from ._ending import Ending
+from ._ending import Ending, result_of
 from ._optimizer import call_hook, call_step, next_call
 from ._training import without_score
 from ._typing import StepCallback
@@ -86,7 +86,7 @@ class Judge:
         return Ending(
             "no_improvement",
             f"Stopped after {run.step} steps: the {what} has not improved for "
-            f"{self._patience} epochs.",
+            f"{self._patience} epochs; {result_of(self._best_step)}",
         )
 
     def look_at_last(self, run: Run, epoch: int) -> None:

@@ -14,7 +14,7 @@ from sklearn.utils.validation import column_or_1d
 
 from ._driver import Run
 from ._epochs import Fed, Feed, Pace
-from ._problem import OWNER, Problem, arrange_held_out
+from ._problem import OWNER, Problem, arrange_held_out, check_rows
 from ._validation import (
     cast_response,
     check_data,
@@ -366,6 +366,7 @@ def make_feed(
         return None, None
     draws = "batch_size" if plan.batch_size is not None else "early_stopping"
     if problem.couples_rows and (plan.batch_size is not None or plan.is_split):
+        check_rows(problem)
         raise InvalidParameterError(
             f"{draws} draws rows, and here what the model or the loss makes of a row "
             "may depend on others (auxiliary data count). If it does not, say so by "

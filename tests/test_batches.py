@@ -15,7 +15,7 @@ from skoptax import OptaxEstimator, Parameter, cache_info, clear_cache, curve_fi
 from skoptax._epochs import Fed, Feed
 from skoptax._problem import draw_seed
 from skoptax._shuffle import seed_of_epoch, shuffled
-from skoptax.exceptions import InvalidParameterError
+from skoptax.exceptions import InvalidParameterError, ModelError
 from skoptax.inference import compare
 from skoptax.penalties import L2
 from skoptax.priors import Normal
@@ -228,6 +228,24 @@ def test_rows_that_interact_are_refused():
     with pytest.raises(InvalidParameterError, match="batch_size draws rows"):
         estimator.fit(X, Y)
     estimator.set_params(row_independent=True).fit(X, Y)
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 5}, {"early_stopping": True}])
+@pytest.mark.parametrize(
+    ("model", "error", "match"),
+    [
+        (lambda X, a=0.0: a + 0 * X[:, :1], ModelError, r"prediction\[:, 0\]"),
+        (lambda X, a=0.0: a, ModelError, "jnp.full"),
+        (lambda X, a=0.0: a + np.sin(X[:, 0]), ModelError, "jax.numpy"),
+        (lambda X, a=0.0: a + X @ jnp.ones(99), TypeError, "99"),
+    ],
+    ids=["two axes", "no axis", "NumPy", "shapes"],
+)
+def test_a_faulty_model_is_not_taken_for_one_that_couples_rows(
+    arguments, model, error, match
+):
+    with pytest.raises(error, match=match):
+        OptaxEstimator(model, **arguments).fit(X, Y)
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,8 @@ def test_early_stopping():
     arguments |= {"max_epochs": 60, "early_stopping": True, "n_iter_no_change": 3}
     found = fit(**arguments).fit_chunks(NOISY, X_val=X_VAL, y_val=Y_VAL)
     assert (found.status_, found.n_iter_) == ("no_improvement", 9 * epoch)
-    assert "validation loss has not improved for 3 epochs" in found.message_
+    said = f"not improved for 3 epochs; the result is that of step {9 * best}."
+    assert f"validation loss has {said}" in found.message_
     assert found.selected_step_ == 9 * best < found.n_iter_
     column = found.history_["val_loss"]
     assert_allclose(column[::9], losses[: epoch + 1], rtol=1e-12)

@@ -207,11 +207,31 @@ def test_non_finite():
     assert f"that of step {estimator.selected_step_}" in estimator.message_
 
 
+def test_no_improvement_on_the_start():
+    # From the optimum of all rows each step of SGD leads away: the rate is too large.
+    y = np.array([-1.0, 1.0] * 10)
+    estimator = OptaxEstimator(
+        lambda X, a=0.0: a + 0 * X[:, 0],
+        optimizer="sgd",
+        learning_rate=1.0,
+        early_stopping=True,
+        validation_fraction=0.5,
+        random_state=0,
+    )
+    estimator.fit(np.zeros((20, 1)), y)
+    assert estimator.status_ == "no_improvement"
+    assert estimator.selected_step_ == np.argmin(estimator.history_["val_loss"])
+    assert estimator.selected_step_ == 0
+    assert estimator.params_ == {"a": 0.0}
+    assert "the result is the start itself" in estimator.message_
+
+
 def test_no_improvement_and_callback():
     arguments = {"optimizer": "adam", "learning_rate": 0.5, "n_iter_no_change": 5}
     estimator = fit(decay, {"a": 1.0, "r": 0.5}, **arguments)
     assert estimator.status_ == "no_improvement"
-    assert "has not improved for 5 of them" in estimator.message_
+    said = f"for 5 of them; the result is that of step {estimator.selected_step_}."
+    assert said in estimator.message_
 
     def stop(step, diff_state, static_state, *_):
         return True, diff_state, static_state
