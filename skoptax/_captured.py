@@ -36,7 +36,9 @@ def takes_as_now(arrays: Sequence[np.ndarray]) -> bool:
     bool
         ``False`` if one would enter a trace as it did in another precision.
     """
-    wide = [a for a in arrays if _is_wide(a.dtype)]
+    # JAX takes no masked array; what is taken of one is a new array each time.
+    known = [a for a in arrays if not isinstance(a, np.ma.MaskedArray)]
+    wide = [a for a in known if _is_wide(a.dtype)]
     if not wide:
         return True
     taken = jax.eval_shape(lambda: [jax.lax.neg(a) for a in wide])

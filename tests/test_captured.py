@@ -242,6 +242,7 @@ def test_a_state_that_the_user_s_own_trace_refers_to_is_run_in_double():
         np.array([None]),
         np.array([], np.float64),
         np.array(1 / 3),
+        np.ma.masked_invalid([1.0, np.nan]),
     ],
     ids=str,
 )
