@@ -409,7 +409,7 @@ def make_block(
             return jax.lax.while_loop(goes_on, partial(pick_ahead, feed), begin)
         return loop(goes_on, lambda step: seen_at(data, step))(begin)
 
-    return Block(run, blank)
+    return Block(run, blank, shuffles=feed is not None and feed.shuffle)
 
 
 def _share(shrinks: Any, dtype: Any) -> Any:

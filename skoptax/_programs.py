@@ -47,12 +47,15 @@ _TRACE_SETTINGS = (
     "jax_default_prng_impl",
     "jax_threefry_partitionable",
 )
-# On a CPU, XLA has two ways of making code for a fused kernel; for the many small
-# kernels of a fit the older one compiles in two thirds of the time and runs as fast.
-# JAX 0.12 has it no more. An XLA without an option says so, and is not asked again.
+# What XLA is asked for on a CPU. One without an option says so, and is not asked again.
 _cpu_options: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 4}
+# It has two ways of making code for a fused kernel. For the many small kernels of a fit
+# the older one compiles in two thirds of the time and runs as fast; but it computes
+# long chains of integers, such as a random order, one by one, ten times slower. JAX
+# 0.12 has it no more.
+_quickly_made: dict[str, Any] = {}
 if jax.__version_info__ < (0, 11):
-    _cpu_options["xla_cpu_use_fusion_emitters"] = False
+    _quickly_made["xla_cpu_use_fusion_emitters"] = False
 # XLA hands sums over rows to a library of kernels: a fifth faster for loss and gradient
 # together, but up to thirteen times slower where a model is evaluated for its loss
 # alone, and slower for products of long columns: what Levenberg-Marquardt does.
@@ -103,6 +106,22 @@ class CacheInfo(NamedTuple):
     seconds: float
 
 
+class Code(NamedTuple):
+    """Which code XLA is to make for a program."""
+
+    own_kernels: bool = False  # all of it by itself, none from a library
+    vectorised: bool = False  # for many integers at once, though it compiles longer
+
+    def options(self) -> list[dict[str, Any]]:
+        """Return what XLA is asked for on a CPU."""
+        found = [_cpu_options]
+        if not self.vectorised:
+            found.append(_quickly_made)
+        if self.own_kernels:
+            found.append(_own_kernels)
+        return found
+
+
 class Program:
     """
     One compiled function, and how fast it turned out to run.
@@ -115,8 +134,8 @@ class Program:
         Its content key, or ``None`` if it has none.
     on_compiled : callable, optional
         Called with the seconds that each compilation took.
-    own_kernels : bool, default=False
-        Whether XLA is to make all of its code itself.
+    code : Code, optional
+        How it is compiled.
     """
 
     def __init__(
@@ -124,7 +143,7 @@ class Program:
         function: Callable[..., Any],
         digest: bytes | None,
         on_compiled: Callable[[float], None] | None = None,
-        own_kernels: bool = False,
+        code: Code = Code(),  # noqa: B008 (immutable)
     ) -> None:
         # Replaced by each caller's own: should JAX trace anew, it must not see what
         # an earlier caller has changed since.
@@ -146,7 +165,7 @@ class Program:
                 return self.function(*arguments)
 
         self._traced = traced
-        self._options = [_cpu_options, *([_own_kernels] if own_kernels else [])]
+        self._options = code.options()
         self._run = _jit(traced, self._options)
 
     def tracing(self) -> AbstractContextManager[None]:
@@ -278,7 +297,7 @@ class ProgramCache:
         function: Callable[..., Any],
         about: Callable[[], Any] | None = None,
         walk: Walk | None = None,
-        own_kernels: bool = False,
+        code: Code = Code(),  # noqa: B008 (immutable)
         warns: bool = True,
     ) -> Program:
         """
@@ -296,7 +315,7 @@ class ProgramCache:
             Makes what belongs to a new program and is not an array.
         walk : Walk, optional
             What has been visited of the content already.
-        own_kernels : bool, default=False
+        code : Code, optional
             As for `Program`; follows from the content.
         warns : bool, default=True
             Whether to say so if the content cannot be walked.
@@ -320,7 +339,7 @@ class ProgramCache:
                 )
             with self._lock:
                 self._misses += 1
-            return self._new(function, None, about, walk.arrays(), own_kernels)
+            return self._new(function, None, about, walk.arrays(), code)
         key = (digest, abstract(arguments))
         # One lock for finding and building: two threads never build one twice.
         # Compilation happens later, at the first call.
@@ -329,7 +348,7 @@ class ProgramCache:
             program = self._programs.get(key)
             if program is None:
                 self._misses += 1
-                program = self._new(function, digest, about, walk.arrays(), own_kernels)
+                program = self._new(function, digest, about, walk.arrays(), code)
                 self._drop_forgotten()
                 self._programs[key] = program
                 self.shrink(self.maxsize)
@@ -352,10 +371,10 @@ class ProgramCache:
         digest: bytes | None,
         about: Callable[[], Any] | None,
         captured: list[np.ndarray],
-        own_kernels: bool,
+        code: Code,
     ) -> Program:
         forget_other_precision(captured)
-        program = Program(function, digest, self._count, own_kernels)
+        program = Program(function, digest, self._count, code)
         program.captured = captured
         if about is not None:
             with program.tracing():

@@ -53,16 +53,22 @@ def shuffled(positions: Any, n: Any, seed: Any) -> Any:
     found = jnp.asarray(positions).astype(jnp.uint32)
     rounds = jnp.arange(_ROUNDS, dtype=jnp.uint32) * _STEP
     mixed = _mixed(jnp.asarray(seed).astype(jnp.uint32) + rounds)
-    # Computed once: a compiler would do it again for each position.
-    pivots, keys = jax.lax.optimization_barrier((mixed % n, _mixed(mixed + _STEP)))
-    for k in range(_ROUNDS):
-        partner = pivots[k] - found
+    rows = mixed % n, _mixed(mixed + _STEP)
+
+    def swap_or_not(found: Any, row: tuple[Any, Any]) -> tuple[Any, None]:
+        pivot, key = row
+        partner = pivot - found
         partner = jnp.where(partner >= n, partner + n, partner)  # below 0, it wraps
-        bits = (jnp.maximum(found, partner) ^ keys[k]) * _MIX
+        bits = (jnp.maximum(found, partner) ^ key) * _MIX
         bits = (bits ^ (bits >> 15)) * _MIX_MORE
-        found = jnp.where(bits >= _HALF, partner, found)
-    # Here too: once for each row, not for each entry of the row that is picked by it.
-    return jax.lax.optimization_barrier(found.astype(jnp.int32))
+        return jnp.where(bits >= _HALF, partner, found), None
+
+    # As a loop it is computed once for each position. Else a compiler puts it into what
+    # reads the rows, and does it again for each entry of a row; barriers do not hinder
+    # it on a CPU.
+    # (Four rounds at a time are computed for many positions at once.)
+    found, _ = jax.lax.scan(swap_or_not, found, rows, unroll=4)
+    return found.astype(jnp.int32)
 
 
 @own

@@ -17,7 +17,7 @@ from ._evaluation import Evaluator
 from ._fingerprint import Walk
 from ._packing import pack
 from ._parameter import is_parameter
-from ._programs import PROGRAMS, Program, described_shapes
+from ._programs import PROGRAMS, Code, Program, described_shapes
 from ._structure import Numbers, Structure, joined, separate
 from ._transfer import to_device
 from ._typing import Block, PyTree
@@ -273,9 +273,9 @@ class Task:
                 return block.blank(*inputs)
 
         walk, self._walk = self._walk, None
-        own_kernels = looks or block.for_loss_alone
+        code = Code(looks or block.for_loss_alone, vectorised=block.shuffles)
         program = PROGRAMS.get(
-            content, inputs, block.run, blank, walk, own_kernels, self._warns
+            content, inputs, block.run, blank, walk, code, self._warns
         )
         # Of one loss, once is enough.
         self._warns &= program.is_shared

@@ -42,3 +42,4 @@ class Block(NamedTuple, Generic[Result, About]):
     run: Callable[..., Result]  # to be compiled
     blank: Callable[..., About]  # makes what goes with it, of numbers, data and hyper
     for_loss_alone: bool = False  # whether it evaluates the loss without a gradient
+    shuffles: bool = False  # whether it computes in which order the rows are taken
