@@ -16,7 +16,7 @@ compilation, where the opposite error would be a wrong number.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,11 +44,18 @@ _CALLS = {
 }
 
 
+class RowAxes(NamedTuple):
+    """Where the rows are in what a function returns."""
+
+    axes: list[Axis]  # of each leaf; None where no row is in it
+    numbers_rows: bool  # whether it may depend on a row's place among all
+
+
 def row_axes(
     function: Callable[..., Any], shared: Any, rows: Any, sizes: Sequence[int]
-) -> list[Axis]:
+) -> RowAxes:
     """
-    Return the row axis of each output of a function that couples no rows.
+    Return where the rows are in what a function returns that couples none of them.
 
     Parameters
     ----------
@@ -63,8 +70,8 @@ def row_axes(
 
     Returns
     -------
-    list of int or None
-        For each leaf of the result; ``None`` where no row is in it.
+    RowAxes
+        With an axis for each leaf of the result.
 
     Raises
     ------
@@ -101,8 +108,10 @@ def row_axes(
             ones = jax.tree.map(jnp.ones_like, shared)
             return jax.jvp(lambda s: function(s, rows), (shared,), (ones,))[1]
 
-        _Walk(sizes).run(traces(tangent), axes)
-    return found
+        of_tangent = _Walk(sizes)
+        of_tangent.run(traces(tangent), axes)
+        walk.numbers_rows |= of_tangent.numbers_rows
+    return RowAxes(found, walk.numbers_rows)
 
 
 class _Walk:
@@ -119,11 +128,14 @@ class _Walk:
     has_own_derivative : bool
         Whether a function with a derivative of its own was met. Its rule may couple
         rows although the function does not.
+    numbers_rows : bool
+        Whether rows were given their numbers, by which a row may be told from others.
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = sizes
         self.has_own_derivative = False
+        self.numbers_rows = False
 
     def run(self, jaxprs: Sequence[Any], axes: Sequence[Axis]) -> list[Axis]:
         """Return the row axes of a function's outputs, given those of its inputs."""
@@ -198,6 +210,9 @@ class _Walk:
             return self._while(op)
         if op.name == "scan":
             return self._scan(op)
+        if op.name == "iota":
+            axis = op.row_axis("shape")
+            self.numbers_rows |= axis is not None and axis == op.params[0]["dimension"]
         return apply_rule(op)
 
     def _cond(self, op: Operation) -> list[Axis]:

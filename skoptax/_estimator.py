@@ -146,7 +146,8 @@ class OptaxEstimator(
         be added, so that data of nearly equal length, such as folds, share a
         compiled program. "auto" analyses what JAX traces; where it cannot tell,
         each length is compiled. Say ``True`` only of what is so: a model that takes
-        the mean of its inputs, say, would be fitted wrongly.
+        the mean of its inputs, say, would be fitted wrongly. `batch_size` and
+        `early_stopping` need it, and a model that does not number its rows.
     warm_start : bool, default=False
         Whether `fit` and `fit_chunks` go on from the fit before: from its values, with
         the state of its optimiser; with `n_starts`, each start has a new one.

@@ -15,7 +15,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from ._evaluation import Evaluator
-from ._rows import padded_length
+from ._rows import row_use
 from ._structure import Numbers
 from ._typing import Block, PyTree
 from ._unpacking import build_state, internal_start, user_values
@@ -141,4 +141,4 @@ def loss_couples_rows(objective: Any, data: tuple[Any, ...]) -> bool:
     def losses(shared: Any, rows: tuple[Any, Any]) -> Any:
         return objective.losses_of(shared, *rows)
 
-    return padded_length(losses, None, lambda: numbers, (y, y), "auto") is None
+    return not row_use(losses, None, lambda: numbers, (y, y), "auto").is_independent

@@ -14,7 +14,7 @@ from ._fingerprint import NotWalkable, Walk
 from ._model import ModelCall
 from ._objective import predictions
 from ._programs import PROGRAMS, described_shapes
-from ._rows import pad_rows, padded_length
+from ._rows import bucket, pad_rows, row_use
 from ._typing import PyTree
 
 
@@ -115,10 +115,10 @@ def _of_padded(
     def of_rows(values: Any, rows: Any) -> Any:
         return predictions(call, values, rows[0], None)[0]
 
-    length = padded_length(
+    use = row_use(
         of_rows, key, lambda: arguments[0], (X,), row_independent, walk.arrays
     )
-    padded = X if length is None else pad_rows(X, length)
+    padded = pad_rows(X, bucket(len(X))) if use.is_independent else X
     # The content again, if it has no key: that raises, and is dealt with there.
     known = content if key is None else key
     inputs = (*arguments, padded)

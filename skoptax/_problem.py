@@ -26,7 +26,7 @@ from ._objective import Objective, abstract_values
 from ._packing import tie_arguments
 from ._parameter import is_parameter
 from ._programs import described_shapes
-from ._rows import MAX_PADDED, pad_rows, padded_length
+from ._rows import MAX_PADDED, RowUse, bucket, pad_rows, row_use
 from ._spec import fill_spec, implied_spec, read_spec
 from ._structure import treedef_content
 from ._task import Task
@@ -57,6 +57,7 @@ class Problem:
     data: tuple[Any, ...]
     rng: Callable[[], np.random.Generator]  # always the same one
     couples_rows: bool  # whether a row's loss may depend on other rows
+    numbers_rows: bool  # whether it may depend on a row's place among all
     row_independent: Any  # as the estimator has it
     walk: Walk
 
@@ -179,11 +180,21 @@ def make_problem(
     penalty_numbers, penalty = _split(penalty)
     objective = Objective(call, loss, penalty)
     content = objective.content()
-    rows, couples_rows = _arrange_rows(
+    rows, use = _arrange_rows(
         objective, content, spec, loss_numbers, (X, y), sample_weight, independent, walk
     )
     data = (*rows, loss_numbers, penalty_numbers)
-    return Problem(objective, content, spec, data, rng, couples_rows, independent, walk)
+    return Problem(
+        objective,
+        content,
+        spec,
+        data,
+        rng,
+        not use.is_independent,
+        use.numbers_rows,
+        independent,
+        walk,
+    )
 
 
 def check_rows(problem: Problem) -> None:
@@ -345,13 +356,13 @@ def _arrange_rows(
     weights: np.ndarray | None,
     row_independent: Any,
     walk: Walk,
-) -> tuple[tuple[Any, ...], bool]:
+) -> tuple[tuple[Any, ...], RowUse]:
     """
     Fill rows of weight zero and pad, unless rows interact.
 
     Returns inputs, responses, weights or ``None``, and, where rows may have been added
-    and there are no weights to tell, the number of rows that count; and whether rows
-    interact.
+    and there are no weights to tell, the number of rows that count; and how rows are
+    used.
     """
     leaves, treedef = jax.tree.flatten(spec, is_leaf=is_parameter)
     described = [(p.tie, p.value.shape, p.value.dtype.char) for p in leaves]
@@ -368,19 +379,20 @@ def _arrange_rows(
     if weights is not None and not np.all(weights):
         # Their places stay: a model may number its rows.
         present = tuple(_without_absent(array, weights > 0) for array in rows)
-    length = padded_length(
+    use = row_use(
         objective.row_losses, key, shared, present, row_independent, walk.arrays
     )
-    if length is None:
-        return (*rows, weights, None), True
+    if not use.is_independent:
+        return (*rows, weights, None), use
     n = len(present[0])
+    length = bucket(n)
     X, y = (pad_rows(array, length) for array in present)
     if weights is None:
         # Also where nothing is added, as others in the bucket have rows added.
-        return (X, y, None, np.int32(n) if n <= MAX_PADDED else None), False
+        return (X, y, None, np.int32(n) if n <= MAX_PADDED else None), use
     padded = np.zeros(length, rows[0].dtype)
     padded[:n] = weights
-    return (X, y, padded, None), False
+    return (X, y, padded, None), use
 
 
 def _without_absent(array: np.ndarray, is_present: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -28,8 +28,16 @@ MAX_PADDED = 8_192
 _STEPS = ((1024, 1), (MAX_PADDED, 8))
 _SMALLEST = 64
 
+
+class RowUse(NamedTuple):
+    """What a function makes of a row's neighbours, and of its place."""
+
+    is_independent: bool  # rows may be added behind the others
+    numbers_rows: bool = False  # they may not be drawn, which changes their places
+
+
 _MEMO_SIZE = 4096
-_memo: OrderedDict[Hashable, bool] = OrderedDict()
+_memo: OrderedDict[Hashable, RowUse] = OrderedDict()
 _lock = threading.Lock()
 _labels = count()
 
@@ -84,16 +92,16 @@ def pad_rows(array: np.ndarray, length: int) -> np.ndarray:
     return padded
 
 
-def padded_length(
+def row_use(
     function: Callable[..., Any],
     key: bytes | None,
     shared: Callable[[], Any],
     rows: Any,
     row_independent: Any,
     captured: Callable[[], Sequence[np.ndarray]] = tuple,
-) -> int | None:
+) -> RowUse:
     """
-    Return the number of rows to pad to, if rows may be added or left out.
+    Find out what a function makes of a row's neighbours, and of its place.
 
     Parameters
     ----------
@@ -114,13 +122,13 @@ def padded_length(
 
     Returns
     -------
-    int or None
-        ``None`` where the function has to see the rows as they are.
+    RowUse
+        What is said by ``row_independent`` goes before what is found out.
     """
     n = len(jax.tree.leaves(rows)[0])
     length = bucket(n)
     if row_independent != "auto":
-        return length if row_independent else None
+        return RowUse(bool(row_independent))
     shapes = [(np.shape(x)[1:], np.dtype(x.dtype)) for x in jax.tree.leaves(rows)]
     memo = (key, tuple(shapes), n, length)
     with _lock:
@@ -131,13 +139,13 @@ def padded_length(
         label = f"rows-{key.hex() if key is not None else next(_labels)}"
         forget_other_precision(captured())
         with labelled(label):
-            known = _is_independent(function, shared(), rows, (n, length))
+            known = _row_use(function, shared(), rows, (n, length))
         if key is not None:
             with _lock:
                 _memo[memo] = known
                 while len(_memo) > _MEMO_SIZE:
                     _memo.popitem(last=False)
-    return length if known else None
+    return known
 
 
 def forget() -> None:
@@ -146,19 +154,21 @@ def forget() -> None:
         _memo.clear()
 
 
-def _is_independent(
+def _row_use(
     function: Callable[..., Any], shared: Any, rows: Any, sizes: tuple[int, int]
-) -> bool:
-    """Tell whether the first output has a row for each row, and the others none."""
+) -> RowUse:
+    """Ask for a first output with a row for each row, and others with none."""
     lengths = {d for x in jax.tree.leaves((shared, rows)) for d in np.shape(x)}
     # Lengths that mean nothing else, for a function that asks for the number of rows.
     unrelated = (k for k in count(7, 4) if k not in lengths)
     try:
-        first, *others = row_axes(
+        found = row_axes(
             function, shared, rows, (*sizes, next(unrelated), next(unrelated))
         )
+        first, *others = found.axes
     except Exception:
         # Coupled, or a construct of JAX's that the analysis does not know: the rows
         # are fitted as they are, which is right whatever the function does.
-        return False
-    return first == 0 and all(axis is None for axis in others)
+        return RowUse(False)
+    is_independent = first == 0 and all(axis is None for axis in others)
+    return RowUse(is_independent, found.numbers_rows)

@@ -365,7 +365,15 @@ def make_feed(
     if plan.batch_size is None and held_out is None:
         return None, None
     draws = "batch_size" if plan.batch_size is not None else "early_stopping"
-    if problem.couples_rows and (plan.batch_size is not None or plan.is_split):
+    draws_rows = plan.batch_size is not None or plan.is_split
+    if draws_rows and problem.numbers_rows and not problem.couples_rows:
+        raise InvalidParameterError(
+            f"{draws} draws rows, and the model or the loss numbers them (as "
+            "`jnp.arange(len(X))` does): among those that are drawn, a row has another "
+            "number. Hand the numbers over as a column of X. If no result depends on "
+            "them, say so by row_independent=True."
+        )
+    if draws_rows and problem.couples_rows:
         check_rows(problem)
         raise InvalidParameterError(
             f"{draws} draws rows, and here what the model or the loss makes of a row "

@@ -231,6 +231,21 @@ def test_rows_that_interact_are_refused():
 
 
 @pytest.mark.parametrize("arguments", [{"batch_size": 5}, {"early_stopping": True}])
+def test_a_model_that_numbers_rows_is_refused(arguments):
+    # Among rows that are drawn, each has another number.
+    def drift(X, a, b):
+        return a * X[:, 0] + b * jnp.arange(len(X))
+
+    X = np.linspace(1.0, 2.0, 100)[:, None]
+    y = X[:, 0] + 0.01 * np.arange(100)
+    estimator = OptaxEstimator(drift, {"a": 0.0, "b": 0.0}, max_steps=300, **arguments)
+    with pytest.raises(InvalidParameterError, match="column of X"):
+        estimator.fit(X, y)
+    whole = OptaxEstimator(drift, {"a": 0.0, "b": 0.0}).fit(X, y)
+    np.testing.assert_allclose([whole.params_["a"], whole.params_["b"]], [1.0, 0.01])
+
+
+@pytest.mark.parametrize("arguments", [{"batch_size": 5}, {"early_stopping": True}])
 @pytest.mark.parametrize(
     ("model", "error", "match"),
     [

@@ -152,6 +152,9 @@ COUPLED = {
 }
 
 
+NUMBERED = {"the number of the row"}
+
+
 def analysed(function):
     with jax.enable_x64(True):
         return row_axes(function, 1.0, np.ones((403, 2)), (403, 512, 7, 11))
@@ -159,7 +162,9 @@ def analysed(function):
 
 @pytest.mark.parametrize("name", INDEPENDENT)
 def test_what_treats_each_row_by_itself(name):
-    assert analysed(INDEPENDENT[name]) == [0]
+    found = analysed(INDEPENDENT[name])
+    assert found.axes == [0]
+    assert found.numbers_rows == (name in NUMBERED)
 
 
 @pytest.mark.parametrize("name", COUPLED)
@@ -184,7 +189,7 @@ def test_several_outputs_each_have_their_axis():
     def function(p, X):
         return X[:, 0], X.T, {"a": p, "b": X[:, None, :]}
 
-    assert analysed(function) == [0, 1, None, 0]
+    assert analysed(function).axes == [0, 1, None, 0]
 
 
 def test_the_row_axis_of_shapes():
