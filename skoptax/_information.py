@@ -113,6 +113,44 @@ def make_derivatives(
     return Block(run, lambda *_: None)
 
 
+def make_piece(
+    at_state: Evaluator,
+    *,
+    size: int,
+) -> Block[Derivatives, None]:
+    """
+    Build the function that differentiates an objective's losses of some of the rows.
+
+    Parameters
+    ----------
+    at_state : Evaluator
+        The objective, which must neither couple rows nor number them.
+    size : int
+        How many rows, at most as many as there are.
+
+    Returns
+    -------
+    Block
+        ``run(numbers, data, values, first, total)``, to be compiled: as of
+        `make_derivatives`, with the number of the first row, and the sum of all rows'
+        weights.
+    """
+    block = make_derivatives(at_state, with_hessian=False)
+
+    def run(
+        numbers: Numbers, data: Any, values: PyTree, first: Array, total: Array
+    ) -> Derivatives:
+        X, y, weights, _, *others = data
+        rows = [jax.lax.dynamic_slice_in_dim(a, first, size) for a in (X, y)]
+        if weights is None:
+            share = jnp.ones(size, total.dtype)
+        else:
+            share = jax.lax.dynamic_slice_in_dim(weights, first, size)
+        return block.run(numbers, (*rows, share, total, *others), values)
+
+    return Block(run, block.blank)
+
+
 def _hessian(function: Callable[[Array], Array], x: Array, forward: bool) -> Array:
     slope = jax.jacfwd(function) if forward else jax.grad(function)
     return jax.jacfwd(slope)(x)

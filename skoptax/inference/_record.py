@@ -7,28 +7,28 @@ made of it (covariances, tables, intervals) is computed when it is asked for.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-import jax
 import numpy as np
 from scipy.special import gammaln, xlogy
 
 from .._component import Component, join_numbers
-from .._curvature import at_selected, known_curvature, scales
+from .._curvature import known_curvature, scales
 from .._driver import Run
 from .._entries import count_entries
-from .._information import loss_couples_rows, make_derivatives
+from .._information import loss_couples_rows
 from .._problem import Problem
 from ..exceptions import DifferentiationError
 from ..losses import Gamma, LogLoss, Poisson, SquaredError
 from ..losses._resolve import is_own
-from ._sums import Information, Sums, summed_up
+from ._pieces import Piece, in_pieces, piece_size
+from ._sums import Information, Sums, put_together, summed_up
 
 # Of so many free entries the matrices are still cheap beside a fit.
 MOST_ENTRIES = 100
-# So many derivatives are 2 GiB in double precision.
+# So many derivatives at once are 2 GiB in double precision.
 MOST_DERIVATIVES = 2**28
 # Losses whose sums are known from the objective alone.
 _LIKELIHOODS = (Poisson, LogLoss)
@@ -156,7 +156,8 @@ def record_fit(
         log_weights = float(np.log(counted).sum()) * outputs
     has_priors = any(leaf.prior is not None for leaf in run.task.structure.leaves)
     has_penalty = objective.penalty is not None
-    found, reason = None, _why_not(run, problem, loss, y.size, cov_type)
+    size = piece_size(run, problem, y, cov_type)
+    found, reason = None, _why_not(run, problem, loss, size * outputs, cov_type)
     if not reason:
         assert cov_type is not None
         is_bare = not (has_priors or has_penalty)
@@ -164,8 +165,11 @@ def record_fit(
             value, bends = objective_value * total, total * outputs
             found = _without_rows(run, loss, value, bends)
         if found is None:
-            value = objective_value * total if is_bare else None
-            found, reason = _with_rows(run, loss, y, weights, cov_type, value)
+            pieces = in_pieces(
+                run, y, weights, total, size, with_hessian=cov_type == "hessian"
+            )
+            known = objective_value * total if is_bare else None
+            found, reason = _with_rows(run, loss, pieces, cov_type, total, known)
     if found is not None and not found.is_finite:
         found, reason = None, "the derivatives of some row are not finite there"
     return FitRecord(
@@ -214,25 +218,30 @@ def _why_not(
 def _with_rows(
     run: Run,
     loss: Any,
-    y: np.ndarray,
-    weights: np.ndarray | None,
+    pieces: Iterable[Piece],
     cov_type: str,
-    value: float | None,
+    total: float,
+    known: float | None,
 ) -> tuple[Information | None, str]:
     """Return the matrices, or why there are none."""
-    make: Any = partial(make_derivatives, with_hessian=cov_type == "hessian")
+    parts = []
     try:
-        found = at_selected(run, make, "derivatives", cov_type == "hessian")
+        for found, y, weights in pieces:
+            delta = scales(run) if found.delta is None else np.asarray(found.delta)
+            value = known
+            if value is None:
+                value = _sum_of_losses(loss, y, found.predictions, weights)
+            part = (y, weights, value, cov_type, total)
+            parts.append(summed_up(found, delta.astype(float), *part))
     except DifferentiationError as error:
         # The fit itself is none the worse for it. Its advice, another mode, is for
         # fits: here a loss must have reverse mode, whatever the mode of the fit.
         sentence = str(error).partition(". ")[0]
         return None, sentence[:1].lower() + sentence[1:]
-    found = jax.tree.map(np.asarray, found)
-    delta = scales(run) if found.delta is None else np.asarray(found.delta, float)
-    if value is None:
-        value = _sum_of_losses(loss, y, found.predictions, weights)
-    return summed_up(found, delta, y, weights, value, cov_type), ""
+    whole = parts[0] if len(parts) == 1 else put_together(parts)
+    if known is not None:
+        whole = whole._replace(sums=whole.sums._replace(loss=known))
+    return whole, ""
 
 
 def _sum_of_losses(

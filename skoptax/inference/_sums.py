@@ -6,6 +6,7 @@ What is kept of a fit has the size of its parameters, not of its data.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,9 +60,10 @@ def summed_up(
     weights: np.ndarray | None,
     loss: float,
     cov_type: str,
+    total: float,
 ) -> Information:
     """
-    Sum up the rows.
+    Sum up rows.
 
     Parameters
     ----------
@@ -77,6 +79,8 @@ def summed_up(
         The sum of the weighted losses.
     cov_type : str
         Which covariance is wanted.
+    total : float
+        The sum of the weights of all rows, of which these may be a part.
 
     Returns
     -------
@@ -108,10 +112,35 @@ def summed_up(
     return Information(
         root=root,
         delta=delta,
-        sums=_sums(loss, y - predictions, slope, bend, weights),
+        sums=_sums(loss, y - predictions, slope, bend, weights, total),
         rest=rest,
         scores=scores,
         hessian=None if found.hessian is None else np.asarray(found.hessian, float),
+    )
+
+
+def put_together(parts: Sequence[Information]) -> Information:
+    """
+    Put together what has been summed up of parts of the rows.
+
+    Parameters
+    ----------
+    parts : sequence of Information
+        Of one point. Leverages and the whole Hessian take all rows at once.
+
+    Returns
+    -------
+    Information
+        That of all rows.
+    """
+    first, *_ = parts
+    scores = None
+    if first.scores is not None:
+        scores = triangle(np.concatenate([p.scores for p in parts]).T)
+    return first._replace(
+        root=triangle(np.concatenate([p.root for p in parts]).T),
+        sums=Sums(*map(math.fsum, zip(*(p.sums for p in parts), strict=True))),
+        scores=scores,
     )
 
 
@@ -223,16 +252,15 @@ def _sums(
     slope: np.ndarray,
     bend: np.ndarray,
     weights: np.ndarray | None,
+    total: float,
 ) -> Sums:
     m, n = len(residuals), residuals.size
     residuals = residuals.ravel()
     if bend.ndim > 1:
         bend = np.diagonal(bend, axis1=1, axis2=2).ravel()
     each: Any = 1.0
-    total = float(m)
     if weights is not None:
         each = np.repeat(weights.astype(float), n // m)
-        total = float(weights.sum(dtype=float))
     squares = slope**2 * total
     counts = np.broadcast_to(each, n) > 0
     bent = counts & (bend > 0)
