@@ -37,6 +37,7 @@ class Derivatives(NamedTuple):
     columns: Any  # of shape (p, n): of the n = m k predictions, by the parameters
     slope: Any  # of shape (n,): of the losses, by the predictions
     bend: Any  # of shape (n,) or (m, k, k): the second ones
+    loss: Any  # a scalar: what the losses add to the objective
     rest: Any = None  # of shape (p, p): the Hessian of penalties and priors
     hessian: Any = None  # of shape (p, p): of the whole objective
     # Of shape (q, p): the slopes of free and tied entries in the user's units. None
@@ -93,9 +94,13 @@ def make_derivatives(
         predictions, columns = jacobian(
             lambda x: parts.predict(state(x), *data), flat, forward
         )
+
+        def summed(predictions: Array) -> Array:
+            return jnp.sum(losses(predictions))
+
         slope, bend = losses_curvature(
             predictions,
-            lambda predictions: jnp.sum(losses(predictions)),
+            summed,
             parts.information_at(here, *data),
             parts.couples_outputs,
         )
@@ -105,6 +110,7 @@ def make_derivatives(
             columns,
             slope,
             bend,
+            summed(predictions),
             rest=_hessian(others, flat, forward) if has_others else None,
             hessian=_hessian(objective, flat, forward) if with_hessian else None,
             delta=None if is_scaled_only else jax.jacfwd(entries)(flat),
@@ -131,21 +137,26 @@ def make_piece(
     Returns
     -------
     Block
-        ``run(numbers, data, values, first, total)``, to be compiled: as of
-        `make_derivatives`, with the number of the first row, and the sum of all rows'
-        weights.
+        ``run(numbers, data, values, start, first, total)``, to be compiled: as of
+        `make_derivatives`, with the number of the first row, that of the first one that
+        counts, and the sum of all rows' weights.
     """
     block = make_derivatives(at_state, with_hessian=False)
 
     def run(
-        numbers: Numbers, data: Any, values: PyTree, first: Array, total: Array
+        numbers: Numbers,
+        data: Any,
+        values: PyTree,
+        start: Array,
+        first: Array,
+        total: Array,
     ) -> Derivatives:
         X, y, weights, _, *others = data
-        rows = [jax.lax.dynamic_slice_in_dim(a, first, size) for a in (X, y)]
-        if weights is None:
-            share = jnp.ones(size, total.dtype)
-        else:
-            share = jax.lax.dynamic_slice_in_dim(weights, first, size)
+        rows = [jax.lax.dynamic_slice_in_dim(a, start, size) for a in (X, y)]
+        counts = start + jnp.arange(size, dtype=jnp.int32) >= first
+        share = counts.astype(total.dtype)
+        if weights is not None:
+            share = share * jax.lax.dynamic_slice_in_dim(weights, start, size)
         return block.run(numbers, (*rows, share, total, *others), values)
 
     return Block(run, block.blank)

@@ -100,12 +100,11 @@ def in_pieces(
         yield Piece(jax.tree.map(np.asarray, found), y, weights)
         return
     make = partial(make_piece, size=size)
-    arguments = y.dtype.type(total)
     ahead: list[tuple[int, int, Any]] = []
     for first in range(0, n, size):
         # The last piece begins among the rows of the one before it.
         start = min(first, n - size)
-        more = np.int32(start), arguments
+        more = np.int32(start), np.int32(first), y.dtype.type(total)
         ahead.append((first, start, at_selected(run, make, "piece", size, more=more)))
         # While one is summed up, the next one is computed.
         if len(ahead) > 1:

@@ -228,9 +228,7 @@ def _with_rows(
     try:
         for found, y, weights in pieces:
             delta = scales(run) if found.delta is None else np.asarray(found.delta)
-            value = known
-            if value is None:
-                value = _sum_of_losses(loss, y, found.predictions, weights)
+            value = float(found.loss) * total if is_own(loss) else math.nan
             part = (y, weights, value, cov_type, total)
             parts.append(summed_up(found, delta.astype(float), *part))
     except DifferentiationError as error:
@@ -242,17 +240,6 @@ def _with_rows(
     if known is not None:
         whole = whole._replace(sums=whole.sums._replace(loss=known))
     return whole, ""
-
-
-def _sum_of_losses(
-    loss: Any, y: np.ndarray, predictions: Any, weights: np.ndarray | None
-) -> float:
-    """Return the losses alone, for the likelihoods that are made of them."""
-    if not is_own(loss):
-        return math.nan
-    each = np.asarray(loss(y, predictions[: len(y)]), float)
-    rows = each if each.ndim == 1 else each.sum(axis=1)
-    return float(rows.sum() if weights is None else weights @ rows)
 
 
 def _without_rows(run: Run, loss: Any, value: float, bends: float) -> Any:
