@@ -20,7 +20,12 @@ from ._structure import Numbers
 from ._typing import Block, PyTree
 from ._unpacking import build_state, internal_start, user_values
 from .losses._resolve import is_own
-from .optimizers._jacobian import jacobian, losses_curvature
+from .optimizers._jacobian import (
+    computed_once,
+    computed_where_used,
+    jacobian,
+    losses_curvature,
+)
 
 # The types of covariance.
 COV_TYPES = ("nonrobust", "HC0", "HC1", "HC2", "HC3", "hessian")
@@ -49,6 +54,7 @@ def make_derivatives(
     at_state: Evaluator,
     *,
     with_hessian: bool,
+    keep: Callable[..., Any] = computed_where_used,
 ) -> Block[Derivatives, None]:
     """
     Build the function that differentiates an objective where a run has ended.
@@ -59,6 +65,8 @@ def make_derivatives(
         The objective.
     with_hessian : bool
         Whether the whole Hessian is wanted.
+    keep : callable, default=computed_where_used
+        As for `jacobian`. One fit runs this once.
 
     Returns
     -------
@@ -92,7 +100,7 @@ def make_derivatives(
         here = state(flat)
         losses = parts.losses_at(here, *data)
         predictions, columns = jacobian(
-            lambda x: parts.predict(state(x), *data), flat, forward
+            lambda x: parts.predict(state(x), *data), flat, forward, keep
         )
 
         def summed(predictions: Array) -> Array:
@@ -141,7 +149,7 @@ def make_piece(
         `make_derivatives`, with the number of the first row, that of the first one that
         counts, and the sum of all rows' weights.
     """
-    block = make_derivatives(at_state, with_hessian=False)
+    block = make_derivatives(at_state, with_hessian=False, keep=computed_once)
 
     def run(
         numbers: Numbers,

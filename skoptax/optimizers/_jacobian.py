@@ -70,7 +70,7 @@ def _curved_by_row(
     return slope(predictions), jnp.moveaxis(jax.vmap(along)(basis), 0, -1)
 
 
-def _computed_once(function: Callable[[], T], point: Array) -> T:
+def computed_once(function: Callable[[], T], point: Array) -> T:
     """
     Return what a function returns, in memory.
 
@@ -97,13 +97,21 @@ def _computed_once(function: Callable[[], T], point: Array) -> T:
     return jax.tree.unflatten(trees[-1], found)
 
 
+def computed_where_used(function: Callable[[], T], point: Array) -> T:
+    """Return what a function returns: compiled sooner, for what is run once."""
+    return function()
+
+
 def _never(shape: tuple[int, ...], dtype: Any) -> Array:
     value = jnp.nan if jnp.issubdtype(dtype, jnp.inexact) else 0
     return jnp.full(shape, value, dtype)
 
 
 def jacobian(
-    predict: Callable[[Array], Array], point: Array, forward: bool = False
+    predict: Callable[[Array], Array],
+    point: Array,
+    forward: bool = False,
+    keep: Callable[[Callable[[], Any], Array], Any] = computed_once,
 ) -> tuple[Array, Array]:
     """
     Return predictions and their derivatives.
@@ -116,6 +124,8 @@ def jacobian(
         Where.
     forward : bool, default=False
         Whether to keep to forward mode even where reverse mode is cheaper.
+    keep : callable, default=computed_once
+        What becomes of predictions and columns that are used several times.
 
     Returns
     -------
@@ -134,17 +144,15 @@ def jacobian(
         return found if is_float else found.astype(point.dtype)
 
     def by_columns() -> tuple[Array, Array]:
-        predictions, push = _computed_once(lambda: jax.linearize(real, point), point)
-        columns = _computed_once(
-            lambda: jax.vmap(push)(jnp.eye(p, dtype=point.dtype)), point
-        )
+        predictions, push = keep(lambda: jax.linearize(real, point), point)
+        columns = keep(lambda: jax.vmap(push)(jnp.eye(p, dtype=point.dtype)), point)
         return predictions, columns.reshape(p, -1)
 
     def by_rows() -> tuple[Array, Array]:
-        predictions, pull = _computed_once(lambda: jax.vjp(real, point), point)
+        predictions, pull = keep(lambda: jax.vjp(real, point), point)
         shape = (predictions.size, *predictions.shape)
         basis = jnp.eye(predictions.size, dtype=predictions.dtype).reshape(shape)
-        (rows,) = _computed_once(lambda: jax.vmap(pull)(basis), point)
+        (rows,) = keep(lambda: jax.vmap(pull)(basis), point)
         return predictions, rows.T
 
     if not forward and p > jax.eval_shape(real, point).size:
