@@ -836,6 +836,10 @@ def test_the_start_is_not_finite():
     )
     estimator.set_params(params__rate=1.0).fit(X, Y)
     assert np.isfinite(estimator.loss_)
+    # In the order of the user, not that of the alphabet.
+    estimator = make(model, {"rate": -1.0, "amplitude": 1.0})
+    with pytest.raises(NonFiniteError, match=r"values rate=-1.0, amplitude=1.0\."):
+        estimator.fit(X, Y)
 
 
 def test_the_gradient_is_not_finite_at_the_start():
