@@ -18,6 +18,7 @@ _REVERSE_MODE = "Reverse-mode differentiation does not work"
 # What older versions of JAX come to instead, where such a loop has a second derivative.
 _REVERSE_MODE_ONCE = "for +: 'NoneType' and 'tuple'"
 _FORWARD_MODE = "(jvp) to a custom_vjp"
+_FLOAT_INDEX = "Indexer must have integer or boolean type"
 _NUMPY_FUNCTION = "__array_ufunc__=None"
 # What math.exp and its like say to an array, traced or not.
 _MATH_FUNCTION = "can be converted to Python scalars"
@@ -78,7 +79,14 @@ def explained(role: str) -> Iterator[None]:
         if _FORWARD_MODE in text:
             raise DifferentiationError(
                 f"{role} holds a jax.custom_vjp function, which has a reverse rule "
-                'only. Use mode="rev".'
+                'only. Use mode="rev"; a solve of diffrax has a forward rule with '
+                "adjoint=diffrax.ForwardMode()."
+            ) from error
+        if _FLOAT_INDEX in text:
+            raise ModelError(
+                f"{role} takes entries of an array by numbers that are not integers. "
+                "All columns of X are floating-point numbers: index by "
+                "batch.astype(int), if batch is the input."
             ) from error
         if _NUMPY_FUNCTION in text or _MATH_FUNCTION in text:
             raise _outside_of_jax(role) from error

@@ -417,9 +417,12 @@ class Run:
         if self.status == NON_FINITE and self.step == 0:
             what = "loss" if not np.isfinite(loss) else "gradient of the loss"
             number = loss if not np.isfinite(loss) else norm
+            values = task.structure.split(task.start)
             starts = ", ".join(
-                f"{task.structure.leaves[i].name}={shorten(np.asarray(x).tolist())}"
-                for i, x in task.structure.split(task.start).items()
+                f"{task.structure.leaves[i].name}="
+                f"{shorten(np.asarray(values[i]).tolist())}"
+                for i in self._order
+                if i in values
             )
             advice = (
                 "Choose a start where the model and its derivatives are finite, for "

@@ -6,7 +6,6 @@ is known: which parameters the data say nothing of, and which have run away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from ._assessment import CONVERGED, NO_IMPROVEMENT, NON_FINITE, STALLED
 from ._curvature import local_model
 from ._driver import Run
-from ._entries import entry_names
+from ._entries import entry_names, written_order
 from .exceptions import ConvergenceWarning, NonFiniteWarning
 
 STATUS_NAMES = {
@@ -214,9 +213,8 @@ def _undetermined_ending(run: Run, status: str) -> Ending | None:
     what = found.status(status)
     if what is None:
         return None
-    entries = entry_names(run.task.structure, run.task.start)
     if what == "diverging":
-        names = _named(entries, found.run_away)
+        names = _named(run, found.run_away)
         get = "gets" if len(found.run_away) == 1 else "get"
         return Ending(
             "diverging",
@@ -225,13 +223,13 @@ def _undetermined_ending(run: Run, status: str) -> Ending | None:
             "infinity.",
         )
     if what == "plateau":
-        names = _named(entries, found.without_influence)
+        names = _named(run, found.without_influence)
         return Ending(
             "plateau",
             f"Stopped after {run.step} steps on a plateau: the predictions do not "
             f"depend on {names} there.",
         )
-    names = _named(entries, found.confounded)
+    names = _named(run, found.confounded)
     return Ending(
         "singular",
         f"Stopped after {run.step} steps, where the gradient vanishes, but the "
@@ -239,8 +237,11 @@ def _undetermined_ending(run: Run, status: str) -> Ending | None:
     )
 
 
-def _named(names: Sequence[str], which: np.ndarray) -> str:
-    shown = [repr(names[i]) for i in which[:5]]
+def _named(run: Run, which: np.ndarray) -> str:
+    task = run.task
+    names = entry_names(task.structure, task.start)
+    ordered = np.array(written_order(task.structure, task.state), int)
+    shown = [repr(names[i]) for i in ordered[np.isin(ordered, which)][:5]]
     more = len(which) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ._parameter import is_parameter
+from ._state import reading_order
 from ._structure import Numbers, Structure, separate
 from ._transforms import Logit
 from ._typing import PyTree
@@ -103,6 +105,34 @@ def entry_names(structure: Structure, values: PyTree) -> list[str]:
         places = product(*map(range, shape))
         names += [f"{name}[{', '.join(map(str, place))}]" for place in places]
     return names
+
+
+def written_order(structure: Structure, state: PyTree) -> list[int]:
+    """
+    Return the positions of the entries in the order the user wrote their parameters.
+
+    JAX sorts the keys of a dict, and so the leaves and their entries. What is told
+    of entries by name is in the order of the tables, which is the user's.
+
+    Parameters
+    ----------
+    structure : Structure
+        Of the packed state.
+    state : pytree
+        The state, with start values.
+
+    Returns
+    -------
+    list of int
+        A permutation of the positions of the entries of free parameters.
+    """
+    leaves = jax.tree.leaves(state, is_leaf=is_parameter)
+    first, places = 0, {}
+    for i in structure.indices("free"):
+        size = int(np.size(leaves[i].value))
+        places[i] = range(first, first + size)
+        first += size
+    return [k for i in reading_order(state) for k in places.get(i, ())]
 
 
 def count_entries(structure: Structure, numbers: Numbers) -> int:

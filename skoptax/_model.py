@@ -350,11 +350,17 @@ def _find_columns(
         for name in wanted:
             if name not in columns:
                 have = ", ".join(map(repr, columns))
+                prefixed = (
+                    " ColumnTransformer and FeatureUnion put a step's name before a "
+                    "column's: verbose_feature_names_out=False leaves it out."
+                    if any("__" in str(column) for column in columns)
+                    else ""
+                )
                 raise ModelError(
                     f"The argument {name!r} of the model {shown} is neither a column "
                     f"of X (columns: {have}) nor in params ({parameters})."
                     f"{did_you_mean(name, [*columns, *names])} Rename the column, or "
-                    "add the parameter with a start value."
+                    f"add the parameter with a start value.{prefixed}"
                 )
         return {name: list(columns).index(name) for name in wanted}
     if inputs is not None:

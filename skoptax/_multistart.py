@@ -18,7 +18,7 @@ from ._batch import make_batch
 from ._diagnose import explained
 from ._driver import Run
 from ._ending import STATUS_NAMES, find_undetermined
-from ._entries import Entries, entry_names, read_entries, stacked_values
+from ._entries import Entries, entry_names, read_entries, stacked_values, written_order
 from ._loop import FEW_HISTORY_ROWS
 
 # A value without two bounds is spread over so many times itself, and that part of it.
@@ -44,6 +44,8 @@ class Starts:
     ----------
     names : list of str
         Of the free entries.
+    order : list of int
+        Their positions in the order of the user's parameters.
     starts, values : ndarray of shape (k, p)
         Where each began and ended; NaN where the objective was not finite at once.
     losses : ndarray of shape (k,)
@@ -62,6 +64,7 @@ class Starts:
     """
 
     names: list[str]
+    order: list[int]
     starts: np.ndarray
     values: np.ndarray
     losses: np.ndarray
@@ -93,12 +96,13 @@ class Starts:
 
     def frame(self) -> pd.DataFrame:
         """Return a DataFrame with a row for each start."""
+        named = [(j, self.names[j]) for j in self.order]
         columns: dict[str, Any] = {
-            f"start__{name}": self.starts[:, j] for j, name in enumerate(self.names)
+            f"start__{name}": self.starts[:, j] for j, name in named
         }
         columns |= {
             f"params__{name}" if name in _COLUMNS else name: self.values[:, j]
-            for j, name in enumerate(self.names)
+            for j, name in named
         }
         columns |= {
             "loss": self.losses,
@@ -239,6 +243,7 @@ def run_from_starts(run: Run, starts: np.ndarray, max_steps: int) -> Starts:
         models = (*last.linearisation, np.concatenate(parts, axis=1))
     return Starts(
         names=entry_names(task.structure, task.start),
+        order=written_order(task.structure, task.state),
         starts=starts,
         values=np.where(never[:, None], np.nan, [end.values for end in ends]),
         losses=losses,

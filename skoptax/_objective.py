@@ -365,10 +365,13 @@ def predictions(
             )
         result, aux = result
     elif isinstance(result, tuple):
+        outputs = ""
+        if shape is not None and shape[1:] == (len(result),):
+            outputs = " Outputs are columns: jnp.stack(outputs, axis=1)."
         raise ModelError(
             f"The model {shown} must return an array of predictions. Got a tuple of "
-            f"{len(result)} instead. A model that returns (prediction, aux) needs "
-            "has_aux=True."
+            f"{len(result)} instead.{outputs} A model that returns (prediction, aux) "
+            "needs has_aux=True."
         )
     try:
         prediction = jnp.asarray(result)
@@ -386,6 +389,8 @@ def predictions(
             hint = " A model that is constant returns jnp.full(X.shape[0], value)."
         elif prediction.shape == (*wanted, 1):
             hint = " Drop the last axis: return prediction[:, 0]."
+        elif len(wanted) == 2 and prediction.shape == wanted[::-1]:
+            hint = " Outputs are columns: return prediction.T."
         raise ModelError(
             f"The model {shown} must return one prediction for each row, an array of "
             f"shape {wanted}. Got shape {prediction.shape} instead.{hint}"

@@ -87,7 +87,9 @@ class Refit:
         ):
             raise InvalidParameterError(
                 "X, y and sample_weight must be those of the fit: the objective is "
-                f"{value:.6g} there, and was {estimator.loss_:.6g} in the fit."
+                f"{value:.6g} there, and was {estimator.loss_:.6g} in the fit. "
+                "In a pipeline, X is what its last step got: "
+                "pipeline[:-1].transform(X)."
             )
         self.value = value
 

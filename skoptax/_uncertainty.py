@@ -344,7 +344,9 @@ class UncertaintyMixin:
             ``"prediction"``: for a new response, its noise included.
         sample_weight : array-like of shape (n_samples,), default=None
             The new responses' weights, positive and relative as those of the fit:
-            their noise has the variance of weight 1 over these. For squared errors.
+            their noise has the variance of weight 1 over these, and that of weight 1
+            for ``None``: sigma = 1, where the fit had ``1 / sigma**2``. For squared
+            errors.
 
         Returns
         -------

@@ -246,7 +246,10 @@ def _check_shape_of_weights(sample_weight: Any, n: int) -> None:
     if array.shape in ((n, 1), (1, n)):
         remedy = " Flatten it: np.ravel(sample_weight)."
     elif array.ndim == 2 and len(array) == n:
-        remedy = " Weights of single outputs are not taken: weigh the rows."
+        remedy = (
+            " Weights of single outputs are not taken: weigh the rows, or divide each "
+            "output, in y and in the model, by the size of its errors."
+        )
     raise ValueError(
         f"sample_weight must hold one number for each of the {n} rows of X, an array "
         f"of shape ({n},). Got {got} instead.{remedy}"

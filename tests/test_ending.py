@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 
 import jax.numpy as jnp
@@ -14,7 +15,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from skoptax import OptaxEstimator, Parameter, priors
 from skoptax._ending import find_undetermined
-from skoptax.exceptions import ConvergenceWarning, NonFiniteWarning
+from skoptax.exceptions import (
+    ConvergenceWarning,
+    NonFiniteWarning,
+    UndeterminedWarning,
+)
 
 T = np.linspace(0.0, 3.0, 20)
 X = T[:, None]
@@ -85,7 +90,7 @@ def test_diverging():
         estimator = fit(saturation, {"vmax": 1.0, "k": 1.0}, 2 * T + NOISE)
     assert estimator.status_ == "diverging"
     assert len(seen) == 1
-    assert "how large 'k', 'vmax' get, and" in estimator.message_
+    assert "how large 'vmax', 'k' get, and" in estimator.message_
     assert estimator.params_["k"] > 1e3
 
 
@@ -125,6 +130,28 @@ def test_singular_names_entries():
     # Where one of them is fixed, the other is determined.
     w = Parameter(value=[0.0, 0.0, 0.0], free=[False, True, True])
     assert fit(linear, {"w": w}, inputs=design).converged_
+
+
+def test_parameters_are_named_in_the_users_order():
+    # JAX sorts the keys of a dict: 'a', 'b', and the entries of 'w' before 'z'.
+    def model(t, b, a, nested):
+        return (b + a + nested["z"] + nested["w"] @ np.array([1.0, 2.0])) * t
+
+    start = {"b": 1.0, "a": 2.0, "nested": {"z": 0.0, "w": [0.5, 0.5]}}
+    names = "'b', 'a', 'nested.z', 'nested.w[0]', 'nested.w[1]'"
+    with pytest.warns(ConvergenceWarning, match="singular") as seen:
+        estimator = fit(model, start)
+    assert estimator.status_ == "singular"
+    assert f"determine {names} separately" in estimator.message_
+    assert f"determine {names} separately" in str(seen[0].message)
+    # The tables, and the warning of the standard errors, have the same order.
+    with pytest.warns(UndeterminedWarning, match=re.escape(names)):
+        assert ", ".join(map(repr, estimator.summary().index)) == names
+    start["a"] = Parameter(value=2.0, free=False)
+    start["nested"]["w"] = Parameter(value=[0.5, 0.5], free=[False, True])
+    with pytest.warns(ConvergenceWarning):
+        estimator = fit(model, start)
+    assert "determine 'b', 'nested.z', 'nested.w[1]' separ" in estimator.message_
 
 
 @pytest.mark.parametrize(

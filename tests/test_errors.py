@@ -172,6 +172,11 @@ MODELS = [
         lambda t, amplitude, rate: (amplitude * t, rate),
         "Got a tuple of 2 instead.*needs has_aux=True",
     ),
+    (
+        "an index that is no integer",
+        lambda t, amplitude, rate: amplitude * jnp.stack([rate, rate])[0 * t],
+        r"integers.*index by batch\.astype\(int\)",
+    ),
     ("nothing", lambda t, amplitude, rate: None, "an array of predictions. Got None"),
     (
         "complex predictions",
@@ -823,6 +828,25 @@ def test_a_start_that_the_prior_does_not_allow(prior, start, support):
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            lambda t, amplitude, rate: (amplitude * t, rate * t),
+            r"tuple of 2 instead\. Outputs are columns: jnp\.stack\(outputs, axis=1\)",
+        ),
+        (
+            lambda t, amplitude, rate: jnp.stack([amplitude * t, rate * t]),
+            r"shape \(12, 2\)\. Got shape \(2, 12\).*columns: return prediction\.T",
+        ),
+    ],
+    ids=["a tuple", "rows"],
+)
+def test_outputs_are_columns(model, words):
+    with pytest.raises(ModelError, match=words):
+        make(model).fit(X, np.stack([Y, Y], axis=1))
+
+
 def test_the_start_is_not_finite():
     def model(t, amplitude, rate):
         return amplitude * jnp.log(rate * t)
@@ -836,6 +860,10 @@ def test_the_start_is_not_finite():
     )
     estimator.set_params(params__rate=1.0).fit(X, Y)
     assert np.isfinite(estimator.loss_)
+    # In the order of the user, not that of the alphabet.
+    estimator = make(model, {"rate": -1.0, "amplitude": 1.0})
+    with pytest.raises(NonFiniteError, match=r"values rate=-1.0, amplitude=1.0\."):
+        estimator.fit(X, Y)
 
 
 def test_the_gradient_is_not_finite_at_the_start():

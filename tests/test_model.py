@@ -180,6 +180,8 @@ def decay(t, rate):
         (decay, ["rate"], None, ["tt", "u"], 2, r"'t'.*decay\(t, rate\).*'tt', 'u'"),
         (decay, ["other"], None, ["t"], 1, r"'other'.*decay\(t, rate\)"),
         (decay, [], None, ["t"], 1, r"'rate'.*neither a column.*'t'.*nor in params"),
+        # What a ColumnTransformer makes of names.
+        (decay, ["rate"], None, ["a__t", "b__u"], 2, r"verbose_feature_names_out=F"),
         (decay, [], None, None, 1, r"2 arguments.*'t', 'rate'.*1 column"),
         # Several columns without names are never guessed.
         (decay, ["rate"], None, None, 2, r"2 columns without names.*inputs=\('t',"),

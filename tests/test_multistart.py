@@ -263,6 +263,18 @@ def test_first_start_is_the_users():
     assert tuple(starts.loc[0, ["start__a", "start__r"]]) == (1.25, 0.75)
 
 
+def test_columns_in_the_users_order():
+    # JAX sorts the keys of a dict.
+    def model(t, z, nested):
+        return z * jnp.exp(-nested["b"] * t) + nested["a"] @ jnp.stack([t**2, t])
+
+    start = {"z": 1.0, "nested": {"b": 0.5, "a": np.array([0.0, 0.1])}}
+    starts = OptaxEstimator(model, start, n_starts=4).fit(X, Y).starts_
+    names = ["z", "nested.b", "nested.a[0]", "nested.a[1]"]
+    assert list(starts.columns[:8]) == [*(f"start__{name}" for name in names), *names]
+    assert starts.loc[0, starts.columns[:4]].tolist() == [1.0, 0.5, 0.0, 0.1]
+
+
 def test_random_state():
     first = fit().starts_
     assert first.equals(fit().starts_)
@@ -352,7 +364,7 @@ def test_arrays_ties_masks_and_nested_parameters():
     }
     many = OptaxEstimator(model, params, n_starts=6, random_state=0).fit(Z, y)
     starts = many.starts_
-    names = ["part.shift", "w[0]", "w[1]", "w[2]"]
+    names = ["w[0]", "w[1]", "w[2]", "part.shift"]
     assert [c for c in starts if c.startswith("start__")] == [
         f"start__{name}" for name in names
     ]

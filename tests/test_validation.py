@@ -16,7 +16,10 @@ WRONG_WEIGHTS = {
     "too many": (np.ones(7), r"each of the 6 rows of X.*Got an array of shape \(7,\)"),
     "a column": (np.ones((6, 1)), r"shape \(6, 1\) instead\. Flatten it: np\.ravel"),
     "a row": (np.ones((1, 6)), r"shape \(1, 6\) instead\. Flatten it: np\.ravel"),
-    "of outputs": (np.ones((6, 2)), r"shape \(6, 2\) instead\. Weights of single outp"),
+    "of outputs": (
+        np.ones((6, 2)),
+        r"\(6, 2\) instead\. Weights of single outp.*divide",
+    ),
     "a matrix": (np.eye(6), r"shape \(6, 6\) instead"),
     "strings": (["1"] * 6, r"Got \['1', .* instead"),
     "a str": ("balanced", "Got 'balanced' instead"),

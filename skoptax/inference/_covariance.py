@@ -367,7 +367,9 @@ def _degrees_of_freedom(record: FitRecord, rank: int) -> float:
 
 
 def _warn(message: str) -> None:
-    warnings.warn(message, UndeterminedWarning, stacklevel=4)
+    # At the line that reads what the fit knows: this function, `covariance_of`, the
+    # estimator's `_covariance` and its public attribute or method lie between.
+    warnings.warn(message, UndeterminedWarning, stacklevel=5)
 
 
 def _listed(names: list[str]) -> str:

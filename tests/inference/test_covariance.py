@@ -287,8 +287,10 @@ def test_two_parameters_that_appear_as_a_product(optimizer, cov_type):
         optimizer=optimizer,
         cov_type=cov_type,
     )
-    with pytest.warns(UndeterminedWarning, match="'a', 'b'"):
+    with pytest.warns(UndeterminedWarning, match="'a', 'b'") as seen:
         errors = estimator.stderr_
+    # It is shown at the line of the user.
+    assert seen[0].filename == __file__
     assert np.isnan(errors["a"])
     assert np.isnan(errors["b"])
     single = fit(
@@ -426,8 +428,10 @@ def test_a_product_in_single_precision(cov_type):
         y,
         cov_type=cov_type,
     )
-    with pytest.warns(UndeterminedWarning, match="'a', 'b'"):
+    with pytest.warns(UndeterminedWarning, match="'a', 'b'") as seen:
         errors = estimator.stderr_
+    # It is shown at the line of the user.
+    assert seen[0].filename == __file__
     assert np.isnan([errors["a"], errors["b"]]).all()
     assert np.isfinite(errors["k"])
 
