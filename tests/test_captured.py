@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -96,6 +97,25 @@ def test_an_array_is_found_where_a_model_keeps_it(place):
     models = {"global": _of_global, "attribute": Model(), "default": with_default}
     for dtype in (np.float32, np.float64):
         fitted = OptaxEstimator(models[place], {"a": 0.0, "b": 0.0}, optimizer="lm")
+        fitted.fit(X.astype(dtype), y.astype(dtype))
+    assert fitted.params_["b"] == pytest.approx(2.0, rel=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore::skoptax.exceptions.UncachedWarning")
+def test_an_array_is_found_behind_what_has_no_content():
+    X, y = _rows()
+
+    class Model:
+        def __init__(self):
+            self.lock = threading.Lock()
+            self.weights = THIRDS.copy()
+
+        def __call__(self, params, X):
+            return params["a"] + params["b"] * (X @ self.weights)
+
+    model = Model()
+    for dtype in (np.float32, np.float64):
+        fitted = OptaxEstimator(model, {"a": 0.0, "b": 0.0}, optimizer="lm")
         fitted.fit(X.astype(dtype), y.astype(dtype))
     assert fitted.params_["b"] == pytest.approx(2.0, rel=1e-13)
 
