@@ -16,6 +16,9 @@ class NotWalkable(Exception):
 class Visitor(Protocol):
     """A walk, as the rules for each kind of object see it."""
 
+    #: Whether its digests are of all the content, so that they may be kept.
+    is_whole: bool
+
     def digest(self, obj: Any) -> bytes:
         """Return the digest of one object."""
 

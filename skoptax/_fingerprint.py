@@ -19,6 +19,7 @@ import functools
 import struct
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -27,6 +28,9 @@ import numpy as np
 from ._digests import NotWalkable, hash_parts, is_plain, plain_text
 from ._function_digests import code_digest, function_digest, module_digest
 from ._object_digests import array_digest, class_digest, object_digest
+
+# Behind what has no content there may be anything: so many objects are looked at.
+_MOST_VISITED = 10_000
 
 
 def fingerprint(*objects: Any) -> bytes:
@@ -60,6 +64,8 @@ class Walk:
     the moment: what has been visited is not looked at again.
     """
 
+    is_whole = True
+
     def __init__(self) -> None:
         self._done: dict[int, bytes] = {}
         self._path: dict[int, int] = {}
@@ -70,6 +76,9 @@ class Walk:
         """Return a digest of the content of ``objects``, as `fingerprint` does."""
         try:
             return self.digest(objects)
+        except NotWalkable:
+            self._alive += _visitable(objects)
+            raise
         except RecursionError as error:
             raise NotWalkable("the object is nested too deeply") from error
 
@@ -144,6 +153,28 @@ class Walk:
         if isinstance(obj, type):
             return class_digest(self, obj)
         return object_digest(self, obj)
+
+
+class _Rest(Walk):
+    """A walk around what has no content, to the arrays that are behind it."""
+
+    is_whole = False
+
+    def _visited(self, obj: Any) -> bytes:
+        if len(self._alive) >= _MOST_VISITED:
+            return b""
+        try:
+            return super()._visited(obj)
+        except NotWalkable:
+            return b""
+
+
+def _visitable(objects: tuple[Any, ...]) -> list[Any]:
+    """Return what can be visited of objects that cannot all be."""
+    rest = _Rest()
+    with suppress(RecursionError):
+        rest.digest(objects)
+    return rest._alive
 
 
 def _scalar(obj: Any) -> bytes | None:

@@ -174,6 +174,8 @@ def code_digest(walk: Visitor, code: types.CodeType) -> bytes:
         code.co_exceptiontable,
     )
     result = walk.all("code", code.co_code, code.co_consts, signature)
+    if not walk.is_whole:
+        return result
     if len(_code_digests) >= 4096:
         _code_digests.clear()
     # Code is immutable; the reference kept beside the digest pins the id.

@@ -29,7 +29,7 @@ from ._component import join_numbers
 from ._constrained import flat_bounds
 from ._curvature import at_selected
 from ._driver import Run
-from ._entries import count_entries
+from ._entries import count_entries, read_entries
 from ._evaluation import Evaluator
 from ._problem import Problem
 from ._structure import Numbers
@@ -145,13 +145,17 @@ def left_at_kinks(
     # Of an exact fit nothing is left but rounding.
     if np.abs(residuals).mean() <= np.sqrt(np.finfo(y.dtype).eps) * np.abs(y).mean():
         return None
-    columns = there.columns[:, : y.size]
+    # Of a partly free array, the fixed entries do not move.
+    task = run.task
+    fixed = read_entries(task.structure, task.numbers, run.carry.selected.free).fixed
+    columns = there.columns[~fixed, : y.size]
+    internal, lower, upper = (part[~fixed] for part in there[2:])
     rows = np.ones(len(y)) if weights is None else weights.astype(float)
     share = np.repeat(rows, y[0].size)
-    reach = _REACH * np.maximum(np.abs(there.internal), 1.0)
+    reach = _REACH * np.maximum(np.abs(internal), 1.0)
     ends = (
-        np.maximum(there.lower - there.internal, -reach),
-        np.minimum(there.upper - there.internal, reach),
+        np.maximum(lower - internal, -reach),
+        np.minimum(upper - internal, reach),
     )
     return remaining_share(columns, residuals, share, float(quantile), ends)
 

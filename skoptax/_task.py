@@ -18,7 +18,7 @@ from ._fingerprint import Walk
 from ._packing import pack
 from ._parameter import is_parameter
 from ._programs import PROGRAMS, Code, Program, described_shapes
-from ._structure import Numbers, Structure, joined, separate
+from ._structure import FREE_NUMBERS, Numbers, Structure, joined, separate
 from ._transfer import to_device
 from ._typing import Block, PyTree
 from ._unpacking import build_state, internal_start, user_values
@@ -104,6 +104,7 @@ class Task:
         self._owner = owner
         self.role = role
         self._beside: dict[str, Program] = {}
+        self._types: dict[int, Any] | None = None
         self.take_data(data, feed, fed)
         self.put(state)
 
@@ -112,6 +113,16 @@ class Task:
         self._beside.clear()
         self.state = state
         structure, numbers = pack(state, self._owner)
+        values = numbers["values"].items()
+        found = {i: jax.dtypes.canonicalize_dtype(x.dtype) for i, x in values}
+        # A run goes on in the types that it has begun with; a list of numbers begins
+        # in double precision, and is taken as JAX takes it.
+        self._types = types = self._types or found
+        for key in FREE_NUMBERS:
+            numbers[key] = {
+                i: part if part.dtype == types[i] else part.astype(types[i])
+                for i, part in numbers[key].items()
+            }
         if self.optimizer.is_entrywise:
             structure, numbers = joined(structure, numbers)
         self.structure = structure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from numpy.testing import assert_allclose
 
 import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
@@ -76,7 +78,7 @@ def test_an_array_has_the_digits_of_each_fit(way):
         assert fitted.params_["b"] == pytest.approx(2.0, rel=tolerance)
         found = fitted.predict(X.astype(dtype))
         assert found.dtype == dtype
-        np.testing.assert_allclose(found, y, rtol=0, atol=10 * tolerance)
+        assert_allclose(found, y, rtol=0, atol=10 * tolerance)
 
 
 @pytest.mark.parametrize("place", ["global", "attribute", "default"])
@@ -95,6 +97,25 @@ def test_an_array_is_found_where_a_model_keeps_it(place):
     models = {"global": _of_global, "attribute": Model(), "default": with_default}
     for dtype in (np.float32, np.float64):
         fitted = OptaxEstimator(models[place], {"a": 0.0, "b": 0.0}, optimizer="lm")
+        fitted.fit(X.astype(dtype), y.astype(dtype))
+    assert fitted.params_["b"] == pytest.approx(2.0, rel=1e-13)
+
+
+@pytest.mark.filterwarnings("ignore::skoptax.exceptions.UncachedWarning")
+def test_an_array_is_found_behind_what_has_no_content():
+    X, y = _rows()
+
+    class Model:
+        def __init__(self):
+            self.lock = threading.Lock()
+            self.weights = THIRDS.copy()
+
+        def __call__(self, params, X):
+            return params["a"] + params["b"] * (X @ self.weights)
+
+    model = Model()
+    for dtype in (np.float32, np.float64):
+        fitted = OptaxEstimator(model, {"a": 0.0, "b": 0.0}, optimizer="lm")
         fitted.fit(X.astype(dtype), y.astype(dtype))
     assert fitted.params_["b"] == pytest.approx(2.0, rel=1e-13)
 
@@ -129,7 +150,7 @@ def test_an_optimiser_s_loss_has_the_digits_of_its_start_values():
         start = {"w": Parameter("w", np.zeros(3, dtype))}
         # Each step halves the distance.
         found, _ = OptaxOptimizer(loss, optax.sgd(0.25)).run(start, max_steps=60)
-    np.testing.assert_allclose(found["w"], THIRDS, rtol=1e-14)
+    assert_allclose(found["w"], THIRDS, rtol=1e-14)
 
 
 def test_programs_that_do_not_need_it_are_not_compiled_again():
@@ -206,9 +227,9 @@ def test_data_that_the_user_s_own_trace_refers_to_are_fitted_in_double(met, n):
     fitted.fit(X, y, sample_weight=weights)
     root = np.sqrt(weights)
     expected, *_ = np.linalg.lstsq(root[:, None] * X, root * y, rcond=None)
-    np.testing.assert_allclose(fitted.params_["w"], expected, rtol=0, atol=1e-13)
-    np.testing.assert_allclose(fitted.predict(X), X @ expected, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(
+    assert_allclose(fitted.params_["w"], expected, rtol=0, atol=1e-13)
+    assert_allclose(fitted.predict(X), X @ expected, rtol=0, atol=1e-12)
+    assert_allclose(
         fitted.predict_interval(X).mean(axis=1), X @ expected, rtol=0, atol=1e-12
     )
     own(1.0)
@@ -225,7 +246,7 @@ def test_a_state_that_the_user_s_own_trace_refers_to_is_run_in_double():
     state = {"w": Parameter("w", start), "target": target}
     for _ in range(2):
         found, _ = OptaxOptimizer(loss, optax.sgd(0.25)).run(state, max_steps=60)
-        np.testing.assert_allclose(found["w"], THIRDS, rtol=1e-14)
+        assert_allclose(found["w"], THIRDS, rtol=1e-14)
     own(1.0)
 
 
@@ -250,3 +271,49 @@ def test_a_state_that_the_user_s_own_trace_refers_to_is_run_in_double():
 def test_an_array_that_was_never_traced_is_taken_as_it_is(array, double):
     with jax.enable_x64(double):
         check_taken_as_now([array.copy()])
+
+
+@pytest.mark.parametrize(
+    ("way", "dtype"),
+    [*((way, np.float64) for way in WAYS), *(("product", t) for t in "lf")],
+)
+def test_an_array_that_was_changed_in_place_is_taken_as_it_is(way, dtype):
+    # In single precision JAX has a copy of what it was.
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    c = np.array([1, 2, 3], dtype)
+
+    def model(X, slope, offset):
+        return slope * WAYS[way](X, c) + offset
+
+    start = {"slope": 0.5, "offset": 0.0}
+    for entries in ([1, 2, 3], [3, 1, 2]):
+        c[:] = entries
+        y = 1 + 2 * (X @ np.array(entries, np.float32))
+        fit = OptaxEstimator(model, start, optimizer="lm").fit(X, y)
+        assert_allclose([*fit.params_.values()], [2, 1], rtol=1e-5)
+        assert_allclose(fit.predict(X), y, atol=1e-4)
+
+
+def test_an_array_that_stays_as_it_was_is_refused():
+    c = THIRDS.copy()
+    kept = jax.make_jaxpr(lambda x: x @ c)(np.ones(3, np.float32))
+    assert takes_as_now([c])
+    c += 1.0
+    if takes_as_now([c]):
+        pytest.skip("this JAX takes an array anew for each trace")
+    with pytest.raises(RuntimeError, match="changed in place since JAX has met it"):
+        forget_other_precision([c])
+    del kept
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">i4", np.longdouble])
+def test_an_array_that_jax_takes_none_of_may_be_read_in_parts(dtype):
+    c = np.array([1, 2, 3], dtype)
+
+    def model(X, slope, offset):
+        return slope * sum(float(c[k]) * X[:, k] for k in range(3)) + offset
+
+    X, _ = _rows()
+    fit = OptaxEstimator(model, {"slope": 0.5, "offset": 0.0}, optimizer="lm")
+    fit.fit(X, 1 + 2 * (X @ [1.0, 2.0, 3.0]))
+    assert_allclose([*fit.params_.values()], [2, 1], rtol=1e-12)

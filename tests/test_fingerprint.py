@@ -712,3 +712,14 @@ def test_the_sign_of_nan_is_seen():
         digests.add(fingerprint(model))
         digests.add(fingerprint([holder["s"]]))
     assert len(digests) == 4
+
+
+def test_code_behind_what_has_no_content_keeps_a_whole_key(monkeypatch):
+    # There a walk looks at so many objects alone, and code has its digest kept.
+    monkeypatch.setattr("skoptax._fingerprint._MOST_VISITED", 3)
+    nested = "def f(x):\n    def g(y):\n        return y * {}\n    return g(x)\n"
+    found = [define(nested.format(factor)) for factor in (2, 3)]
+    for function in found:
+        with pytest.raises(NotWalkable):
+            fingerprint(threading.Lock(), function)
+    assert fingerprint(found[0]) != fingerprint(found[1])

@@ -139,6 +139,19 @@ def test_an_optimum_on_a_bound_is_silent():
     assert_allclose(found, 2 * lowest_mean(A, y, 0.5, None, (0.4, 2.0)), rtol=1e-6)
 
 
+def test_an_optimum_with_fixed_entries_is_silent():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 3))
+    y = X @ [0.7, -1.0, 2.0] + rng.standard_cauchy(40)
+    free = np.array([True, False, True])
+    held = Parameter(value=np.where(free, 0.0, 1.5), free=free)  # far from the optimum
+    fit = OptaxEstimator(linear, {"c": held}, loss="absolute_error").fit(X, y)
+    assert fit.status_ == "stalled"
+    found = 2 * pinball(y - X @ fit.params_["c"], 0.5)
+    lowest = lowest_mean(X[:, free], y - 1.5 * X[:, 1], 0.5)
+    assert_allclose(found, 2 * lowest, rtol=SMALL)
+
+
 @pytest.mark.parametrize("mode", ["fwd", "rev"])
 def test_a_curve_with_a_transform_and_exact_data_are_silent(mode):
     def decay(t, amplitude, rate):

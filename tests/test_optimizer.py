@@ -529,6 +529,32 @@ def test_a_replaced_diff_state_is_evaluated_and_stepped_from(kind):
     assert_array_equal(pair(final), calls[-1][0])
 
 
+@pytest.mark.parametrize("kind", [float, np.float16, np.float64, jnp.float32])
+@pytest.mark.parametrize(
+    "start",
+    [
+        {"a": 1.0, "w": [5.0, 4.0]},  # NumPy makes double precision of a list
+        {"a": jnp.float32(1.0), "w": jnp.array([5.0, 4.0])},
+        {"a": jnp.float16(1.0), "w": jnp.array([5.0, 4.0])},
+    ],
+    ids=["plain", "one type", "two types"],
+)
+def test_a_replaced_value_may_be_of_another_type(start, kind):
+    def loss(state):
+        return (state["a"] - 3.0) ** 2 + jnp.sum(state["w"] ** 2)
+
+    def callback(step, diff, static, *rest):
+        if step == 1:
+            diff = diff | {"a": diff["a"].with_fields(value=kind(2.5))}
+        return False, diff, static
+
+    state = {name: Parameter(value=value) for name, value in start.items()}
+    final, data = OptaxOptimizer(loss, optax.sgd(0.1), callback).run(state, 4)
+    a = [1.0, 1.4, 2.5, 2.6, 2.68]  # a -> a + 0.2 (3 - a), from 2.5 on at step 2
+    assert_allclose(data["history"]["a"].astype(float), a, rtol=2e-3)
+    assert_allclose(final["w"].value, 0.8**4 * np.array([5.0, 4.0]), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("stops", "status"), [(True, "callback"), (False, "max_steps")]
 )
