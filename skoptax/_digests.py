@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import types
 from collections.abc import Callable
 from itertools import repeat
 from typing import Any, Protocol
@@ -24,6 +25,9 @@ class Visitor(Protocol):
 
     def all(self, tag: str, *objects: Any) -> bytes:
         """Return the digest of several, in their order."""
+
+    def by_reference(self, function: types.FunctionType) -> None:
+        """Note a function that goes by its name alone."""
 
     def once(self, key: int, make: Callable[[], bytes]) -> bytes:
         """Return what is made for a key, made once; a cycle if it is being made."""

@@ -27,6 +27,7 @@ import numpy as np
 
 from ._digests import NotWalkable, hash_parts, is_plain, plain_text
 from ._function_digests import code_digest, function_digest, module_digest
+from ._named_arrays import arrays_named_by
 from ._object_digests import array_digest, class_digest, object_digest
 
 # Behind what has no content there may be anything: so many objects are looked at.
@@ -71,13 +72,16 @@ class Walk:
         self._path: dict[int, int] = {}
         # Keeps temporaries alive, so that an id is not used twice in one walk.
         self._alive: list[Any] = []
+        self._by_reference: list[types.FunctionType] = []
 
     def fingerprint(self, *objects: Any) -> bytes:
         """Return a digest of the content of ``objects``, as `fingerprint` does."""
         try:
             return self.digest(objects)
         except NotWalkable:
-            self._alive += _visitable(objects)
+            rest = _around(objects)
+            self._alive += rest._alive
+            self._by_reference += rest._by_reference
             raise
         except RecursionError as error:
             raise NotWalkable("the object is nested too deeply") from error
@@ -90,8 +94,15 @@ class Walk:
         return self._visited(obj)
 
     def arrays(self) -> list[np.ndarray]:
-        """Return the NumPy arrays visited so far."""
-        return [obj for obj in self._alive if isinstance(obj, np.ndarray)]
+        """Return the NumPy arrays visited so far, or named by installed functions."""
+        found = [obj for obj in self._alive if isinstance(obj, np.ndarray)]
+        for function in self._by_reference:
+            found += arrays_named_by(function)
+        return found
+
+    def by_reference(self, function: types.FunctionType) -> None:
+        """Note a function that goes by its name alone."""
+        self._by_reference.append(function)
 
     def once(self, key: int, make: Callable[[], bytes]) -> bytes:
         """Return what is made for a key, made once; a cycle if it is being made."""
@@ -169,12 +180,12 @@ class _Rest(Walk):
             return b""
 
 
-def _visitable(objects: tuple[Any, ...]) -> list[Any]:
-    """Return what can be visited of objects that cannot all be."""
+def _around(objects: tuple[Any, ...]) -> _Rest:
+    """Visit what can be visited of objects that cannot all be."""
     rest = _Rest()
     with suppress(RecursionError):
         rest.digest(objects)
-    return rest._alive
+    return rest
 
 
 def _scalar(obj: Any) -> bytes | None:

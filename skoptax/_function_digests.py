@@ -38,6 +38,7 @@ def function_digest(walk: Visitor, function: types.FunctionType) -> bytes:
     home: str = function.__globals__.get("__name__") or ""
     installed = is_installed(home) and _is_native(walk, function, home)
     if installed and is_installed(module) and is_importable(function, module, qualname):
+        walk.by_reference(function)
         return hash_parts("reference", module.encode(), qualname.encode())
     cells: list[bytes] = []
     for name, cell in zip(
@@ -64,6 +65,7 @@ def function_digest(walk: Visitor, function: types.FunctionType) -> bytes:
     if installed:
         # A closure made by an installed package: its globals are that
         # package's, and go by reference with it.
+        walk.by_reference(function)
         return hash_parts("installed", home.encode(), qualname.encode(), own)
     return hash_parts("global", own, _globals(walk, function))
 

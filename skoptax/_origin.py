@@ -53,6 +53,11 @@ def _is_installed(module_name: str, file: str | None) -> bool:
     )
 
 
+def is_of_python(package: str) -> bool:
+    """Tell whether a package is one of Python's own."""
+    return package in sys.stdlib_module_names
+
+
 def is_importable(obj: Any, module: str | None, qualname: str) -> bool:
     """Tell whether an object is what an import of its name would find."""
     found: Any = sys.modules.get(module or "")
