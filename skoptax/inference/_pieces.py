@@ -52,10 +52,13 @@ def piece_size(run: Run, problem: Problem, y: np.ndarray, cov_type: str | None) 
     Returns
     -------
     int
-        All of them, unless they are many, and pieces do.
+        All of them, unless they are many, and pieces are known to do.
     """
     each = max(count_entries(run.task.structure, run.task.numbers) * y[0].size, 1)
-    does = not (problem.couples_rows or problem.numbers_rows)
+    # Of a model that is only said to treat each row by itself, nobody has found out
+    # whether it numbers them.
+    is_analysed = problem.row_independent == "auto"
+    does = is_analysed and not (problem.couples_rows or problem.numbers_rows)
     if not does or cov_type not in _IN_PIECES or each * len(y) < _LARGE:
         return len(y)
     return max(_PIECE // each, 1)

@@ -106,9 +106,18 @@ def test_rows_that_need_others_are_taken_at_once(small_pieces):
     def drift(X, a, k):
         return a + k * jnp.arange(len(X)) / 150
 
-    for model, x in ((centred, X[:, 0] - X[:, 0].mean()), (drift, places)):
+    # The drift does treat each row by itself, so that this may be said of it.
+    for model, x, independent in (
+        (centred, X[:, 0] - X[:, 0].mean(), "auto"),
+        (drift, places, "auto"),
+        (drift, places, True),
+    ):
         estimator = OptaxEstimator(
-            model, {"a": 0.0, "k": 0.0}, optimizer="lbfgs", max_steps=200
+            model,
+            {"a": 0.0, "k": 0.0},
+            optimizer="lbfgs",
+            max_steps=200,
+            row_independent=independent,
         ).fit(X, y)
         J = np.stack([np.ones(150), x], axis=1)
         residual = y - J @ [estimator.params_["a"], estimator.params_["k"]]
