@@ -127,6 +127,22 @@ def test_rows_that_need_others_are_taken_at_once(small_pieces):
         )
 
 
+@pytest.mark.parametrize("n", [5, 150])
+def test_no_row_is_alone(monkeypatch, n):
+    monkeypatch.setattr(_pieces, "_LARGE", 3)
+    monkeypatch.setattr(_pieces, "_PIECE", 3)
+    X, y, _ = data(n)
+
+    def squeezed(X, a, k, c):
+        return jnp.squeeze(a * jnp.exp(-k * X) + c)
+
+    estimator = OptaxEstimator(
+        squeezed, {"a": 1.0, "k": 1.0, "c": 0.0}, optimizer="lbfgs"
+    ).fit(X, y)
+    expected = by_hand(estimator, X, y, np.ones(n), "nonrobust")
+    np.testing.assert_allclose(estimator.covariance_, expected, rtol=1e-8)
+
+
 def test_many_rows():
     # Large enough for pieces without a change of their size.
     rng = np.random.default_rng(0)
