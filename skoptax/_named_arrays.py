@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import types
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -56,16 +57,23 @@ def arrays_named_by(function: types.FunctionType) -> tuple[np.ndarray, ...]:
             waiting += value
         elif isinstance(value, dict):
             waiting += value.values()
+        elif isinstance(value, functools.partial):
+            waiting += [value.func, value.args, value.keywords]
         else:
-            inner = inspect.unwrap(value) if _is_wrapper(value) else value
+            inner = _unwrapped(value)
             if isinstance(inner, types.FunctionType) and _package(inner) == package:
                 waiting += _named_by(inner, package)
     return tuple(found.values())
 
 
-def _is_wrapper(value: Any) -> bool:
-    """Tell whether something stands for a function, as what `jax.jit` returns does."""
-    return inspect.getattr_static(value, "__wrapped__", None) is not None
+def _unwrapped(value: Any) -> Any:
+    """Return the function that something stands for, as what `jax.jit` returns does."""
+    if inspect.getattr_static(value, "__wrapped__", None) is None:
+        return value
+    try:
+        return inspect.unwrap(value)
+    except Exception:  # an attribute that fails, or that leads back to itself
+        return value
 
 
 def _package(function: types.FunctionType) -> str:
@@ -76,6 +84,9 @@ def _package(function: types.FunctionType) -> str:
 def _named_by(function: types.FunctionType, package: str) -> list[Any]:
     """Return what a function's code takes by name."""
     named: list[Any] = [function.__defaults__, function.__kwdefaults__]
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # of a variable that is not set yet
+            named.append(cell.cell_contents)
     for name, chains in names_used(function.__code__).variables.items():
         value = function.__globals__.get(name)
         if not isinstance(value, types.ModuleType):
