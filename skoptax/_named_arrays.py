@@ -11,6 +11,7 @@ import inspect
 import types
 from contextlib import suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -23,7 +24,12 @@ _WITHOUT = frozenset({"jax", "jaxlib", "numpy", "optax", "scipy", "skoptax", "sk
 _MOST = 1000
 
 
-@functools.lru_cache(maxsize=4096)
+# A function that is gone, such as a closure over data, is not kept alive by this.
+_known: WeakKeyDictionary[types.FunctionType, tuple[np.ndarray, ...]] = (
+    WeakKeyDictionary()
+)
+
+
 def arrays_named_by(function: types.FunctionType) -> tuple[np.ndarray, ...]:
     """
     Return the arrays in the modules of a function that it refers to.
@@ -40,6 +46,13 @@ def arrays_named_by(function: types.FunctionType) -> tuple[np.ndarray, ...]:
         tuples, lists and dicts too. That they are others later is not seen, as with
         all that goes by reference.
     """
+    known = _known.get(function)
+    if known is None:
+        known = _known[function] = _look(function)
+    return known
+
+
+def _look(function: types.FunctionType) -> tuple[np.ndarray, ...]:
     package = _package(function)
     if package in _WITHOUT or is_of_python(package):
         return ()

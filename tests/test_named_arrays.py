@@ -1,7 +1,9 @@
 """Arrays that functions of installed packages refer to by name."""
 
+import gc
 import importlib
 import sys
+import weakref
 
 import jax
 import numpy as np
@@ -129,6 +131,15 @@ def test_what_is_found(models, name):
 
 def test_nothing_is_looked_for_in_libraries():
     assert arrays_named_by(jax.numpy.linspace) == ()
+
+
+def test_closures_are_not_kept_alive(models):
+    function = models.with_table(np.ones(3))
+    assert len(arrays_named_by(function)) == 1
+    gone = weakref.ref(function), weakref.ref(function.__closure__[0].cell_contents)
+    del function
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
 
 
 @pytest.mark.parametrize("name", [*(n for n in FOUND if n != "recursive"), "made"])
