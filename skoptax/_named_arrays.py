@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import inspect
 import types
+from contextlib import suppress
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -22,7 +24,12 @@ _WITHOUT = frozenset({"jax", "jaxlib", "numpy", "optax", "scipy", "skoptax", "sk
 _MOST = 1000
 
 
-@functools.lru_cache(maxsize=4096)
+# A function that is gone, such as a closure over data, is not kept alive by this.
+_known: WeakKeyDictionary[types.FunctionType, tuple[np.ndarray, ...]] = (
+    WeakKeyDictionary()
+)
+
+
 def arrays_named_by(function: types.FunctionType) -> tuple[np.ndarray, ...]:
     """
     Return the arrays in the modules of a function that it refers to.
@@ -39,6 +46,13 @@ def arrays_named_by(function: types.FunctionType) -> tuple[np.ndarray, ...]:
         tuples, lists and dicts too. That they are others later is not seen, as with
         all that goes by reference.
     """
+    known = _known.get(function)
+    if known is None:
+        known = _known[function] = _look(function)
+    return known
+
+
+def _look(function: types.FunctionType) -> tuple[np.ndarray, ...]:
     package = _package(function)
     if package in _WITHOUT or is_of_python(package):
         return ()
@@ -56,16 +70,23 @@ def arrays_named_by(function: types.FunctionType) -> tuple[np.ndarray, ...]:
             waiting += value
         elif isinstance(value, dict):
             waiting += value.values()
+        elif isinstance(value, functools.partial):
+            waiting += [value.func, value.args, value.keywords]
         else:
-            inner = inspect.unwrap(value) if _is_wrapper(value) else value
+            inner = _unwrapped(value)
             if isinstance(inner, types.FunctionType) and _package(inner) == package:
                 waiting += _named_by(inner, package)
     return tuple(found.values())
 
 
-def _is_wrapper(value: Any) -> bool:
-    """Tell whether something stands for a function, as what `jax.jit` returns does."""
-    return inspect.getattr_static(value, "__wrapped__", None) is not None
+def _unwrapped(value: Any) -> Any:
+    """Return the function that something stands for, as what `jax.jit` returns does."""
+    if inspect.getattr_static(value, "__wrapped__", None) is None:
+        return value
+    try:
+        return inspect.unwrap(value)
+    except Exception:  # an attribute that fails, or that leads back to itself
+        return value
 
 
 def _package(function: types.FunctionType) -> str:
@@ -76,6 +97,9 @@ def _package(function: types.FunctionType) -> str:
 def _named_by(function: types.FunctionType, package: str) -> list[Any]:
     """Return what a function's code takes by name."""
     named: list[Any] = [function.__defaults__, function.__kwdefaults__]
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # of a variable that is not set yet
+            named.append(cell.cell_contents)
     for name, chains in names_used(function.__code__).variables.items():
         value = function.__globals__.get(name)
         if not isinstance(value, types.ModuleType):

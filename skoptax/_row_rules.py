@@ -173,6 +173,17 @@ def _stack(op: Operation) -> list[Axis]:
     return [None if at is None else at + (new <= at)]
 
 
+def _tile(op: Operation) -> list[Axis]:
+    op.require_same("reps")
+    at, repeated = op.axes[0], op.row_axis("reps")
+    if at is None and (repeated is None or op.shapes[0][repeated] == 1):
+        # The same for each row, if for any.
+        return [repeated]
+    if at is None or repeated is not None or op.params[0]["reps"][at] != 1:
+        raise CoupledError("rows that are repeated")
+    return [at]
+
+
 def _transpose(op: Operation) -> list[Axis]:
     op.require_same()
     at = op.axes[0]
@@ -323,6 +334,7 @@ RULES: dict[str, Callable[[Operation], list[Axis]]] = {
     "split": _along_another("axis"),
     "squeeze": _without("dimensions"),
     "stack": _stack,
+    "tile": _tile,
     "transpose": _transpose,
 }
 

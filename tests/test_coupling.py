@@ -62,6 +62,8 @@ INDEPENDENT = {
     "checkpoint": lambda p, X: jax.checkpoint(lambda x: jnp.sin(x) * p)(X[:, 0]),
     "jit": lambda p, X: jax.jit(lambda x: x * p)(X[:, 0]),
     "reshape": lambda p, X: X.reshape(-1, 1, 2)[:, 0, 1] * p,
+    "repeated columns": lambda p, X: jnp.tile(X * p, (1, 3))[:, 2],
+    "a row for each": lambda p, X: jnp.tile(KNOTS * p, (X.shape[0], 1))[:, 1],
     "transpose": lambda p, X: X.T[0] * p,
     "flipped columns": lambda p, X: X[:, ::-1][:, 0] * p,
     "the number of the row": lambda p, X: jnp.arange(X.shape[0]) * p,
@@ -99,6 +101,10 @@ COUPLED = {
     "reversed": lambda p, X: X[::-1, 0] * p,
     "flip": lambda p, X: jnp.flip(X, 0)[:, 0] * p,
     "diff": lambda p, X: jnp.concatenate([jnp.zeros(1), jnp.diff(X[:, 0])]) * p,
+    "repeated rows": lambda p, X: jnp.tile(X[:, 0] * p, 2)[: X.shape[0]],
+    "a repeated table": lambda p, X: jnp.tile(jnp.arange(2.0) * p, X.shape[0])[
+        : X.shape[0]
+    ],
     "every other": lambda p, X: jnp.repeat(X[::2, 0], 2)[: X.shape[0]] * p,
     "first row": lambda p, X: X[:, 0] - X[0, 0] * p,
     "last row": lambda p, X: X[:, 0] - X[-1, 0] * p,

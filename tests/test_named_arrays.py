@@ -1,7 +1,9 @@
 """Arrays that functions of installed packages refer to by name."""
 
+import gc
 import importlib
 import sys
+import weakref
 
 import jax
 import numpy as np
@@ -15,6 +17,7 @@ import numpy as np
 FROM_ANOTHER = np.array([1 / 3, 2 / 7, 1 + 1e-9])
 """
 MODELS = """
+import functools
 import jax
 import numpy as np
 from . import tables
@@ -52,6 +55,35 @@ def made():
     return by_enclosing
 
 
+def with_table(table):
+    return lambda X: X @ table
+
+
+enclosed = with_table(HERE)
+partial = functools.partial(lambda table, X: X @ table, HERE)
+
+
+def by_a_closure(X, a, b):
+    return a * enclosed(X) + b
+
+
+def by_a_partial(X, a, b):
+    return a * partial(X) + b
+
+
+class Proxy:
+    @property
+    def __wrapped__(self):
+        raise RuntimeError("nothing is behind it yet")
+
+
+proxy = Proxy()
+
+
+def beside_a_proxy(X, a, b):
+    return a * (X @ HERE) + b if proxy else None
+
+
 def recursive(depth):
     return HERE if depth == 0 else recursive(depth - 1)
 """
@@ -60,6 +92,9 @@ FOUND = {
     "by_another_module": "tables",
     "by_default": "default",
     "by_a_helper": "IN_A_DICT",
+    "by_a_closure": "HERE",
+    "by_a_partial": "HERE",
+    "beside_a_proxy": "HERE",
     "recursive": "HERE",
 }
 
@@ -98,9 +133,16 @@ def test_nothing_is_looked_for_in_libraries():
     assert arrays_named_by(jax.numpy.linspace) == ()
 
 
-@pytest.mark.parametrize(
-    "name", ["by_name", "by_another_module", "by_default", "by_a_helper", "made"]
-)
+def test_closures_are_not_kept_alive(models):
+    function = models.with_table(np.ones(3))
+    assert len(arrays_named_by(function)) == 1
+    gone = weakref.ref(function), weakref.ref(function.__closure__[0].cell_contents)
+    del function
+    gc.collect()
+    assert [reference() for reference in gone] == [None, None]
+
+
+@pytest.mark.parametrize("name", [*(n for n in FOUND if n != "recursive"), "made"])
 def test_digits_of_a_fit_in_double_after_one_in_single(models, name):
     model = models.made() if name == "made" else getattr(models, name)
     table = np.array([1 / 3, 2 / 7, 1 + 1e-9]) + (name == "by_a_helper")

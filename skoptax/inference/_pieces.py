@@ -22,6 +22,8 @@ from .._problem import Problem
 # A Jacobian of more entries is made piece by piece, each of about so many: they stay in
 # a processor's cache.
 _LARGE, _PIECE = 2**22, 2**18
+# A row alone would be without its axis in a model that squeezes.
+_FEWEST_ROWS = 8
 # Whose matrices are sums over rows that need nothing of other rows.
 _IN_PIECES = ("nonrobust", "HC0", "HC1")
 
@@ -52,13 +54,16 @@ def piece_size(run: Run, problem: Problem, y: np.ndarray, cov_type: str | None) 
     Returns
     -------
     int
-        All of them, unless they are many, and pieces do.
+        All of them, unless they are many, and pieces are known to do.
     """
     each = max(count_entries(run.task.structure, run.task.numbers) * y[0].size, 1)
-    does = not (problem.couples_rows or problem.numbers_rows)
+    # Of a model that is only said to treat each row by itself, nobody has found out
+    # whether it numbers them.
+    is_analysed = problem.row_independent == "auto"
+    does = is_analysed and not (problem.couples_rows or problem.numbers_rows)
     if not does or cov_type not in _IN_PIECES or each * len(y) < _LARGE:
         return len(y)
-    return max(_PIECE // each, 1)
+    return min(max(_PIECE // each, _FEWEST_ROWS), len(y))
 
 
 def in_pieces(

@@ -106,9 +106,18 @@ def test_rows_that_need_others_are_taken_at_once(small_pieces):
     def drift(X, a, k):
         return a + k * jnp.arange(len(X)) / 150
 
-    for model, x in ((centred, X[:, 0] - X[:, 0].mean()), (drift, places)):
+    # The drift does treat each row by itself, so that this may be said of it.
+    for model, x, independent in (
+        (centred, X[:, 0] - X[:, 0].mean(), "auto"),
+        (drift, places, "auto"),
+        (drift, places, True),
+    ):
         estimator = OptaxEstimator(
-            model, {"a": 0.0, "k": 0.0}, optimizer="lbfgs", max_steps=200
+            model,
+            {"a": 0.0, "k": 0.0},
+            optimizer="lbfgs",
+            max_steps=200,
+            row_independent=independent,
         ).fit(X, y)
         J = np.stack([np.ones(150), x], axis=1)
         residual = y - J @ [estimator.params_["a"], estimator.params_["k"]]
@@ -116,6 +125,22 @@ def test_rows_that_need_others_are_taken_at_once(small_pieces):
         np.testing.assert_allclose(
             estimator.covariance_, expected, rtol=1e-9, atol=1e-15
         )
+
+
+@pytest.mark.parametrize("n", [5, 150])
+def test_no_row_is_alone(monkeypatch, n):
+    monkeypatch.setattr(_pieces, "_LARGE", 3)
+    monkeypatch.setattr(_pieces, "_PIECE", 3)
+    X, y, _ = data(n)
+
+    def squeezed(X, a, k, c):
+        return jnp.squeeze(a * jnp.exp(-k * X) + c)
+
+    estimator = OptaxEstimator(
+        squeezed, {"a": 1.0, "k": 1.0, "c": 0.0}, optimizer="lbfgs"
+    ).fit(X, y)
+    expected = by_hand(estimator, X, y, np.ones(n), "nonrobust")
+    np.testing.assert_allclose(estimator.covariance_, expected, rtol=1e-8)
 
 
 def test_many_rows():
