@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from ._assessment import Control, shrinkage
+from ._at_end import AtEnd, is_end, make_block_to_end
 from ._diagnose import explained
 from ._epochs import Fed, Feed
 from ._loop import Carry, Column, make_block, usual_rows
@@ -30,6 +31,8 @@ class CompiledLoop:
         What is minimised, and how.
     shrinks_moves : bool, default=False
         Whether the loop itself shrinks the steps, as `make_block` has it.
+    at_end : AtEnd, optional
+        What the program computes besides, where the run ends.
 
     Attributes
     ----------
@@ -41,9 +44,15 @@ class CompiledLoop:
         For how many steps the history of a block has place.
     """
 
-    def __init__(self, task: Task, shrinks_moves: bool = False) -> None:
+    def __init__(
+        self, task: Task, shrinks_moves: bool = False, at_end: AtEnd | None = None
+    ) -> None:
         self.task = task
         self._shrinks_moves = shrinks_moves
+        self._at_end = at_end
+        # What the last block has left, whether it was to be the last, and what was
+        # computed at its end.
+        self._left: tuple[Carry, bool, Any] | None = None
         # For each feed and shapes of the data.
         self._programs: dict[Any, Program] = {}
         self._find()
@@ -52,8 +61,9 @@ class CompiledLoop:
         task = self.task
         self.rows = usual_rows(task.optimizer)
         feed = task.feed
+        at_end = self._at_end
         make = partial(
-            make_block,
+            make_block if at_end is None else partial(make_block_to_end, at_end=at_end),
             history_rows=self.rows,
             feed=feed,
             shrinks_moves=self._shrinks_moves,
@@ -61,6 +71,8 @@ class CompiledLoop:
         more = () if feed is None else (feed.content(),)
         if self._shrinks_moves:
             more = (*more, "shrinks")
+        if at_end is not None:
+            more = (*more, "at its end", *at_end.key)
         self.program = task.find_loop(task.loop_inputs(), make, *more)
 
     @property
@@ -75,7 +87,9 @@ class CompiledLoop:
         columns: Sequence[Column] = self.program.about[1]
         return columns
 
-    def enter(self, control: Control, carry: Carry, shrinks: int) -> Carry:
+    def enter(
+        self, control: Control, carry: Carry, shrinks: int, is_last: bool = False
+    ) -> Carry:
         """
         Begin a block of steps; where the host reads of what it returns, it waits.
 
@@ -87,6 +101,8 @@ class CompiledLoop:
             What the last block has left.
         shrinks : int
             How often the steps have been shrunk.
+        is_last : bool, default=False
+            Whether the run ends with this block at the latest.
 
         Returns
         -------
@@ -94,9 +110,37 @@ class CompiledLoop:
             What this one leaves.
         """
         inputs = self.task.loop_inputs(shrinkage(shrinks))
+        arguments = (*inputs, control.packed(), carry)
+        left: Carry
         with explained(self.task.role):
-            found: Carry = self.program(*inputs, control.packed(), carry)
-        return found
+            if self._at_end is None:
+                left = self.program(*arguments)
+            else:
+                left, found = self.program(*arguments, is_last)
+                self._left = left, is_last, found
+        return left
+
+    def found_at(self, carry: Carry, status: int) -> Any:
+        """
+        Return what was computed at the end of the run.
+
+        Parameters
+        ----------
+        carry : Carry
+            What the run has left.
+        status : int
+            Why it has ended.
+
+        Returns
+        -------
+        pytree or None
+            ``None`` if the block did not end the run, or something has changed what it
+            left.
+        """
+        if self._left is None:
+            return None
+        left, is_last, found = self._left
+        return found if left is carry and is_end(is_last, status) else None
 
     def copy(self) -> CompiledLoop:
         """Return one to come back to, whatever is put into the task of this one."""

@@ -78,9 +78,12 @@ def scales(run: Run) -> np.ndarray:
     ndarray of shape (p, p)
         Diagonal.
     """
+    structure, numbers = run.task.structure, run.task.numbers
+    if structure.shapes is not None:
+        return np.diag(np.asarray(numbers["scale"], float))
     found = jax.tree.map(
         lambda scale, x: np.broadcast_to(scale, np.shape(x)),
-        separate(run.task.structure, run.task.numbers)["scale"],
+        separate(structure, numbers)["scale"],
         run.carry.internal,
     )
     flat = np.concatenate([np.ravel(s) for s in jax.tree.leaves(found)])

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from ._assessment import NON_FINITE, OFF, RUNNING, Control
+from ._at_end import AtEnd
 from ._compiled_loop import CompiledLoop
 from ._epochs import Fed, Feed
 from ._evaluation import Values
@@ -102,7 +103,9 @@ class Run:
         stalled_after: int = 0,
         legacy: Legacy | None = None,
         setbacks: int = 0,
+        at_end: AtEnd | None = None,
     ) -> None:
+        self.last_step = OFF
         self.watch: Callable[[Run], str | None] | None = None
         self.watch_every = 0
         self.stopped_by: str | None = None
@@ -125,7 +128,7 @@ class Run:
         self._order = reading_order(task.state)
         self.recovery = Recovery(setbacks)
         shrinks_moves = setbacks > 0 and not task.optimizer.steps_by_rate
-        self._loop = CompiledLoop(task, shrinks_moves)
+        self._loop = CompiledLoop(task, shrinks_moves, at_end)
         self.epochs_before = 0 if legacy is None else legacy.epochs
         if legacy is not None and not legacy.fits(self.blank.opt_state):
             legacy = None
@@ -179,7 +182,8 @@ class Run:
             began, before, recovery = time.perf_counter(), self.step, self.recovery
             entry = Anchor(carry, control, before, recovery.shrinks, recovery.undone)
             program = self._loop.program
-            self.carry = self._loop.enter(control, carry, recovery.shrinks)
+            is_last = limit >= self.last_step
+            self.carry = self._loop.enter(control, carry, recovery.shrinks, is_last)
             self._entry, self._replaced = entry, False
             # An interruption comes here, where the host waits.
             self._note()
@@ -371,6 +375,11 @@ class Run:
         """Return the losses of the history from a step on, the current one's too."""
         column = next(c for c in self._loop.columns if c.key == "loss")
         return self.recorded().rows(step)[column.dtype][:, column.place]
+
+    @property
+    def at_end(self) -> Any:
+        """What was computed at the selected state; `None` if it was not."""
+        return self._loop.found_at(self.carry, self.status)
 
     @property
     def blank(self) -> Carry:

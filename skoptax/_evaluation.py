@@ -226,6 +226,8 @@ class Evaluator:
             lower=flat_bound(box.lower, internal),
             upper=flat_bound(box.upper, internal),
             is_coupled=parts.couples_outputs,
+            # The package's own have derivatives in both modes.
+            each=None if parts.couples_outputs else losses,
         )
         return Evaluated(value, aux, unravel(gradient), values, found)
 

@@ -50,7 +50,7 @@ from ._uncertainty import check_covariance
 from ._validation import check_named_inputs, refuse_tracer
 from ._whole import objective_of_all
 from .callbacks._base import resolve_callbacks
-from .inference._record import FitRecord, record_fit
+from .inference._record import FitRecord, record_fit, wanted_at_end
 from .optimizers._states import has_line_search
 
 # The largest number of subtasks that scikit-learn's callbacks are told of, and that
@@ -227,7 +227,7 @@ def fit_rows(
             seed,
         )
         run, settings = _make_run(
-            estimator, plan, problem, training, held_out, seed, legacy
+            estimator, plan, problem, training, held_out, seed, legacy, cov_type
         )
         starts, collected, message = _run_to_end(run, plan, settings, problem, task)
         refuse_without_score(run)
@@ -354,6 +354,7 @@ def _make_run(
     held_out: Rows | None,
     seed: int,
     legacy: Legacy | None,
+    cov_type: str | None,
 ) -> tuple[Run, Settings]:
     first_epoch = 0 if legacy is None else legacy.epochs
     feed, fed = make_feed(plan, problem, training, held_out, seed, first_epoch)
@@ -368,6 +369,9 @@ def _make_run(
     task = make_task(estimator, problem, optimizer, feed, fed)
     # These see for themselves that a step leads nowhere, and try a shorter one.
     tries = optimizer.descends or optimizer.looks
+    # Many starts have a program of their own, and a loop with a feed sees some rows.
+    is_simple = feed is None and settings.n_starts == 1
+    at_end = wanted_at_end(task, problem, training.y, cov_type) if is_simple else None
     run = Run(
         task,
         tol=settings.tol,
@@ -375,8 +379,9 @@ def _make_run(
         stalled_after=settings.stalled_after,
         legacy=legacy,
         setbacks=0 if tries or settings.n_starts > 1 else MOST_SETBACKS,
+        at_end=at_end,
     )
-    run.seed = seed
+    run.seed, run.last_step = seed, plan.max_steps
     if has_line_search(run.blank.opt_state):
         if plan.batch_size is not None:
             raise refuse_batches(estimator.optimizer)

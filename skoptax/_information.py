@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from ._evaluation import Evaluator
 from ._rows import row_use
-from ._structure import Numbers
+from ._structure import Numbers, Structure, separate
 from ._typing import Block, PyTree
 from ._unpacking import build_state, internal_start, user_values
 from .losses._resolve import is_own
@@ -77,31 +77,37 @@ def make_derivatives(
     structure = at_state.structure
     parts, forward = at_state.parts, at_state.mode == "fwd"
     is_scaled_only = structure.is_plain and not structure.indices("tied")
+    point_of = _users_point if is_scaled_only else _internal_point
 
     def run(numbers: Numbers, data: Any, values: PyTree) -> Derivatives:
-        internal = internal_start(structure, numbers | {"values": values})
-        flat, unravel = ravel_pytree(internal)
+        flat, named, scale = point_of(structure, numbers, values)
 
         def state(x: Array) -> PyTree:
-            found = user_values(structure, numbers, unravel(x))
-            return build_state(structure, numbers, found)
+            return build_state(structure, numbers, named(x))
 
         def entries(x: Array) -> Array:
-            found = user_values(structure, numbers, unravel(x))
+            found = named(x)
             places = structure.indices("free") + structure.indices("tied")
             return jnp.concatenate([jnp.ravel(jnp.asarray(found[i])) for i in places])
 
         def objective(x: Array) -> Array:
-            return at_state.objective(unravel(x), numbers, data)[0]
+            result = at_state.loss(state(x), *data)
+            return result[0] if at_state.has_aux else result
 
         def others(x: Array) -> Array:
             return parts.others(state(x), *data)
+
+        def curved(function: Callable[[Array], Array]) -> Array:
+            found = _hessian(function, flat, forward)
+            return found if scale is None else scale * found * scale[:, None]
 
         here = state(flat)
         losses = parts.losses_at(here, *data)
         predictions, columns = jacobian(
             lambda x: parts.predict(state(x), *data), flat, forward, keep
         )
+        if scale is not None:
+            columns = scale[:, None] * columns
 
         def summed(predictions: Array) -> Array:
             return jnp.sum(losses(predictions))
@@ -111,6 +117,8 @@ def make_derivatives(
             summed,
             parts.information_at(here, *data),
             parts.couples_outputs,
+            # The package's own have derivatives in both modes.
+            None if parts.couples_outputs else losses,
         )
         has_others = parts.others(here, *data) is not None
         return Derivatives(
@@ -119,12 +127,46 @@ def make_derivatives(
             slope,
             bend,
             summed(predictions),
-            rest=_hessian(others, flat, forward) if has_others else None,
-            hessian=_hessian(objective, flat, forward) if with_hessian else None,
+            rest=curved(others) if has_others else None,
+            hessian=curved(objective) if with_hessian else None,
             delta=None if is_scaled_only else jax.jacfwd(entries)(flat),
         )
 
     return Block(run, lambda *_: None)
+
+
+class _Point(NamedTuple):
+    """Where to differentiate."""
+
+    flat: Array  # of shape (p,)
+    named: Callable[[Array], dict[int, Any]]  # all values there, by position
+    scale: Array | None  # of a step, in the units of the point; None is 1
+
+
+def _internal_point(structure: Structure, numbers: Numbers, values: PyTree) -> _Point:
+    """Return the point in the space of the optimiser's steps."""
+    internal = internal_start(structure, numbers | {"values": values})
+    flat, unravel = ravel_pytree(internal)
+    return _Point(flat, lambda x: user_values(structure, numbers, unravel(x)), None)
+
+
+def _users_point(structure: Structure, numbers: Numbers, values: PyTree) -> _Point:
+    """
+    Return the point in the user's units, where these are scales alone.
+
+    The way to the space of the steps and back is left out: values are within their
+    bounds, where its slope is the scale.
+    """
+    free = separate(structure, numbers | {"values": values})
+    flat, unravel = ravel_pytree(free["values"])
+    scales = jax.tree.map(
+        lambda s, x: jnp.broadcast_to(s, jnp.shape(x)), free["scale"], free["values"]
+    )
+    return _Point(
+        flat,
+        lambda x: numbers["static"] | structure.split(unravel(x)),
+        ravel_pytree(scales)[0],
+    )
 
 
 def make_piece(

@@ -270,13 +270,16 @@ def _counted(losses: Any, sample_weight: Any, n_rows: Any) -> tuple[Any, Any]:
         counted = jnp.sum(sample_weight) if n_rows is None else n_rows
         return sample_weight * losses, counted
     if n_rows is not None:
-        return jnp.where(jnp.arange(total) < n_rows, losses, 0), n_rows
+        counts = jax.lax.iota(n_rows.dtype, total) < n_rows
+        return jax.lax.select(counts, losses, jnp.zeros_like(losses)), n_rows
     return losses, total
 
 
 @own
 def _mean(unit: float, losses: Any, log_prior: Any, total: Any) -> Any:
-    return (unit * jnp.sum(losses) - log_prior) / total
+    # JAX takes its time for each operation that it differentiates: none for nothing.
+    whole = jnp.sum(losses) if unit == 1 else unit * jnp.sum(losses)
+    return (whole - log_prior if isinstance(log_prior, jax.Array) else whole) / total
 
 
 def _log_prior(state: Any) -> Any:

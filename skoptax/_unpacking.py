@@ -127,15 +127,16 @@ def user_values(
     ) -> Any:
         inside = clip_keeping_edges(inner, inner_lower, inner_upper)
         value = transform.to_user(inside * scale)
-        low, high = (jnp.broadcast_to(end, value.shape) for end in (low, high))
-        # The map back rounds: put the value exactly on a bound it touches.
-        nearest = jax.lax.select(value - low <= high - value, low, high)
-        on_edge = (inside <= inner_lower) | (inside >= inner_upper)
-        exact = jax.lax.select(on_edge, nearest, jax.lax.clamp(low, value, high))
+        # The map back rounds: put the value exactly on a bound it touches. JAX takes a
+        # millisecond for each operation that it differentiates: these have no slope.
+        near, at = jax.lax.stop_gradient((value, inside))
+        low, high = (jnp.broadcast_to(end, near.shape) for end in (low, high))
+        nearest = jax.lax.select(near - low <= high - near, low, high)
+        on_edge = (at <= inner_lower) | (at >= inner_upper)
+        exact = jax.lax.select(on_edge, nearest, jax.lax.clamp(low, near, high))
         # (An overflow stays one: inf - inf would make it NaN.)
-        zero = jnp.zeros_like(value)
-        shift = jax.lax.select(exact == value, zero, exact - value)
-        return (value + jax.lax.stop_gradient(shift)).astype(inner.dtype)
+        shift = jax.lax.select(exact == near, jnp.zeros_like(near), exact - near)
+        return (value + shift).astype(inner.dtype)
 
     found: dict[int, Any] = {
         i: numbers["static"][i] for i in structure.indices("fixed", "array")

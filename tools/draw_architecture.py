@@ -58,8 +58,8 @@ ROWS = [
             "The run",
             "OptaxOptimizer: blocks of steps, starts, callbacks; how it ended",
             "_multistart _optimizer _snapshot _ending _whole _results _curvature"
-            " _driver _compiled_loop _legacy _recovery _ways_back _anchor _batch _task"
-            " _history _reading callbacks",
+            " _driver _compiled_loop _at_end _legacy _recovery _ways_back _anchor"
+            " _batch _task _history _reading callbacks",
         )
     ],
     [

@@ -13,15 +13,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from .._at_end import AtEnd
 from .._curvature import at_selected
 from .._driver import Run
 from .._entries import count_entries
 from .._information import Derivatives, make_derivatives, make_piece
 from .._problem import Problem
+from .._task import Task
 
 # A Jacobian of more entries is made piece by piece, each of about so many: they stay in
 # a processor's cache.
 _LARGE, _PIECE = 2**22, 2**18
+# With so many, the loop of a fit may have to keep memory free for it.
+_AT_END = 2**20
 # A row alone would be without its axis in a model that squeezes.
 _FEWEST_ROWS = 8
 # Whose matrices are sums over rows that need nothing of other rows.
@@ -36,14 +40,16 @@ class Piece(NamedTuple):
     weights: np.ndarray | None
 
 
-def piece_size(run: Run, problem: Problem, y: np.ndarray, cov_type: str | None) -> int:
+def piece_size(
+    task: Task, problem: Problem, y: np.ndarray, cov_type: str | None
+) -> int:
     """
     Return how many rows are differentiated at a time.
 
     Parameters
     ----------
-    run : Run
-        At its end.
+    task : Task
+        Of the fit.
     problem : Problem
         What was minimised.
     y : ndarray of shape (n,) or (n, k)
@@ -56,7 +62,7 @@ def piece_size(run: Run, problem: Problem, y: np.ndarray, cov_type: str | None) 
     int
         All of them, unless they are many, and pieces are known to do.
     """
-    each = max(count_entries(run.task.structure, run.task.numbers) * y[0].size, 1)
+    each = _derivatives_of_row(task, y)
     # Of a model that is only said to treat each row by itself, nobody has found out
     # whether it numbers them.
     is_analysed = problem.row_independent == "auto"
@@ -64,6 +70,35 @@ def piece_size(run: Run, problem: Problem, y: np.ndarray, cov_type: str | None) 
     if not does or cov_type not in _IN_PIECES or each * len(y) < _LARGE:
         return len(y)
     return min(max(_PIECE // each, _FEWEST_ROWS), len(y))
+
+
+def _derivatives_of_row(task: Task, y: np.ndarray) -> int:
+    return max(count_entries(task.structure, task.numbers) * y[0].size, 1)
+
+
+def derivatives_at_end(task: Task, y: np.ndarray, cov_type: str) -> AtEnd | None:
+    """
+    Return what the loop's program is to compute where it ends.
+
+    Parameters
+    ----------
+    task : Task
+        Of the fit.
+    y : ndarray of shape (n,) or (n, k)
+        The responses.
+    cov_type : str
+        Which covariance is wanted.
+
+    Returns
+    -------
+    AtEnd or None
+        ``None`` of a large Jacobian, of which the loop would have to keep memory free.
+    """
+    if _derivatives_of_row(task, y) * len(y) > _AT_END:
+        return None
+    with_hessian = cov_type == "hessian"
+    make = partial(make_derivatives, with_hessian=with_hessian)
+    return AtEnd(make, ("derivatives", with_hessian))
 
 
 def in_pieces(
@@ -101,7 +136,9 @@ def in_pieces(
     n = len(y)
     if size == n:
         make: Any = partial(make_derivatives, with_hessian=with_hessian)
-        found = at_selected(run, make, "derivatives", with_hessian)
+        found = run.at_end
+        if found is None:
+            found = at_selected(run, make, "derivatives", with_hessian)
         yield Piece(jax.tree.map(np.asarray, found), y, weights)
         return
     make = partial(make_piece, size=size)

@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 from scipy.special import gammaln, xlogy
 
+from .._at_end import AtEnd
 from .._component import Component, join_numbers
 from .._curvature import known_curvature, scales
 from .._driver import Run
 from .._entries import count_entries
 from .._information import loss_couples_rows
 from .._problem import Problem
+from .._task import Task
 from ..exceptions import DifferentiationError
 from ..losses import Gamma, LogLoss, Poisson, SquaredError
 from ..losses._resolve import is_own
-from ._pieces import Piece, in_pieces, piece_size
+from ._pieces import Piece, derivatives_at_end, in_pieces, piece_size
 from ._sums import Information, Sums, put_together, summed_up
 
 # Of so many free entries the matrices are still cheap beside a fit.
@@ -156,8 +158,8 @@ def record_fit(
         log_weights = float(np.log(counted).sum()) * outputs
     has_priors = any(leaf.prior is not None for leaf in run.task.structure.leaves)
     has_penalty = objective.penalty is not None
-    size = piece_size(run, problem, y, cov_type)
-    found, reason = None, _why_not(run, problem, loss, size * outputs, cov_type)
+    size = piece_size(run.task, problem, y, cov_type)
+    found, reason = None, _why_not(run.task, problem, loss, size * outputs, cov_type)
     if not reason:
         assert cov_type is not None
         is_bare = not (has_priors or has_penalty)
@@ -194,8 +196,39 @@ def record_fit(
     )
 
 
+def wanted_at_end(
+    task: Task, problem: Problem, y: np.ndarray, cov_type: str | None
+) -> AtEnd | None:
+    """
+    Return what `record_fit` will ask for, if the loop's program can compute it as well.
+
+    Parameters
+    ----------
+    task : Task
+        Of the fit.
+    problem : Problem
+        What is minimised.
+    y : ndarray of shape (n,) or (n, k)
+        The responses.
+    cov_type : str or None
+        Which covariance is wanted.
+
+    Returns
+    -------
+    AtEnd or None
+        ``None`` if nothing is wanted, or it is known without; and of losses that have
+        to be looked at first.
+    """
+    loss = problem.objective.loss
+    if task.optimizer.looks or not is_own(loss):
+        return None
+    if cov_type is None or _why_not(task, problem, loss, y.size, cov_type):
+        return None
+    return derivatives_at_end(task, y, cov_type)
+
+
 def _why_not(
-    run: Run, problem: Problem, loss: Any, n: int, cov_type: str | None
+    task: Task, problem: Problem, loss: Any, n: int, cov_type: str | None
 ) -> str:
     """Return why there will be no matrices, or nothing."""
     if cov_type is None:
@@ -205,7 +238,7 @@ def _why_not(
             f"the loss {loss!r} has no curvature: its second derivative is 0 almost "
             "everywhere"
         )
-    count = count_entries(run.task.structure, run.task.numbers)
+    count = count_entries(task.structure, task.numbers)
     if count > MOST_ENTRIES:
         return f"{count} entries are free, more than {MOST_ENTRIES}"
     if count * n > MOST_DERIVATIVES:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -170,8 +170,9 @@ def triangle(columns: np.ndarray) -> np.ndarray:
                 factor = np.zeros((p, p))
             if np.diagonal(factor).min() > _SAFE:
                 return np.asarray(factor.T * norms)
-    found = np.linalg.qr(columns.T, mode="r")
-    return np.pad(found, ((0, max(p - len(found), 0)), (0, 0)))
+    found = np.asarray(np.linalg.qr(columns.T, mode="r"))
+    # (Nothing to pad takes as long as to factorise a few columns.)
+    return found if n >= p else np.pad(found, ((0, p - n), (0, 0)))
 
 
 def weighted_rows(found: Derivatives, m: int, n: int) -> np.ndarray:
@@ -255,19 +256,19 @@ def _sums(
     total: float,
 ) -> Sums:
     m, n = len(residuals), residuals.size
-    residuals = residuals.ravel()
     if bend.ndim > 1:
         bend = np.diagonal(bend, axis1=1, axis2=2).ravel()
-    each: Any = 1.0
+    squares, errors = slope**2 * total, residuals.ravel() ** 2
+    bent, slopes = bend > 0, squares
     if weights is not None:
         each = np.repeat(weights.astype(float), n // m)
-    squares = slope**2 * total
-    counts = np.broadcast_to(each, n) > 0
-    bent = counts & (bend > 0)
+        counts = each > 0
+        bent &= counts
+        slopes, errors = squares / np.where(counts, each, 1), each * errors
     return Sums(
         loss=loss,
-        slopes=float(total * np.sum(squares / np.where(counts, each, 1))),
+        slopes=float(total * np.sum(slopes)),
         scaled=float(np.sum(squares[bent] / bend[bent])),
         bends=float(bend.sum() * total),
-        squares=float(np.sum(each * residuals**2)),
+        squares=float(np.sum(errors)),
     )
