@@ -77,10 +77,10 @@ def make_derivatives(
     structure = at_state.structure
     parts, forward = at_state.parts, at_state.mode == "fwd"
     is_scaled_only = structure.is_plain and not structure.indices("tied")
-    point_of = _users_point if is_scaled_only else _internal_point
+    point_of = _scaled_point if is_scaled_only else _internal_point
 
     def run(numbers: Numbers, data: Any, values: PyTree) -> Derivatives:
-        flat, named, scale = point_of(structure, numbers, values)
+        flat, named = point_of(structure, numbers, values)
 
         def state(x: Array) -> PyTree:
             return build_state(structure, numbers, named(x))
@@ -97,17 +97,11 @@ def make_derivatives(
         def others(x: Array) -> Array:
             return parts.others(state(x), *data)
 
-        def curved(function: Callable[[Array], Array]) -> Array:
-            found = _hessian(function, flat, forward)
-            return found if scale is None else scale * found * scale[:, None]
-
         here = state(flat)
         losses = parts.losses_at(here, *data)
         predictions, columns = jacobian(
             lambda x: parts.predict(state(x), *data), flat, forward, keep
         )
-        if scale is not None:
-            columns = scale[:, None] * columns
 
         def summed(predictions: Array) -> Array:
             return jnp.sum(losses(predictions))
@@ -127,8 +121,8 @@ def make_derivatives(
             slope,
             bend,
             summed(predictions),
-            rest=curved(others) if has_others else None,
-            hessian=curved(objective) if with_hessian else None,
+            rest=_hessian(others, flat, forward) if has_others else None,
+            hessian=_hessian(objective, flat, forward) if with_hessian else None,
             delta=None if is_scaled_only else jax.jacfwd(entries)(flat),
         )
 
@@ -140,32 +134,32 @@ class _Point(NamedTuple):
 
     flat: Array  # of shape (p,)
     named: Callable[[Array], dict[int, Any]]  # all values there, by position
-    scale: Array | None  # of a step, in the units of the point; None is 1
 
 
 def _internal_point(structure: Structure, numbers: Numbers, values: PyTree) -> _Point:
     """Return the point in the space of the optimiser's steps."""
     internal = internal_start(structure, numbers | {"values": values})
     flat, unravel = ravel_pytree(internal)
-    return _Point(flat, lambda x: user_values(structure, numbers, unravel(x)), None)
+    return _Point(flat, lambda x: user_values(structure, numbers, unravel(x)))
 
 
-def _users_point(structure: Structure, numbers: Numbers, values: PyTree) -> _Point:
+def _scaled_point(structure: Structure, numbers: Numbers, values: PyTree) -> _Point:
     """
-    Return the point in the user's units, where these are scales alone.
+    Return the point as the origin of that space, which is scaled and nothing else.
 
-    The way to the space of the steps and back is left out: values are within their
-    bounds, where its slope is the scale.
+    The way there and back is left out: values are within their bounds. (In the user's
+    units a second derivative would underflow or overflow where the scale is far from
+    1, in single precision from 1e19 on.)
     """
     free = separate(structure, numbers | {"values": values})
-    flat, unravel = ravel_pytree(free["values"])
+    there, unravel = ravel_pytree(free["values"])
     scales = jax.tree.map(
         lambda s, x: jnp.broadcast_to(s, jnp.shape(x)), free["scale"], free["values"]
     )
+    scale, _ = ravel_pytree(scales)
     return _Point(
-        flat,
-        lambda x: numbers["static"] | structure.split(unravel(x)),
-        ravel_pytree(scales)[0],
+        jnp.zeros_like(there),
+        lambda x: numbers["static"] | structure.split(unravel(there + scale * x)),
     )
 
 

@@ -14,6 +14,7 @@ from skoptax._driver import Run
 from skoptax.callbacks import Callback
 from skoptax.inference import _pieces
 from skoptax.penalties import L2
+from skoptax.priors import Normal
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(0.0, 3.0, size=(70, 1))
@@ -204,3 +205,47 @@ def test_what_cannot_be_traced_is_no_reason_for_a_fit_to_fail(ends, monkeypatch)
     assert ends == [False]
     found = fit(model, cov_type=None)
     assert found.n_iter_ == 60
+
+
+@pytest.mark.parametrize("unit", [1e-19, 1e19])
+@pytest.mark.parametrize(
+    "arguments", [{"cov_type": "hessian"}, {"prior": True}], ids=str
+)
+@pytest.mark.parametrize("optimizer", ["lbfgs", "levenberg_marquardt"])
+def test_second_derivatives_in_units_far_from_one(unit, arguments, optimizer):
+    # In single precision, where the square of the unit is no number.
+    x, y = X.astype(np.float32), Y.astype(np.float32)
+
+    def errors(unit):
+        prior = Normal(1.2 * unit, 0.5 * unit) if "prior" in arguments else None
+        k = Parameter(value=1.2 * unit, scale=unit, prior=prior)
+
+        def model(X, a, k, c):
+            return decay(X, a, k / unit, c)
+
+        found = OptaxEstimator(
+            model,
+            START | {"k": k},
+            optimizer=optimizer,
+            max_steps=200,
+            cov_type=arguments.get("cov_type", "nonrobust"),
+        ).fit(x, y)
+        return np.array(list(found.stderr_.values())) / [1, unit, 1]
+
+    assert_allclose(errors(unit), errors(1.0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("prior", [None, Normal(0.5, 1.0)])
+def test_leverages_of_derivatives_that_are_not_finite(cov_type, prior):
+    # At 1.0, the end of the transform, its slope is no number. The line is steeper.
+    k = Parameter(value=0.9, transform="logit", prior=prior)
+    x = np.linspace(0.0, 1.0, 30)[:, None]
+    found = OptaxEstimator(
+        lambda X, k: k * X[:, 0], {"k": k}, optimizer="lbfgs", cov_type=cov_type
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found.fit(x, 500 * x[:, 0])
+        assert found.params_["k"] == 1.0
+        assert np.isnan(found.covariance_).all()

@@ -232,8 +232,11 @@ def leverages(
     Returns
     -------
     ndarray of shape (n,)
-        From 0 to 1.
+        From 0 to 1; NaN if a derivative is not finite.
     """
+    known = (root, rows) if rest is None else (root, rows, rest)
+    if not all(np.isfinite(part).all() for part in known):
+        return np.full(rows.shape[1], np.nan)
     if rest is not None:
         values, vectors = np.linalg.eigh(rest)
         more = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
