@@ -67,8 +67,9 @@ class Run:
     Attributes
     ----------
     watch : callable or None
-        Called with the run after each block of steps, which takes about 0.4 s. What
-        it returns, if anything, ends the run, and is the message of its ending.
+        Called with the run after each block of steps, which takes about 0.4 s, with
+        large data longer. What it returns, if anything, ends the run, and is the
+        message of its ending.
     watch_every : int
         Blocks end at multiples of this many steps, too; 0 is off.
     stopped_by : str or None
@@ -170,9 +171,8 @@ class Run:
             self._go_back()
         while self._replaced or (self._is_running and self.step < stop_at):
             last_row = history.first_row + self._loop.rows - 1
-            limit = min(
-                stop_at, self.step + self._loop.program.steps_per_block(), last_row
-            )
+            block = self._loop.program.steps_per_block(self.task.size)
+            limit = min(stop_at, self.step + block, last_row)
             if self.watch_every:
                 limit = min(limit, _after(self.step, self.watch_every))
             is_start = self.carry is None

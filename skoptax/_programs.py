@@ -34,6 +34,9 @@ from .exceptions import InvalidParameterError, UncachedWarning
 # The share of a second that the host leaves the device alone: short enough for
 # Ctrl-C, long enough for the dispatch not to count.
 SECONDS_PER_BLOCK = 0.4
+# On a CPU a program allocates anew what it needs, some times the size of the data, and
+# the system clears what is large: 0.2 s for 160 MB. Of so many bytes, twice as long.
+BYTES_PER_BLOCK = 2**24
 # With another setting JAX would trace a program anew, from functions that may have
 # changed since: it must be another program.
 _TRACE_SETTINGS = (
@@ -244,11 +247,25 @@ class Program:
         if steps > 0:
             self._seconds_per_step = seconds / steps
 
-    def steps_per_block(self) -> int:
-        """Return how many steps fit into one block."""
+    def steps_per_block(self, size: int = 0) -> int:
+        """
+        Return how many steps fit into one block.
+
+        Parameters
+        ----------
+        size : int, default=0
+            Bytes of the data.
+
+        Returns
+        -------
+        int
+            At least 1.
+        """
         if self._seconds_per_step is None:
             return FIRST_STEPS
-        return max(1, int(SECONDS_PER_BLOCK / max(self._seconds_per_step, 1e-9)))
+        on_cpu = jax.default_backend() == "cpu"
+        seconds = SECONDS_PER_BLOCK * (1 + on_cpu * size / BYTES_PER_BLOCK)
+        return max(1, int(seconds / max(self._seconds_per_step, 1e-9)))
 
     def release(self) -> None:
         """Let JAX forget what it compiled; a later call would compile again."""

@@ -151,6 +151,11 @@ class Task:
         """The free parameters' values at the start, as `Structure.join` has them."""
         return separate(self.structure, self.numbers)["values"]
 
+    @property
+    def size(self) -> int:
+        """How many bytes the data have."""
+        return sum(getattr(x, "nbytes", 0) for x in jax.tree.leaves(self._data))
+
     def inputs(self) -> tuple[Any, ...]:
         """Return packed numbers and data."""
         return self.numbers, self._data

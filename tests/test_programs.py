@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter, curve_fit
-from skoptax._programs import PROGRAMS, Program, ProgramCache, abstract
+from skoptax._programs import FIRST_STEPS, PROGRAMS, Program, ProgramCache, abstract
 from skoptax.exceptions import InvalidParameterError, UncachedWarning
 from skoptax.losses import LOSSES, SquaredError
 
@@ -682,6 +682,17 @@ def test_how_many_to_keep_is_a_count(keep):
 def test_the_bound_is_what_the_documentation_says():
     assert f"at most {PROGRAMS.maxsize}." in skoptax.CacheInfo.__doc__
     assert f"At most {PROGRAMS.maxsize} programs" in skoptax.clear_cache.__doc__
+
+
+def test_blocks_take_longer_where_each_allocates_much():
+    program = Program(lambda x: x, None)
+    assert program.steps_per_block(10**9) == FIRST_STEPS  # its speed is not known
+    program.record_speed(0.1, 100)  # a millisecond each
+    assert program.steps_per_block() == 400
+    assert program.steps_per_block(2**24) == 800
+    assert program.steps_per_block(10 * 2**24) == 4400
+    program.record_speed(100.0, 1)
+    assert program.steps_per_block() == 1
 
 
 def test_threads_compile_a_program_once():
