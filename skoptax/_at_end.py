@@ -79,6 +79,7 @@ def make_block_to_end(
                 numbers, data, values
             )
         except Exception:
+            # Not swallowed: the program of its own traces the same, and raises it.
             return left, None
         leaves = jax.lax.cond(
             ends,

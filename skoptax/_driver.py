@@ -63,9 +63,14 @@ class Run:
     setbacks : int, default=0
         How often it may go back from a state that is not finite, in this run and those
         that it goes on from; with 0 it ends there.
+    at_end : AtEnd, optional
+        What the loop's program computes besides, where the run ends.
 
     Attributes
     ----------
+    last_step : int
+        Where the run ends at the latest: what is computed at its end is computed there.
+        Nothing else depends on it.
     watch : callable or None
         Called with the run after each block of steps, which takes about 0.4 s, with
         large data longer. What it returns, if anything, ends the run, and is the

@@ -127,8 +127,8 @@ def user_values(
     ) -> Any:
         inside = clip_keeping_edges(inner, inner_lower, inner_upper)
         value = transform.to_user(inside * scale)
-        # The map back rounds: put the value exactly on a bound it touches. JAX takes a
-        # millisecond for each operation that it differentiates: these have no slope.
+        # The map back rounds: put the value exactly on a bound it touches. JAX
+        # takes its time for what it differentiates: these operations have no slope.
         near, at = jax.lax.stop_gradient((value, inside))
         low, high = (jnp.broadcast_to(end, near.shape) for end in (low, high))
         nearest = jax.lax.select(near - low <= high - near, low, high)

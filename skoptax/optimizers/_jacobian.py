@@ -159,7 +159,7 @@ def jacobian(
 
     def by_columns() -> tuple[Array, Array]:
         if keep is computed_where_used:
-            # Not linearised first, which takes JAX five times as long.
+            # Not linearised first, which takes JAX longer to trace.
             return _pushed(real, point)
         predictions, push = keep(lambda: jax.linearize(real, point), point)
         columns = keep(lambda: jax.vmap(push)(jnp.eye(p, dtype=point.dtype)), point)

@@ -153,7 +153,7 @@ def quadratic_model(
         of class probabilities does. The predictions' first axis is that of the rows.
     each : callable, optional
         The losses before they are summed, if these have derivatives in forward mode,
-        which JAX traces in a fifth of the time. Used where a row has one prediction.
+        which JAX traces sooner. Used where a row has one prediction.
 
     Returns
     -------
