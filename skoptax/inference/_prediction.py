@@ -206,7 +206,8 @@ def prediction_band(
     ndarray of shape (n, 2) or (n, n_outputs, 2)
         Quantiles of the response's distribution with the mean's error in it: normal
         or t; for counts negative binomial and for gamma responses gamma, of the same
-        mean and variance; for classes 0 or 1.
+        mean and variance; for classes 0 or 1. Counts and classes leave tails smaller
+        than asked for: of these an end is left out that the level does not need.
     """
     mean, stderr, noise = spread
     loss = record.loss
@@ -217,16 +218,36 @@ def prediction_band(
         from scipy import stats
 
         with np.errstate(all="ignore"):
-            if type(loss) is LogLoss:
-                law = stats.bernoulli(mean)
-            elif type(loss) is Gamma:
+            if type(loss) is Gamma:
                 variance = noise**2 + stderr**2
                 law = stats.gamma(mean**2 / variance, scale=variance / mean)
+                ends = np.stack([law.ppf(low), law.ppf(high)], axis=-1)
             else:
-                shape = np.minimum((mean / stderr) ** 2, _POISSON_FROM)
-                law = stats.nbinom(shape, shape / (shape + mean))
-            ends = np.stack([law.ppf(low), law.ppf(high)], axis=-1)
+                if type(loss) is LogLoss:
+                    law = stats.bernoulli(mean)
+                else:
+                    shape = np.minimum((mean / stderr) ** 2, _POISSON_FROM)
+                    law = stats.nbinom(shape, shape / (shape + mean))
+                ends = _without_a_spare_end(law, law.ppf(low), law.ppf(high), level)
         missing = np.isnan(stderr)[..., None]
         return np.where(missing, np.nan, ends).astype(mean.dtype)
     reach = quantile(level, covariance.dof) * np.sqrt(stderr**2 + noise**2)
     return np.stack([mean - reach, mean + reach], axis=-1)
+
+
+def _without_a_spare_end(
+    law: Any, low: np.ndarray, high: np.ndarray, level: float
+) -> np.ndarray:
+    """
+    Return an interval of counts, shorter by one if what is left still has the level.
+
+    Between quantiles is at least the level, and for few counts much more. Without both
+    ends there is always less. Where either may go, the less probable one does.
+    """
+    spare = (1 - level) - (law.cdf(low - 1) + law.sf(high))
+    first, last = law.pmf(low), law.pmf(high)
+    several = high > low
+    shorter = several & (np.minimum(first, last) <= spare)
+    from_below = shorter & (first < last)
+    from_above = shorter & ~from_below
+    return np.stack([low + from_below, high - from_above], axis=-1)

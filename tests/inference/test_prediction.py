@@ -144,6 +144,50 @@ def test_intervals_of_counts_have_the_counts_law():
     assert (found >= 0).all()
 
 
+def shortest(law, level):
+    """Of all intervals between the quantiles that hold the level; the most probable."""
+    low, high = law.ppf(0.5 * (1 - level)), law.ppf(0.5 * (1 + level))
+    within = [
+        (b - a, -(law.cdf(b) - law.cdf(a - 1)), a, b)
+        for a in np.arange(low, high + 1)
+        for b in np.arange(a, high + 1)
+        if law.cdf(b) - law.cdf(a - 1) >= level
+    ]
+    return min(within)[2:]
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
+def test_intervals_of_few_counts_have_no_end_to_spare(level):
+    rng = np.random.default_rng(4)
+    t = np.linspace(-2.0, 4.0, 40)[:, None]
+    spec = {"coef": np.zeros(1), "intercept": 0.5}
+    y = rng.poisson(np.exp(0.7 * t[:, 0])).astype(float)
+    estimator = OptaxEstimator(exponential, spec, loss="poisson").fit(t, y)
+    table = estimator.predict_summary(t, level)
+    shape = (table["mean"] / table["mean_stderr"]) ** 2
+    ends = table[["pi_lower", "pi_upper"]].to_numpy()
+    quantiles = 0
+    for i, mean in enumerate(table["mean"]):
+        law = stats.nbinom(shape[i], shape[i] / (shape[i] + mean))
+        assert_array_equal(ends[i], shortest(law, level))
+        assert law.cdf(ends[i, 1]) - law.cdf(ends[i, 0] - 1) >= level - 1e-12
+        quantiles += ends[i, 1] < law.ppf(0.5 * (1 + level))
+    assert quantiles > 10  # as often as not an end is left out
+
+
+def test_a_class_that_is_sure_enough_stands_alone():
+    rng = np.random.default_rng(6)
+    y = (rng.uniform(size=N) < 1 / (1 + np.exp(-3 * X[:, 0]))).astype(float)
+    estimator = fit(logistic, y, loss="log_loss")
+    probability = estimator.predict(X)
+    ends = estimator.predict_interval(X, 0.9, "prediction")
+    assert_array_equal(ends[:, 0], probability >= 0.9)
+    assert_array_equal(ends[:, 1], probability > 0.1)
+    assert {tuple(x) for x in ends} == {(0, 0), (0, 1), (1, 1)}
+    inner = estimator.predict_interval(X, 0.9)
+    assert ((inner > 0) & (inner < 1)).all()
+
+
 def test_intervals_of_amounts_cover():
     rng = np.random.default_rng(5)
     A = rng.normal(size=(4_000, 2))
@@ -155,19 +199,6 @@ def test_intervals_of_amounts_cover():
     assert (ends > 0).all()
     # Each tail is as likely: a symmetric interval's would not be.
     assert 0.035 < (y < ends[:, 0]).mean() < 0.065
-
-
-def test_classes():
-    rng = np.random.default_rng(6)
-    y = (rng.uniform(size=N) < 1 / (1 + np.exp(-3 * X[:, 0]))).astype(float)
-    estimator = fit(logistic, y, loss="log_loss")
-    probability = estimator.predict(NEW)
-    ends = estimator.predict_interval(NEW, 0.9, "prediction")
-    law = stats.bernoulli(probability)
-    assert_array_equal(ends[:, 0], law.ppf(0.05))
-    assert_array_equal(ends[:, 1], law.ppf(0.95))
-    inner = estimator.predict_interval(NEW, 0.9)
-    assert ((inner > 0) & (inner < 1)).all()
 
 
 def test_ties_and_bounds():
