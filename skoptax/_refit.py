@@ -18,7 +18,7 @@ from ._fingerprint import Walk
 from ._information import Derivatives, make_derivatives
 from ._optimizer import precision
 from ._problem import OWNER, make_problem, make_task, with_values
-from ._resampled import Lanes, make_resampled, make_resampled_by_lm
+from ._resampled import Shares, make_resampled, make_resampled_by_lm
 from ._training import read_rows, split
 from .exceptions import InvalidParameterError
 from .inference._bootstrap import Resampler
@@ -170,16 +170,17 @@ class Refit:
         directions: np.ndarray,
         unit: float,
         place: int,
-        lanes: Lanes,
+        samples: np.ndarray,
+        shares: Shares | tuple[()],
     ) -> Held:
         """Fit to a group of resamples."""
-        samples, dtype = lanes.samples, lanes.samples.dtype.type
+        dtype = samples.dtype.type
         if any_held:
             # Each resample decides by itself what is on a bound.
             return self._by_lm(place, samples)
         tol = np.finfo(dtype).eps ** _RESAMPLED_TOL
         make = partial(make_resampled, place=place, together=self._together)
-        arguments = directions.astype(dtype), dtype(unit), dtype(tol), lanes
+        arguments = directions.astype(dtype), dtype(unit), dtype(tol), samples, shares
         with precision(self._double):
             found = on_host(
                 self._task.call(make, arguments, "resampled", place, self._together)

@@ -28,16 +28,22 @@ from ._unpacking import internal_start, user_values
 MOST_GRADIENTS = 30
 # A step that does not descend is tried again, so many times shorter.
 _SHORTER = 0.25
+# A resample whose curvature differs by more than this is taken to be like the others.
+_LIKE = 0.9
 # Rounding changes a sum over the rows by so many units in its last place.
 _ULPS = 16
 
 
-class Lanes(NamedTuple):
-    """Many resamples; each array has a row for each."""
+class Shares(NamedTuple):
+    """What rows add at the solution, times their weights; in standard errors."""
 
-    samples: Any  # of shape (k, ...): what takes the place of a part of the data
-    z: Any  # of shape (k, r): where to start, in standard errors from the solution
-    inverse: Any  # of shape (k, r, r): about the inverse of the curvature there
+    curvature: Any  # of shape (m, r * r)
+    slope: Any  # of shape (m, r)
+
+
+class _Start(NamedTuple):
+    z: Array  # of shape (r,), in standard errors from the solution
+    inverse: Array  # of shape (r, r): about the inverse of the curvature there
 
 
 class _State(NamedTuple):
@@ -72,10 +78,12 @@ def make_resampled(
     Returns
     -------
     Block
-        ``run(numbers, data, half, unit, tol, lanes)``, to be compiled. The
+        ``run(numbers, data, half, unit, tol, samples, shares)``, to be compiled. The
         objective times ``unit`` has the curvature 1 along each column of ``half``, of
-        shape (p, r); ``lanes`` is a `Lanes`. ``left`` is infinite where a fit met a
-        bound.
+        shape (p, r). ``samples`` of shape (k, ...) take the place of the data. If they
+        are weights, and only then, ``shares`` may be a `Shares`, else an empty
+        tuple: then each fit starts at the solution. ``left`` is infinite where a fit
+        met a bound.
     """
     structure = at_state.structure
 
@@ -85,7 +93,8 @@ def make_resampled(
         half: Array,
         unit: Array,
         tol: Array,
-        lanes: Lanes,
+        samples: Array,
+        shares: Shares | tuple[()],
     ) -> Held:
         flat, unravel = ravel_pytree(internal_start(structure, numbers))
         lower, upper = flat_bounds(structure, numbers, unravel(flat))
@@ -94,8 +103,8 @@ def make_resampled(
         def at(z: Array) -> Array:
             return flat + half @ z
 
-        def fit(lane: Lanes) -> Held:
-            sampled = _replaced(data, place, lane.samples)
+        def fit(sample: Array, start: _Start) -> Held:
+            sampled = _replaced(data, place, sample)
 
             def objective(z: Array) -> tuple[Array, tuple[()]]:
                 value, _ = at_state.objective(unravel(at(z)), numbers, sampled)
@@ -141,17 +150,17 @@ def make_resampled(
                 more = (state.left > tol) & (state.gradients < MOST_GRADIENTS)
                 return more & state.is_inside
 
-            value, gradient = evaluated(lane.z)
+            value, gradient = evaluated(start.z)
             begin = _State(
-                lane.z,
+                start.z,
                 # The first step may go anywhere: the start is a guess.
                 jnp.where(jnp.isfinite(value), value, jnp.inf),
                 gradient,
-                lane.inverse,
-                -lane.inverse @ gradient,
+                start.inverse,
+                -start.inverse @ gradient,
                 jnp.max(jnp.abs(gradient), initial=0.0),
                 jnp.asarray(1),
-                is_inside(lane.z),
+                is_inside(start.z),
             )
             end = jax.lax.while_loop(goes_on, body, begin)
             # What is left to do is known, and too little to be evaluated.
@@ -168,18 +177,45 @@ def make_resampled(
                 jnp.asarray(False),
             )
 
-        def side_by_side(lanes: Lanes) -> Held:
-            found: Held = jax.vmap(fit)(lanes)
+        def side_by_side(some: Array) -> Held:
+            starts = _starts(some, data[place], shares, half)
+            found: Held = jax.vmap(fit)(some, starts)
             return found
 
         if jax.default_backend() != "cpu":
-            return side_by_side(lanes)
+            return side_by_side(samples)
         # So many that their arrays stay in a processor's own memory.
-        groups = Lanes(*[x.reshape(-1, together, *x.shape[1:]) for x in lanes])
-        found = jax.lax.map(side_by_side, groups)
+        found = jax.lax.map(
+            side_by_side, samples.reshape(-1, together, *samples.shape[1:])
+        )
         return Held(*[x.reshape(-1, *x.shape[2:]) for x in found])
 
     return Block(run, lambda *_: None)
+
+
+def _starts(
+    samples: Array, weights: Array, shares: Shares | tuple[()], half: Array
+) -> _Start:
+    """
+    Return where the fits to some resamples start.
+
+    A resample of rows has their slopes and curvatures at the solution, in other
+    proportions: one step of Newton's is known before anything is evaluated.
+    """
+    k, r = len(samples), half.shape[1]
+    identity = jnp.eye(r, dtype=half.dtype)
+    if not shares:
+        return _Start(
+            jnp.zeros((k, r), half.dtype), jnp.broadcast_to(identity, (k, r, r))
+        )
+    change = samples - weights
+    away = (change @ shares.curvature).reshape(k, r, r)
+    size = jnp.sqrt(jnp.sum(away**2, axis=(1, 2), keepdims=True))
+    away = jnp.where(size > _LIKE, 0, away)
+    # The inverse of identity plus this, nearly; positive in any case.
+    inverse = identity - away + away @ away
+    z = -inverse @ (change @ shares.slope)[:, :, None]
+    return _Start(z[:, :, 0], inverse)
 
 
 def make_resampled_by_lm(

@@ -26,7 +26,7 @@ from scipy.special import ndtr, ndtri
 
 from .._constrained import Held
 from .._information import Derivatives
-from .._resampled import Lanes
+from .._resampled import Shares
 from ..exceptions import InvalidParameterError
 from ..losses import Cauchy, Huber, LogCosh, SquaredError
 from ..losses._resolve import is_own
@@ -42,8 +42,6 @@ _OF_RESIDUALS = (SquaredError, Huber, LogCosh, Cauchy)
 _Y, _WEIGHTS = 1, 2
 # What the rows' products may take, in numbers.
 _MOST_PRODUCTS = 2**24
-# A resample whose curvature differs by more than this is taken to be like the others.
-_LIKE = 0.9
 # So many are drawn at once: their counts stay in a processor's own memory.
 _DRAWN = 32
 # So many groups are under way at once.
@@ -142,8 +140,8 @@ class Resampler:
     weights : ndarray of shape (n,)
         Their weights.
     launch : callable
-        Takes directions, the objective's unit, the place of what differs, and `Lanes`;
-        returns a function that returns the fits.
+        Takes directions, the objective's unit, the place of what differs, samples, and
+        `Shares` or an empty tuple; returns a function that returns the fits.
     """
 
     record: FitRecord
@@ -151,7 +149,7 @@ class Resampler:
     derivatives: Derivatives
     y: np.ndarray
     weights: np.ndarray
-    launch: Callable[[np.ndarray, float, int, Lanes], Callable[[], Held]]
+    launch: Callable[..., Callable[[], Held]]
 
     def sampler(self, resample: str) -> Sampler:
         """
@@ -179,24 +177,12 @@ class Resampler:
             _noise_scale(self.weights),
         )
 
-    def guesser(self, sampler: Sampler) -> Callable[[np.ndarray], Lanes]:
-        """
-        Return what says where the fits to resamples start.
-
-        A resample of cases has the rows' slopes and curvatures at the solution, in
-        other proportions: one step of Newton's is known before anything is evaluated.
-        """
+    def shares(self, sampler: Sampler) -> Shares | tuple[()]:
+        """Return what rows add to the slope and the curvature at the solution."""
         directions = standard_directions(self.record, self.covariance)
         m, r = len(self.y), directions.shape[1]
-        dtype, identity = self.y.dtype, np.eye(r)
         if not isinstance(sampler, Cases) or m * r * (r + 1) > _MOST_PRODUCTS:
-
-            def at_solution(samples: np.ndarray) -> Lanes:
-                k = len(samples)
-                inverse = np.broadcast_to(identity.astype(dtype), (k, r, r))
-                return Lanes(samples, np.zeros((k, r), dtype), inverse)
-
-            return at_solution
+            return ()
         unit = self.record.total / usable_dispersion(self.covariance)
         found, n = self.derivatives, self.y.size
         counted = np.where(self.weights > 0, self.weights, np.inf)[:, None, None]
@@ -207,22 +193,14 @@ class Resampler:
         columns = (directions.T @ np.asarray(found.columns, float)[:, :n]).reshape(
             r, m, -1
         )
-        scores = unit * np.einsum("rmk,mk->mr", columns, slopes) / counted[:, 0]
-        each = np.concatenate([curvature.reshape(m, -1), scores], axis=1)
-        rest = identity - (self.weights @ each[:, : r * r]).reshape(r, r)
-        whole = self.weights @ scores
-
-        def next_to_it(samples: np.ndarray) -> Lanes:
-            sums = samples[:, :m] @ each
-            away = sums[:, : r * r].reshape(-1, r, r) + rest - identity
-            size = np.sqrt(np.sum(away**2, axis=(1, 2)))
-            away[size > _LIKE] = 0
-            # The inverse of identity plus this, nearly; positive in any case.
-            inverse = identity - away + away @ away
-            z = inverse @ (whole - sums[:, r * r :])[:, :, None]
-            return Lanes(samples, z[:, :, 0].astype(dtype), inverse.astype(dtype))
-
-        return next_to_it
+        slope = unit * np.einsum("rmk,mk->mr", columns, slopes) / counted[:, 0]
+        each: list[np.ndarray] = []
+        for part in (curvature.reshape(m, -1), slope):
+            # Rows that were added count nothing.
+            whole = np.zeros((sampler.length, part.shape[1]), self.y.dtype)
+            whole[:m] = part
+            each.append(whole)
+        return Shares(*each)
 
     def accelerations(self) -> np.ndarray:
         """Return the acceleration of each free and tied entry, in the table's order."""
@@ -374,7 +352,7 @@ def bootstrapped(
     table, sampler = covariance.table, resampler.sampler(resample)
     directions = standard_directions(record, covariance)
     unit = record.total / usable_dispersion(covariance)
-    guess = resampler.guesser(sampler)
+    shares = resampler.shares(sampler)
     parts: list[np.ndarray] = []
 
     def collect(fits: Callable[[], Held]) -> None:
@@ -384,8 +362,10 @@ def bootstrapped(
     launched: deque[Callable[[], Held]] = deque()
     for _ in range(0, count, group):
         # While some are fitted, the next ones are drawn.
-        lanes = guess(sampler.draw(rng, group))
-        launched.append(resampler.launch(directions, unit, sampler.place, lanes))
+        samples = sampler.draw(rng, group)
+        launched.append(
+            resampler.launch(directions, unit, sampler.place, samples, shares)
+        )
         if len(launched) > _AHEAD:
             collect(launched.popleft())
     while launched:
