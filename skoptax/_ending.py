@@ -327,10 +327,11 @@ def _sentence(status: str, run: Run) -> str:
             f"beyond rounding error; {left}above the tolerance {tol:.2g}."
         )
     if status == "stalled":
+        side = "above" if now.optimality > tol else "below"
         return (
             f"Stopped after {step} steps: the line search has found no lower loss for "
             f"{run.stalled_after} of them, because of rounding error or of a poor "
-            f"direction. The scaled gradient is {now.optimality:.2g}, above the "
+            f"direction. The scaled gradient is {now.optimality:.2g}, {side} the "
             f"tolerance {tol:.2g}."
         )
     if now.optimality <= tol:
@@ -423,8 +424,9 @@ def doubt(
     if now.start.optimality <= run.tol:
         return ConvergenceWarning(
             f"{message} It was below the tolerance already at the start, so that it "
-            "cannot tell an optimum from a parameter that is far too small. Give such "
-            "a parameter a scale, or a start of the right size."
+            "cannot tell an optimum, such as a fit's result that is fitted again, from "
+            "a parameter that is far too small. Give such a parameter a scale, or a "
+            "start of the right size."
         )
     far = smooth and STALLED_FAR < now.now.sensitivity < 1 / run.tol
     if status == "max_steps" or far:

@@ -164,6 +164,19 @@ def test_a_gradient_that_is_small_from_the_start_proves_nothing():
     assert not estimator.converged_
 
 
+def test_a_result_that_is_fitted_again_is_said_to_be_below_the_tolerance():
+    X = np.linspace(0.0, 3.0, 40)[:, None]
+    start = {"amplitude": 2.0, "rate": 1.0}
+    found = OptaxEstimator(decay, start, optimizer="lbfgs").fit(X, data())
+    again = OptaxEstimator(decay, found.params_, optimizer="lbfgs")
+    with pytest.warns(ConvergenceWarning, match="a fit's result that is fitted again"):
+        again.fit(X, data())
+    assert again.status_ == "stalled"
+    assert "below the tolerance" in again.message_
+    assert "above" not in again.message_
+    assert_allclose([*again.params_.values()], [*found.params_.values()], rtol=1e-12)
+
+
 @pytest.mark.parametrize("unit", [1e-15, 1e-9, 1e9])
 def test_a_scale_fits_small_responses(unit):
     right = fit(data(), amplitude=2.0, rate=1.0).params_
