@@ -35,7 +35,8 @@ ROWS = [
         Box(
             "The estimator",
             "OptaxEstimator, curve_fit: check, delegate, store",
-            "_curve_fit _estimator _fitting _chunked _chunk_data _route _diagram",
+            "_curve_fit _scipy_call _estimator _fitting _chunked _chunk_data _route"
+            " _diagram",
         )
     ],
     [
