@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from skoptax._programs import Program
+from skoptax._program import Program
 
 
 def program_calls(

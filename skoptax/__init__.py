@@ -1,6 +1,9 @@
 """Parametric models as scikit-learn estimators, on JAX and Optax."""
 
-from . import callbacks, exceptions, losses, optimizers, penalties, plots, priors
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from . import callbacks, exceptions, losses, optimizers, penalties, priors
 from ._curve_fit import curve_fit
 from ._estimator import OptaxEstimator
 from ._optimizer import OptaxOptimizer
@@ -8,6 +11,9 @@ from ._parameter import Parameter
 from ._programs import CacheInfo, cache_info, clear_cache
 from ._state import combine_state, named_parameters, partition_state
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from . import plots
 
 __all__ = [
     "CacheInfo",
@@ -29,3 +35,14 @@ __all__ = [
     "plots",
     "priors",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Nobody waits for pictures who draws none: they are imported when asked for.
+    if name == "plots":
+        return import_module(".plots", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

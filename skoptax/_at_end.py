@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import jaxpr_as_fun
 
 from ._assessment import NON_FINITE, RUNNING, Counts, entries
 from ._evaluation import Evaluator
 from ._loop import Carry, Column, make_block
+from ._tracing import evaluated
 from ._typing import Block
 
 
@@ -83,7 +83,7 @@ def make_block_to_end(
             return left, None
         leaves = jax.lax.cond(
             ends,
-            lambda: jaxpr_as_fun(jaxpr)(*jax.tree.leaves((numbers, data, values))),
+            lambda: evaluated(jaxpr, *jax.tree.leaves((numbers, data, values))),
             lambda: [jnp.zeros(x.shape, x.dtype) for x in jaxpr.out_avals],
         )
         return left, jax.tree.unflatten(jax.tree.structure(shapes), leaves)

@@ -16,7 +16,8 @@ from ._at_end import AtEnd, is_end, make_block_to_end
 from ._diagnose import explained
 from ._epochs import Fed, Feed
 from ._loop import Carry, Column, make_block, usual_rows
-from ._programs import Program, abstract
+from ._program import Program
+from ._programs import abstract
 from ._task import Task
 from ._typing import PyTree
 

@@ -15,26 +15,22 @@ from sklearn.utils.validation import check_is_fitted
 from ._estimator import OptaxEstimator
 from ._optimizer import precision
 from ._parameter import Parameter
+from ._scipy_call import (
+    INSTEAD,
+    OWNER,
+    as_array,
+    finite_or_none,
+    one_of,
+    parameter_names,
+    read_bounds,
+    start_values,
+    weights_of,
+)
 from ._typing import ArrayLike
 from ._validation import invalid, refuse_strings
 from .exceptions import ConvergenceWarning, InvalidParameterError, UncachedWarning
 from .losses import Cauchy, Huber, LogCosh, SquaredError, resolve_loss
 
-OWNER = "curve_fit"
-# What SciPy's arguments are called here.
-_INSTEAD = {
-    "method": "choose an optimizer, such as 'lm' or 'lbfgs'",
-    "maxfev": "max_steps limits the steps",
-    "max_nfev": "max_steps limits the steps",
-    "jac": "JAX differentiates f, and mode='fwd' or 'rev' says how",
-    "ftol": "tol is the tolerance",
-    "xtol": "tol is the tolerance",
-    "gtol": "tol is the tolerance",
-    "f_scale": "give it to the loss, as in skoptax.losses.Huber(delta=...)",
-    "nan_policy": "leave rows with NaN out of x and y",
-    "check_finite": "x and y are always checked",
-    "full_output": "what the result knows is in its attributes, such as history_",
-}
 # Close to 0 they are half of the squared residual: no log-likelihoods but for a scale.
 _OF_RESIDUALS = (SquaredError, Huber, LogCosh, Cauchy)
 
@@ -265,26 +261,26 @@ def curve_fit(
     >>> print(popt.round(2), np.sqrt(np.diag(pcov)).round(3))
     [2.5 1.3] [0.006 0.005]
     """
-    x, y = _one_of("x", x, "xdata", xdata), _one_of("y", y, "ydata", ydata)
-    inputs = _array("x", x, "an array of shape (n,) or (k, n)")
+    x, y = one_of("x", x, "xdata", xdata), one_of("y", y, "ydata", ydata)
+    inputs = as_array("x", x, "an array of shape (n,) or (k, n)")
     refuse_strings(inputs, "x")
-    responses = _array("y", y, "an array of shape (n,) or (n, m)")
+    responses = as_array("y", y, "an array of shape (n,) or (n, m)")
     if not isinstance(absolute_sigma, (bool, np.bool_)):
         raise invalid("absolute_sigma", OWNER, "a bool", absolute_sigma)
     if inputs.ndim not in (1, 2):
         raise invalid("x", OWNER, "an array of shape (n,) or (k, n)", x)
     matrix = inputs[:, None] if inputs.ndim == 1 else inputs.T
-    names = _parameter_names(f, p0)
+    names = parameter_names(f, p0)
     if inputs.ndim == 2 and "X" in names:
         raise InvalidParameterError(
             "With x of shape (k, n), the parameters of f must not be called 'X', which "
             "is what estimators call the inputs. Rename it."
         )
-    lower, upper = _read_bounds(bounds, len(names))
-    start = _start(p0, lower, upper, len(names))
+    lower, upper = read_bounds(bounds, len(names))
+    start = start_values(p0, lower, upper, len(names))
     for name in settings:
         if name not in CurveFit._get_param_names():
-            hint = _INSTEAD.get(name, "its arguments are those of OptaxEstimator")
+            hint = INSTEAD.get(name, "its arguments are those of OptaxEstimator")
             raise TypeError(f"{OWNER}() has no argument {name!r}: {hint}.")
     taken = sorted({"model", "params", "inputs"} & set(settings))
     if taken:
@@ -293,7 +289,9 @@ def curve_fit(
             "choose it."
         )
     spec = {
-        name: Parameter(value=value, lower=_finite(low), upper=_finite(high))
+        name: Parameter(
+            value=value, lower=finite_or_none(low), upper=finite_or_none(high)
+        )
         for name, value, low, high in zip(names, start, lower, upper, strict=True)
     }
     if absolute_sigma:
@@ -301,129 +299,12 @@ def curve_fit(
         # Of other losses, `pcov` takes no scale anyway.
         settings["absolute_sigma"] = type(loss) is SquaredError
     estimator = CurveFit(_Curve(f, names, inputs.ndim == 1), spec, **settings)
-    weights = _weights(sigma, len(matrix))
+    weights = weights_of(sigma, len(matrix))
     estimator.fit(matrix, responses, weights)
     estimator._pcov = _covariance(
         estimator, spec, matrix, responses, weights, bool(absolute_sigma)
     )
     return estimator
-
-
-def _one_of(name: str, given: Any, scipys_name: str, scipys: Any) -> Any:
-    """Return data that come by our name or by SciPy's."""
-    if given is not None and scipys is not None:
-        raise TypeError(
-            f"{OWNER}() got both {name!r} and {scipys_name!r}, SciPy's name of the "
-            "same. Leave one of them out."
-        )
-    if given is None and scipys is None:
-        raise TypeError(
-            f"{OWNER}() lacks {name!r}: write {OWNER}(f, x, y), or with SciPy's names "
-            f"{OWNER}(f, xdata=..., ydata=...)."
-        )
-    return scipys if given is None else given
-
-
-def _array(name: str, value: Any, must: str) -> np.ndarray:
-    try:
-        return np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise invalid(name, OWNER, must, value) from error
-
-
-def _numbers(name: str, value: Any, must: str) -> np.ndarray:
-    try:
-        return np.asarray(value, float)
-    except (TypeError, ValueError) as error:
-        raise invalid(name, OWNER, must, value) from error
-
-
-def _parameter_names(f: Callable[..., Any], p0: Any) -> tuple[str, ...]:
-    if not callable(f):
-        raise invalid("f", OWNER, "a function f(x, a, b, ...)", f)
-    arguments, is_readable = [], True
-    try:
-        arguments = list(inspect.signature(f).parameters.values())[1:]
-    except (TypeError, ValueError):
-        is_readable = False
-    named = [
-        p.name
-        for p in arguments
-        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    takes_any = not is_readable or any(p.kind is p.VAR_POSITIONAL for p in arguments)
-    if p0 is None:
-        if takes_any or not named:
-            raise InvalidParameterError(
-                f"{OWNER} cannot tell how many parameters f has from its signature. "
-                "Give p0."
-            )
-        return tuple(named)
-    count = np.size(_numbers("p0", p0, "a number for each parameter"))
-    if not takes_any and count != len(named):
-        required = [p for p in arguments if p.default is p.empty]
-        if not len(required) <= count <= len(named):
-            raise invalid(
-                "p0", OWNER, f"of length {len(named)}, one for each of {named}", p0
-            )
-    if not takes_any and not named:
-        raise invalid("f", OWNER, "a function f(x, a, b, ...)", f)
-    names = named[:count]
-    for i in range(len(names), count):
-        name = f"p{i}"
-        while name in names:
-            name += "_"
-        names.append(name)
-    return tuple(names)
-
-
-def _read_bounds(bounds: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
-    must = "two numbers, two arrays of one number for each parameter, or a Bounds"
-    if isinstance(bounds, Bounds):
-        bounds = (bounds.lb, bounds.ub)
-    try:
-        low, high = bounds
-        lower, upper = (
-            np.broadcast_to(np.asarray(end, float), (count,)) for end in (low, high)
-        )
-    except (TypeError, ValueError) as error:
-        raise invalid("bounds", OWNER, must, bounds) from error
-    if not np.all((lower < np.inf) & (upper > -np.inf)):  # NaN is neither
-        raise invalid("bounds", OWNER, must, bounds)
-    return lower, upper
-
-
-def _start(p0: Any, lower: np.ndarray, upper: np.ndarray, count: int) -> np.ndarray:
-    if p0 is not None:
-        return np.asarray(p0, float).reshape(count)
-    below, above = np.isfinite(lower), np.isfinite(upper)
-    start = np.ones(count)
-    start[below & above] = 0.5 * (lower[below & above] + upper[below & above])
-    start[below & ~above] = lower[below & ~above] + 1
-    start[~below & above] = upper[~below & above] - 1
-    return start
-
-
-def _finite(bound: float) -> float | None:
-    return float(bound) if np.isfinite(bound) else None
-
-
-def _weights(sigma: Any, n: int) -> np.ndarray | None:
-    if sigma is None:
-        return None
-    errors = _numbers("sigma", sigma, f"positive, a number or {n} of them")
-    if errors.ndim == 2:
-        raise invalid(
-            "sigma",
-            OWNER,
-            "one standard deviation for each response",
-            sigma,
-            "For correlated errors, multiply f and y by the inverse of the Cholesky "
-            "factor of their covariance.",
-        )
-    if errors.shape not in ((), (n,)) or not np.all((errors > 0) & (errors < np.inf)):
-        raise invalid("sigma", OWNER, f"positive, a number or {n} of them", sigma)
-    return np.asarray(1 / np.broadcast_to(errors, (n,)) ** 2)
 
 
 def _covariance(

@@ -15,7 +15,6 @@ from numpy.typing import DTypeLike
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ._chunked import fit_chunks
 from ._diagram import DiagramMixin
 from ._fitting import Fitted, fit_rows, read_given
 from ._intervals import IntervalsMixin
@@ -719,6 +718,9 @@ class OptaxEstimator(
     def _fit_chunks_as_task(
         self, chunks: Any, held_out: tuple[Any, Any, Any], goes_on: bool
     ) -> Fitted:
+        # Here, since most processes that import skoptax fit rows that are at hand.
+        from ._chunked import fit_chunks
+
         goes_on, legacy, columns = self._left(goes_on)
         # A scorer gets the only rows that are at hand all the time.
         task = follow(self, *held_out)

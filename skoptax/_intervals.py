@@ -1,33 +1,30 @@
 """The intervals of a fitted estimator's parameters, and what they are made of.
 
 Some need the rows again, which no fit keeps. The methods validate and delegate: the
-numbers come from `skoptax.inference`.
+numbers come from `skoptax.inference`. What makes many fits is imported where it is
+asked for, since most processes that import skoptax never do.
 """
 
 from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from sklearn.utils import check_random_state
 
-from ._refit import Refit, entry_position, usable_processors
 from ._reporting import ProgressBar
 from ._typing import ArrayLike
 from ._uncertainty import UncertaintyMixin
 from ._validation import check_choice, check_integer, check_level, check_verbose
 from .exceptions import ConvergenceWarning, InvalidParameterError
-from .inference._bootstrap import INTERVALS, RESAMPLES, Resamples, bootstrapped
-from .inference._profile import (
-    Profiler,
-    profile_intervals,
-    profile_table,
-    profile_table_2d,
-)
 from .inference._summary import wald_intervals
+
+if TYPE_CHECKING:
+    from .inference._bootstrap import Resamples
+    from .inference._profile import Profiler
 
 _METHODS = ("wald", "profile", "bootstrap")
 
@@ -120,7 +117,11 @@ class IntervalsMixin(UncertaintyMixin):
         if method == "wald":
             return wald_intervals(self._covariance(), level)
         if method == "profile":
+            from .inference._profile import profile_intervals
+
             return profile_intervals(self._profiler(X, y, sample_weight), level)
+        from .inference._bootstrap import INTERVALS
+
         check_choice("interval", "confidence_intervals", interval, INTERVALS)
         found = self._bootstrapped(
             X, y, sample_weight, n_resamples, resample, random_state, verbose
@@ -285,6 +286,9 @@ class IntervalsMixin(UncertaintyMixin):
         >>> found["tau"].is_monotonic_increasing
         True
         """
+        from ._refit import entry_position
+        from .inference._profile import profile_table
+
         level = check_level(level, "profile")
         count = check_integer("n_points", "profile", n_points, 2)
         table = self._covariance().table
@@ -356,6 +360,9 @@ class IntervalsMixin(UncertaintyMixin):
         >>> found.shape
         (25, 5)
         """
+        from ._refit import entry_position
+        from .inference._profile import profile_table_2d
+
         level = check_level(level, "profile2d")
         count = check_integer("n_points", "profile2d", n_points, 2)
         table = self._covariance().table
@@ -369,6 +376,8 @@ class IntervalsMixin(UncertaintyMixin):
         return profile_table_2d(profiler, positions[0], positions[1], level, count)
 
     def _profiler(self, X: Any, y: Any, sample_weight: Any) -> Profiler:
+        from ._refit import Refit
+
         self._need_rows("A profile", X, y)
         covariance, record = self._covariance(), self._record
         if record.cov_type not in ("nonrobust", "hessian"):
@@ -389,6 +398,9 @@ class IntervalsMixin(UncertaintyMixin):
         random_state: Any,
         verbose: Any,
     ) -> Resamples:
+        from ._refit import Refit, usable_processors
+        from .inference._bootstrap import RESAMPLES, bootstrapped
+
         count = check_integer("n_resamples", "bootstrap", n_resamples, 1)
         check_choice("resample", "bootstrap", resample, RESAMPLES)
         speaks = check_verbose(verbose, "bootstrap") > 0

@@ -17,7 +17,8 @@ from ._evaluation import Evaluator
 from ._fingerprint import Walk
 from ._packing import pack
 from ._parameter import is_parameter
-from ._programs import PROGRAMS, Code, Program, described_shapes
+from ._program import Code, Program
+from ._programs import PROGRAMS, described_shapes
 from ._structure import FREE_NUMBERS, Numbers, Structure, joined, separate
 from ._transfer import to_device
 from ._typing import Block, PyTree

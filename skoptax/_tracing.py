@@ -1,4 +1,4 @@
-"""Whose traces JAX may keep.
+"""Whose traces JAX may keep, and one that is used twice.
 
 JAX keeps the traces of inner functions (loop bodies, inner jits, `jax.numpy`'s own
 functions) by the function's identity, and would reuse one that has gone stale after
@@ -13,8 +13,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
+import jax
 from jax.experimental.xla_metadata import set_xla_metadata
 
 P = ParamSpec("P")
@@ -57,3 +58,26 @@ def own(function: Callable[P, T]) -> Callable[P, T]:
             return function(*args, **kwargs)
 
     return shared
+
+
+def evaluated(jaxpr: Any, *values: Any) -> list[Any]:
+    """
+    Trace again what JAX has traced, without the function that it came from.
+
+    As `jax.extend.core.jaxpr_as_fun`, whose import brings all of Pallas along.
+
+    Parameters
+    ----------
+    jaxpr : ClosedJaxpr
+        Of `jax.make_jaxpr`.
+    *values : array
+        The leaves of the function's arguments.
+
+    Returns
+    -------
+    list of array
+        The leaves of what it returns.
+    """
+    # A jaxpr does not say where JAX's own functions let NaN pass.
+    with jax.debug_nans(False):
+        return jax.core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *values)

@@ -39,7 +39,7 @@ def pytest_runtest_setup(item):
     if QUICKLY not in os.environ:
         return
     import skoptax
-    from skoptax._programs import _cpu_options
+    from skoptax._program import _cpu_options
 
     wanted = item.get_closest_marker("optimised") is not None
     if wanted != (LEVEL in _cpu_options):

@@ -21,7 +21,7 @@ from skoptax._captured import (
     takes_as_now,
     times_forgotten,
 )
-from skoptax._programs import Program
+from skoptax._program import Program
 
 # No entry is a number of single precision: rounded to it, they differ by 3e-8.
 THIRDS = np.array([1 / 3, 0.1, 0.7])

@@ -1,14 +1,18 @@
 """``import skoptax`` is quick and leaves the process as it was.
 
 If a test here fails after a new import: import an optional library inside the
-function that needs it, through ``skoptax._optional``, and build JAX arrays inside
-functions, not at module level, where they would start a JAX backend.
+function that needs it, through ``skoptax._optional``, and what only few users need
+inside the method that they call; build JAX arrays inside functions, not at module
+level, where they would start a JAX backend.
 """
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+
+import skoptax
 
 # Every module, so that a door like skoptax.plots is held to it as well.
 IMPORT_EVERYTHING = """
@@ -18,6 +22,16 @@ import skoptax
 for module in pkgutil.walk_packages(skoptax.__path__, "skoptax."):
     importlib.import_module(module.name)
 """
+
+# Neither `import skoptax` nor a plain fit waits for these.
+LATER = [
+    "jax.extend",  # its import brings all of Pallas along
+    "skoptax._chunked",
+    "skoptax._refit",
+    "skoptax.inference._bootstrap",
+    "skoptax.inference._profile",
+    "skoptax.plots",
+]
 
 
 def run(code, **environment):
@@ -60,6 +74,54 @@ print(json.dumps(sorted(set(sys.modules) - theirs)))
         "tqdm",
     }
     assert sorted(optional.intersection(ours)) == []
+
+
+def test_what_few_need_is_not_imported_before():
+    assert all(map(importlib.util.find_spec, LATER)), "one has another name now"
+    found = run(
+        f"""
+import json, sys
+import jax, numpy as np, optax, pandas, scipy, sklearn
+
+later = set({LATER}) - set(sys.modules)  # other versions of JAX may need jax.extend
+import skoptax
+
+found = [sorted(later.intersection(sys.modules))]
+X = np.linspace(0.0, 1.0, 9)[:, None]
+for optimizer in ["lm", "adam"]:
+    estimator = skoptax.OptaxEstimator(optimizer=optimizer, max_steps=2000)
+    estimator.fit(X, 1.0 + 2.0 * X[:, 0]).summary()
+    found.append(sorted(later.intersection(sys.modules)))
+print(json.dumps(found))
+"""
+    )
+    assert found == [[], [], []]
+
+
+def test_plots_are_found_as_if_they_had_been_imported():
+    names, before, found, error = run(
+        """
+import json, sys
+import skoptax
+
+names = dir(skoptax)
+before = "skoptax.plots" in sys.modules
+try:
+    skoptax.plot
+except AttributeError as raised:
+    error = str(raised)
+display = skoptax.plots.FitDisplay
+from skoptax import plots
+from skoptax import *
+
+found = [plots is skoptax.plots, plots.FitDisplay is display, plots.__name__]
+print(json.dumps([names, before, found, error]))
+"""
+    )
+    assert set(skoptax.__all__) <= set(names)
+    assert not before, "dir(skoptax) is no reason to import the plots"
+    assert found == [True, True, "skoptax.plots"]
+    assert error == "module 'skoptax' has no attribute 'plot'"
 
 
 def test_jax_settings_are_not_changed():

@@ -648,7 +648,7 @@ def test_callbacks_and_blocks_change_nothing(name, monkeypatch):
     # Those not finite are seen in any case.
     bad = np.flatnonzero(~finite_and_not(history))
     assert set(bad - 1) <= {step for step, *_ in SEEN}
-    monkeypatch.setattr(skoptax._programs, "SECONDS_PER_BLOCK", 0.0)
+    monkeypatch.setattr(skoptax._program, "SECONDS_PER_BLOCK", 0.0)
     assert_same(unsteady(name)[0], whole)
 
 

@@ -35,7 +35,8 @@ ROWS = [
         Box(
             "The estimator",
             "OptaxEstimator, curve_fit: check, delegate, store",
-            "_curve_fit _estimator _fitting _chunked _chunk_data _route _diagram",
+            "_curve_fit _scipy_call _estimator _fitting _chunked _chunk_data _route"
+            " _diagram",
         )
     ],
     [
@@ -66,8 +67,8 @@ ROWS = [
         Box(
             "Programs",
             "found by a key of all that a trace can see, or compiled",
-            "_programs _fingerprint _function_digests _object_digests _bytecode"
-            " _digests _named_arrays _origin",
+            "_programs _program _fingerprint _function_digests _object_digests"
+            " _bytecode _digests _named_arrays _origin",
         ),
         Box(
             "The loop",

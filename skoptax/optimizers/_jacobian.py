@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.extend.core import jaxpr_as_fun
+
+from .._tracing import evaluated
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ def computed_once(function: Callable[[], T], point: Array) -> T:
     found = jax.lax.cond(
         jnp.isnan(point[0]),
         lambda: [_never(x.shape, x.dtype) for x in jaxpr.out_avals],
-        lambda: jaxpr_as_fun(jaxpr)(),
+        lambda: evaluated(jaxpr),
     )
     return jax.tree.unflatten(trees[-1], found)
 
