@@ -19,6 +19,8 @@ class Visitor(Protocol):
 
     #: Whether its digests are of all the content, so that they may be kept.
     is_whole: bool
+    #: Whether results that functions keep count: those of `functools.lru_cache`.
+    is_of_the_moment: bool
 
     def digest(self, obj: Any) -> bytes:
         """Return the digest of one object."""

@@ -8,9 +8,10 @@ elements of containers; the bytes of arrays. Only what lives in an installed
 package, in the standard library or in this package goes by reference.
 
 What cannot be walked raises `NotWalkable`; its program is not shared. A walk
-cannot see what a function reaches through `importlib`, `sys.modules`, `os.environ` or a
-file, what was patched into an installed module or into `builtins`, nor a changed
-docstring or annotation of a class.
+cannot see what a function reaches through `importlib`, `sys.modules`,
+`sys._getframe`, `os.environ` or a file, what was patched into an installed module or into
+`builtins`, JAX's registry of pytrees, in which order a set is iterated over, nor a
+changed docstring or annotation.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ._digests import NotWalkable, hash_parts, is_plain, plain_text
 from ._function_digests import code_digest, function_digest, module_digest
 from ._named_arrays import arrays_named_by
 from ._object_digests import array_digest, class_digest, object_digest
+from ._origin import is_installed
 
 # Behind what has no content there may be anything: so many objects are looked at.
 _MOST_VISITED = 10_000
@@ -66,6 +68,7 @@ class Walk:
     """
 
     is_whole = True
+    is_of_the_moment = True
 
     def __init__(self) -> None:
         self._done: dict[int, bytes] = {}
@@ -99,6 +102,10 @@ class Walk:
         for function in self._by_reference:
             found += arrays_named_by(function)
         return found
+
+    def reached(self) -> list[Any]:
+        """Return the functions and instances of the user's that were visited so far."""
+        return [obj for obj in self._alive if _is_of_the_user(obj)]
 
     def by_reference(self, function: types.FunctionType) -> None:
         """Note a function that goes by its name alone."""
@@ -166,6 +173,12 @@ class Walk:
         return object_digest(self, obj)
 
 
+class LastingWalk(Walk):
+    """A walk whose digests another process has, too, whatever was called before."""
+
+    is_of_the_moment = False
+
+
 class _Rest(Walk):
     """A walk around what has no content, to the arrays that are behind it."""
 
@@ -186,6 +199,15 @@ def _around(objects: tuple[Any, ...]) -> _Rest:
     with suppress(RecursionError):
         rest.digest(objects)
     return rest
+
+
+def _is_of_the_user(obj: Any) -> bool:
+    """Tell whether an object may hold what it hands to a callback of JAX's."""
+    if isinstance(obj, functools.partial):
+        return _is_of_the_user(obj.func)
+    if isinstance(obj, types.FunctionType):
+        return not is_installed(obj.__module__)
+    return not isinstance(obj, type) and not is_installed(type(obj).__module__)
 
 
 def _scalar(obj: Any) -> bytes | None:

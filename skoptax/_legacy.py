@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ._fingerprint import NotWalkable, Walk
+from ._fingerprint import LastingWalk, NotWalkable
 from ._typing import PyTree
 
 
@@ -59,7 +59,7 @@ def length_of_steps(optimizer: Any) -> Any:
     """
     content = optimizer.content()
     try:
-        return Walk().fingerprint(content), optimizer.numbers
+        return LastingWalk().fingerprint(content), optimizer.numbers
     except NotWalkable:
         return repr(content), optimizer.numbers
 

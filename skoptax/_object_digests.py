@@ -5,6 +5,7 @@ from __future__ import annotations
 import copyreg
 import enum
 import functools
+import gc
 import struct
 import types
 import weakref
@@ -149,7 +150,10 @@ def object_digest(walk: Visitor, obj: Any) -> bytes:
             _own_attributes(obj),
         )
     if isinstance(obj, functools._lru_cache_wrapper):
-        return walk.all("cache", obj.__wrapped__, _own_attributes(obj))
+        counts = walk.is_of_the_moment and not is_installed(obj.__module__)
+        kept = _results_kept(walk, obj) if counts else b""
+        own = walk.all("cache", obj.__wrapped__, _own_attributes(obj))
+        return hash_parts("cache", own, kept)
     if isinstance(obj, enum.Enum):
         own = {k: v for k, v in vars(obj).items() if k not in _ENUM_NOISE}
         return walk.all("enum", cls, obj.name, obj.value, own)
@@ -229,6 +233,31 @@ def _hides_state(cls: type, n_slots: int) -> bool:
         n_slots + (cls.__dictoffset__ > 0) + (cls.__weakrefoffset__ > 0)
     )
     return cls.__itemsize__ != 0 or cls.__basicsize__ > visible
+
+
+def _results_kept(walk: Visitor, cached: Any) -> bytes:
+    """
+    Return the digest of what `functools.lru_cache` would return without a call.
+
+    An object that was made once may have been changed since, and what is made anew
+    after `cache_clear` may be another. Only the garbage collector sees them.
+    """
+    around = gc.get_referents(cached)
+    # With a bound to their number, each key and result has the type of its link behind.
+    ends = [
+        i
+        for i, obj in enumerate(around)
+        if isinstance(obj, type) and obj.__name__ == "_lru_list_elem"
+    ]
+    kept = [(around[i - 2], around[i - 1]) for i in ends[:-1]]
+    if not kept:
+        own = cached.__dict__
+        tables = [obj for obj in around if type(obj) is dict and obj is not own]
+        kept = [pair for table in tables for pair in table.items()]
+    if len(kept) != cached.cache_info().currsize:
+        raise NotWalkable(f"what {cached.__qualname__} keeps of its calls")
+    # The order in which they were used last makes no difference.
+    return hash_parts("kept", *sorted(walk.all("call", *pair) for pair in kept))
 
 
 def _own_attributes(wrapper: Any) -> dict[str, Any]:

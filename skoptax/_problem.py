@@ -384,6 +384,9 @@ def _arrange_rows(
     )
     if not use.is_independent:
         return (*rows, weights, None), use
+    if use.numbers_rows:
+        # A row that is added has a number for which the model may not be defined.
+        return (*present, weights, None), use
     n = len(present[0])
     length = bucket(n)
     X, y = (pad_rows(array, length) for array in present)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import count
 from typing import Any, NamedTuple
 
 import jax
@@ -40,6 +41,8 @@ _NO_OPTION = "No such compile option: '"
 _NESTED = "can only be passed to top-level"
 # Steps of a first block, whose speed is not known.
 FIRST_STEPS = 8
+# Of programs without a key: JAX must not take one's traces for another's.
+_labels = count()
 
 
 class Code(NamedTuple):
@@ -72,6 +75,8 @@ class Program:
         Called with the seconds that each compilation took.
     code : Code, optional
         How it is compiled.
+    reached : sequence of object, optional
+        The user's functions and instances in the content.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Program:
         digest: bytes | None,
         on_compiled: Callable[[float], None] | None = None,
         code: Code = Code(),  # noqa: B008 (immutable)
+        reached: Sequence[Any] = (),
     ) -> None:
         # Replaced by each caller's own: should JAX trace anew, it must not see what
         # an earlier caller has changed since.
@@ -87,7 +93,9 @@ class Program:
         self.captured: list[np.ndarray] = []
         self.about: Any = None
         self.is_shared = digest is not None
-        self.label = digest.hex() if digest is not None else f"uncached-{id(self):x}"
+        self.label = digest.hex() if digest is not None else f"uncached-{next(_labels)}"
+        # Kept until it is known that the program calls none of them while it runs.
+        self._reached = reached
         self._on_compiled = on_compiled
         self._lock = threading.Lock()
         self._traces = 0
@@ -107,6 +115,28 @@ class Program:
     def tracing(self) -> AbstractContextManager[None]:
         """Return a context in which JAX traces for this program alone."""
         return labelled(self.label)
+
+    def serves(self, reached: Sequence[Any]) -> bool:
+        """
+        Tell whether it may run for whoever has these functions and instances.
+
+        What JAX calls back while a program runs is the caller's whose function was
+        traced, and what it finds is that caller's of the moment, whatever was equal
+        when the program was made.
+
+        Parameters
+        ----------
+        reached : sequence of object
+            As of the program; their content is known to be equal.
+
+        Returns
+        -------
+        bool
+            True for any if nothing is called back, else for the same objects.
+        """
+        if not self._is_compiled or not self._reached:
+            return True
+        return set(map(id, reached)) == set(map(id, self._reached))
 
     def __call__(self, *arguments: Any) -> Any:
         """
@@ -158,7 +188,8 @@ class Program:
         """Compile for these arguments; a call finds what this makes."""
         while True:
             try:
-                self._run.lower(*arguments).compile()
+                traced = self._run.trace(*arguments)
+                traced.lower().compile()
             except jax.errors.JaxRuntimeError as error:
                 _, found, rest = str(error).partition(_NO_OPTION)
                 name = rest.split("'")[0]
@@ -169,6 +200,8 @@ class Program:
                     options.pop(name, None)
                 self._run = _jit(self._traced, self._options)
             else:
+                if not calls_back(traced.jaxpr):
+                    self._reached = ()
                 return
 
     def _compiled(self, began: float) -> None:
@@ -203,6 +236,30 @@ class Program:
     def release(self) -> None:
         """Let JAX forget what it compiled; a later call would compile again."""
         self._run.clear_cache()
+
+
+def calls_back(jaxpr: Any) -> bool:
+    """
+    Tell whether a program calls Python functions while it runs.
+
+    Parameters
+    ----------
+    jaxpr : Jaxpr or ClosedJaxpr
+        Of the program.
+
+    Returns
+    -------
+    bool
+        Whether `jax.pure_callback` and the like are in it, or in a part of it.
+    """
+    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
+        if "callback" in equation.primitive.name:
+            return True
+        for value in equation.params.values():
+            for part in value if isinstance(value, (tuple, list)) else (value,):
+                if hasattr(getattr(part, "jaxpr", part), "eqns") and calls_back(part):
+                    return True
+    return False
 
 
 def _is_tracer(leaf: Any) -> bool:

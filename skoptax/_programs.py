@@ -15,7 +15,6 @@ from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from ._captured import forget_other_precision, times_forgotten
 from ._fingerprint import NotWalkable, Walk
@@ -145,16 +144,16 @@ class ProgramCache:
                 )
             with self._lock:
                 self._misses += 1
-            return self._new(function, None, about, walk.arrays(), code)
+            return self._new(function, None, about, walk, code)
         key = (digest, abstract(arguments))
         # One lock for finding and building: two threads never build one twice.
         # Compilation happens later, at the first call.
         with self._lock:
             self._drop_forgotten()
             program = self._programs.get(key)
-            if program is None:
+            if program is None or not program.serves(walk.reached()):
                 self._misses += 1
-                program = self._new(function, digest, about, walk.arrays(), code)
+                program = self._new(function, digest, about, walk, code)
                 self._drop_forgotten()
                 self._programs[key] = program
                 self.shrink(self.maxsize)
@@ -176,11 +175,12 @@ class ProgramCache:
         function: Callable[..., Any],
         digest: bytes | None,
         about: Callable[[], Any] | None,
-        captured: list[np.ndarray],
+        walk: Walk,
         code: Code,
     ) -> Program:
+        captured = walk.arrays()
         forget_other_precision(captured)
-        program = Program(function, digest, self._count, code)
+        program = Program(function, digest, self._count, code, walk.reached())
         program.captured = captured
         if about is not None:
             with program.tracing():

@@ -29,7 +29,7 @@ from ._assessment import (
     Counts,
 )
 from ._driver import Run
-from ._fingerprint import NotWalkable, Walk
+from ._fingerprint import LastingWalk, NotWalkable
 from ._legacy import Legacy
 from ._loop import Carry
 from ._recovery import Anchor, Recovery, Setback
@@ -282,7 +282,7 @@ def describe(task: Task) -> dict[str, str]:
     CheckpointError
         If something in it has no readable content.
     """
-    walk = Walk()
+    walk = LastingWalk()
 
     def digest(*objects: Any) -> str:
         try:

@@ -27,7 +27,7 @@ import optax
 import pytest
 
 from skoptax import Parameter
-from skoptax._fingerprint import NotWalkable, fingerprint
+from skoptax._fingerprint import LastingWalk, NotWalkable, fingerprint
 from skoptax._packing import pack
 
 
@@ -499,11 +499,42 @@ def test_copies_are_equal(name):
 
 
 def test_a_key_does_not_depend_on_what_was_called():
-    # A jitted function and a cache hold what they have seen so far.
-    jitted, cached = jax.jit(closure(2.0)), cached_helper(2.0)
-    before = fingerprint(jitted), fingerprint(cached)
-    jitted(1.0), cached(1.0)
-    assert (fingerprint(jitted), fingerprint(cached)) == before
+    # A jitted function holds what it has seen so far.
+    jitted = jax.jit(closure(2.0))
+    before = fingerprint(jitted)
+    jitted(1.0)
+    assert fingerprint(jitted) == before
+
+
+@pytest.mark.parametrize("maxsize", [None, 0, 1, 8])
+def test_results_that_a_cache_keeps_are_content_of_the_moment(maxsize):
+    @functools.lru_cache(maxsize)
+    def table(name, *others, default=0.0):
+        return {"name": name, "values": [1.0, *others, default]}
+
+    def lasting():
+        return LastingWalk().fingerprint(table)
+
+    empty, before = fingerprint(table), lasting()
+    kept = table("a"), table("b", 2.0), table("c", default=3.0)
+    full = fingerprint(table)
+    if maxsize == 0:  # keeps none
+        assert full == empty
+        return
+    assert full != empty
+    if maxsize != 1:
+        table("a")  # is the one used last now
+    assert fingerprint(table) == full
+    kept[-1]["values"][0] = 5.0
+    assert fingerprint(table) not in (empty, full)
+    kept[-1]["values"][0] = 1.0
+    assert fingerprint(table) == full
+    # What it has only been called with counts, too: so it does not call again.
+    table("d")
+    assert fingerprint(table) != full
+    assert lasting() == before
+    table.cache_clear()
+    assert fingerprint(table) == empty
 
 
 @pytest.mark.parametrize("wrap", [jax.jit, jax.vmap, jax.grad])

@@ -2,11 +2,16 @@
 
 import threading
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 from numpy.testing import assert_allclose
 
-from skoptax._program import FIRST_STEPS, Program
+import skoptax
+from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
+from skoptax._program import FIRST_STEPS, Program, calls_back
 from skoptax._programs import ProgramCache
 
 
@@ -44,3 +49,77 @@ def test_an_option_that_the_compiler_does_not_know_is_dropped(monkeypatch):
     program = ProgramCache().get(("a",), (1.0,), lambda *a: a)
     assert_allclose(program(np.ones(2))[0], 1.0)
     assert options == {}
+
+
+def factor_on_the_host(config):
+    """Return a model that asks Python for a factor while its program runs."""
+
+    def on_the_host(t):
+        return (config["k"] * np.asarray(t)).astype(np.float32)
+
+    def model(t, a):
+        like = jax.ShapeDtypeStruct(t.shape, jnp.float32)
+        return a * jax.pure_callback(on_the_host, like, t.astype(jnp.float32))
+
+    return model
+
+
+def fitted_slope(model):
+    t = np.linspace(1.0, 2.0, 20)[:, None]
+    arguments = {"optimizer": "adam", "learning_rate": 0.1, "cov_type": None}
+    estimator = OptaxEstimator(model, {"a": 1.0}, **arguments, max_steps=500)
+    return estimator.fit(t, 6.0 * t[:, 0])
+
+
+def test_what_is_called_back_is_the_callers():
+    config = {"k": 1.0}
+    first = factor_on_the_host(config)
+    assert_allclose(fitted_slope(first).params_["a"], 6.0, rtol=1e-5)
+    compiled = skoptax.cache_info().compilations
+    assert_allclose(fitted_slope(first).params_["a"], 6.0, rtol=1e-5)
+    assert skoptax.cache_info().compilations == compiled
+    config["k"] = 5.0
+    # Its content is what that of the first was, whose dict says 5 now.
+    second = factor_on_the_host({"k": 1.0})
+    assert_allclose(fitted_slope(second).params_["a"], 6.0, rtol=1e-5)
+    fitted = fitted_slope(first)
+    assert_allclose(fitted.params_["a"], 1.2, rtol=1e-5)
+    assert_allclose(fitted.predict([[2.0]]), 12.0, rtol=1e-5)
+
+
+def test_what_is_told_is_told_to_the_caller():
+    def loss_that_tells(heard):
+        def loss(state):
+            jax.debug.callback(lambda x: heard.append(float(x)), state["x"])
+            return (state["x"] - 3.0) ** 2
+
+        return loss
+
+    for _ in range(2):
+        heard = []
+        run = OptaxOptimizer(loss_that_tells(heard), optax.sgd(0.25))
+        run.run({"x": Parameter(value=1.0)}, 3)
+        jax.effects_barrier()
+        assert {1.0, 2.0, 2.5} <= set(heard)
+
+
+def asked(x):
+    return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+
+def told(x):
+    jax.debug.callback(print, x)
+    return x
+
+
+@pytest.mark.parametrize("function", [asked, jax.jit(asked), jax.checkpoint(asked)])
+def test_calls_back_are_found_wherever_they_are(function):
+    def in_a_loop(inner):
+        return lambda x: jax.lax.fori_loop(
+            0, 3, lambda _, x: jax.lax.cond(x[0] > 0, inner, lambda x: x, x), x
+        )
+
+    x = np.ones(3)
+    assert calls_back(jax.make_jaxpr(in_a_loop(function))(x))
+    assert calls_back(jax.make_jaxpr(in_a_loop(jax.vmap(told)))(x))
+    assert not calls_back(jax.make_jaxpr(in_a_loop(jax.jit(jnp.sin)))(x))

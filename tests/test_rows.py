@@ -198,6 +198,25 @@ def test_rows_keep_their_numbers(n):
     assert_allclose(found.history_[["loss", "a"]], expected, rtol=1e-11)
 
 
+def test_a_model_is_asked_for_no_row_number_that_the_data_lack():
+    # At a number beyond 39 it is not defined, and a program's length would be 64.
+    n = 37
+    X, numbers = np.linspace(0.0, 1.0, n)[:, None], np.arange(n)
+    y = 2.0 * X[:, 0] + 3.0 * np.log(40.0 - numbers)
+
+    def model(t, a, b):
+        return a * t + b * jnp.log(40.0 - jnp.arange(len(t)))
+
+    start = {"a": 1.0, "b": 1.0}
+    for weights in (None, np.where(numbers < 4, 0.0, 1.0)):
+        for optimizer in ("lm", "lbfgs"):
+            fitted = OptaxEstimator(model, start, optimizer=optimizer)
+            fitted.fit(X, y, weights)
+            assert_allclose([*fitted.params_.values()], [2.0, 3.0], rtol=1e-8)
+            assert np.isfinite(fitted.covariance_).all()
+            assert_allclose(fitted.predict(X), y, rtol=1e-8)
+
+
 def test_rows_that_do_not_count_are_filled():
     # Even where the model is not finite.
     X, y = data()
