@@ -9,8 +9,8 @@ package, in the standard library or in this package goes by reference.
 
 What cannot be walked raises `NotWalkable`; its program is not shared. A walk
 cannot see what a function reaches through `importlib`, `sys.modules`,
-`sys._getframe`, `os.environ` or a file, what was patched into an installed module or into
-`builtins`, JAX's registry of pytrees, in which order a set is iterated over, nor a
+`sys._getframe`, `os.environ` or a file, what was patched into an installed module or
+into `builtins`, JAX's registry of pytrees, in which order a set is iterated over, nor a
 changed docstring or annotation.
 """
 

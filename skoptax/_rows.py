@@ -32,8 +32,8 @@ _SMALLEST = 64
 class RowUse(NamedTuple):
     """What a function makes of a row's neighbours, and of its place."""
 
-    is_independent: bool  # rows may be added behind the others
-    numbers_rows: bool = False  # they may not be drawn, which changes their places
+    is_independent: bool  # no row's result depends on others
+    numbers_rows: bool = False  # then none are added or drawn: they need their places
 
 
 _MEMO_SIZE = 4096
