@@ -64,7 +64,8 @@ class IntervalsMixin(UncertaintyMixin):
             ``"wald"``: value plus and minus a quantile times the standard error.
             ``"profile"``: where the objective, all other parameters fitted anew, has
             risen by as much as that quantile stands for. It follows the model's
-            curvature and respects bounds.
+            curvature and respects bounds. With a robust covariance the rise is scaled
+            by how much larger its standard errors are than the plain ones.
             ``"bootstrap"``: from how estimates scatter over resamples of the rows. It
             supposes no distribution of the noise.
         interval : {"bca", "percentile"}, default="bca"
@@ -79,15 +80,15 @@ class IntervalsMixin(UncertaintyMixin):
             ``ci_lower`` and ``ci_upper`` of the free entries, and but for
             ``"profile"`` of the tied ones. A profile's end is infinite where the
             objective never rises enough, and the bound where it has not risen enough
-            there. By ``"bca"`` an entry is NaN of which no estimate, or every one, is
+            there; with a robust covariance both are NaN for an entry on its bound. By
+            ``"bca"`` an entry is NaN of which no estimate, or every one, is
             below the fit's.
 
         Raises
         ------
         InvalidParameterError
-            If the rows are missing, or are not those of the fit; for a profile, if
-            the covariance is a robust one, which no profile stands for; for the
-            bootstrap, as `bootstrap`.
+            If the rows are missing, or are not those of the fit; for the bootstrap, as
+            `bootstrap`.
 
         See Also
         --------
@@ -97,8 +98,9 @@ class IntervalsMixin(UncertaintyMixin):
 
         References
         ----------
-        Efron (1987), "Better bootstrap confidence intervals". See "Intervals and tests"
-        in :doc:`/theory/uncertainty`.
+        Efron (1987), "Better bootstrap confidence intervals". Chandler and Bate (2007),
+        "Inference for clustered data using the independence loglikelihood". See
+        "Intervals and tests" in :doc:`/theory/uncertainty`.
 
         Examples
         --------
@@ -342,7 +344,8 @@ class IntervalsMixin(UncertaintyMixin):
         Raises
         ------
         InvalidParameterError
-            As `profile`, and if both names are the same.
+            As `profile`, if both names are the same, and if the covariance is a robust
+            one, which no profile of two stands for.
 
         See Also
         --------
@@ -372,6 +375,12 @@ class IntervalsMixin(UncertaintyMixin):
                 f"profile2d needs two different parameters. Got {a!r} twice: use "
                 "profile for one."
             )
+        if self._record.cov_type not in ("nonrobust", "hessian"):
+            raise InvalidParameterError(
+                "A profile of two parameters takes the losses' law as it is: no robust "
+                f"covariance stands behind it. Got cov_type={self._record.cov_type!r}: "
+                "use profile for one, or fit with cov_type='nonrobust'."
+            )
         profiler = self._profiler(X, y, sample_weight)
         return profile_table_2d(profiler, positions[0], positions[1], level, count)
 
@@ -380,12 +389,6 @@ class IntervalsMixin(UncertaintyMixin):
 
         self._need_rows("A profile", X, y)
         covariance, record = self._covariance(), self._record
-        if record.cov_type not in ("nonrobust", "hessian"):
-            raise InvalidParameterError(
-                "A profile takes the losses' law as it is, so that no robust "
-                f"covariance stands behind it. Got cov_type={record.cov_type!r}: use "
-                "method='wald' or 'bootstrap', or fit with cov_type='nonrobust'."
-            )
         return Refit(self, record, X, y, sample_weight).profiler(record, covariance)
 
     def _bootstrapped(

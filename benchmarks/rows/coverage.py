@@ -96,7 +96,7 @@ CASES = (
         {"a": 1.0, "b": 0.5},
         np.linspace(0.1, 4.0, 60),
         _uneven,
-        "wald",
+        "profile",
         {"cov_type": "HC3"},
         lambda t: 1 / (0.2 + t) ** 2,
     ),

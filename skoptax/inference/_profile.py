@@ -6,7 +6,9 @@ With all other parameters fitted anew at each value of one,
     \sqrt{2 W \big(F(\theta_j) - F(\hat\theta)\big) / \hat\varphi}
 
 is a t statistic (Bates and Watts 1988). An interval ends where it has the quantile's
-size; no symmetry is supposed, and the parameters' units do not matter.
+size; no symmetry is supposed, and the parameters' units do not matter. With a robust
+covariance the statistic is divided by how many times its standard error is the plain
+one (Chandler and Bate 2007).
 """
 
 from __future__ import annotations
@@ -74,9 +76,26 @@ class Profiler:
         follow = matrix / np.where(sizes > 0, sizes, 1)
         return sizes, follow.T
 
+    @property
+    def stretch(self) -> np.ndarray:
+        """
+        Standard errors over those that the losses' law has, of all entries.
+
+        Other than 1 for a robust covariance: then the statistic is divided by it, as
+        Chandler and Bate scale a likelihood. NaN where it is not known, and for an
+        entry that a robust covariance has held on its bound.
+        """
+        table, found = self.covariance.table, self.record.found
+        if found is None or found.scores is None:
+            return np.ones(len(table.names))
+        directions = standard_directions(self.record, self.covariance)
+        size = np.linalg.norm(found.delta.astype(float) @ directions, axis=1)
+        of_law = size[table.place]
+        return self.covariance.stderr / np.where(of_law > 0, of_law, np.nan)
+
     def tau(self, values: Any) -> np.ndarray:
         """
-        Return the size of the statistic; infinite where the objective is no number.
+        Return the size of the statistic by the losses' law; infinite for no number.
 
         A value below the fit's is negative.
         """
@@ -158,9 +177,9 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
         reached, NaN where nothing is known.
     """
     covariance, table = profiler.covariance, profiler.covariance.table
-    reach = quantile(level, covariance.dof)
     sizes, follow = profiler.errors
     rows = table.estimated
+    reaches = quantile(level, covariance.dof) * profiler.stretch[rows]
     names = pd.Index([table.names[i] for i in rows], name="parameter")
     ends = np.full((len(rows), 2), np.nan)
     places = table.place[rows]
@@ -169,9 +188,9 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
         (k, int(places[k]), sign)
         for k in range(len(rows))
         for sign in (-1, 1)
-        if not unknown[k] and np.isfinite(reach)
+        if not unknown[k] and np.isfinite(reaches[k])
     ]
-    sides = {lane: _Side(reach, trial=reach) for lane in lanes}
+    sides = {lane: _Side(reaches[lane[0]], trial=reaches[lane[0]]) for lane in lanes}
     known: dict[Any, np.ndarray] = {}
     lower_found = False
     for _ in range(_MOST_TRIALS):
@@ -200,6 +219,7 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
             side, (k, j, sign) = sides[lane], lane
             if side.is_done:
                 continue
+            reach = side.reach
             lower_found |= bool(taus[i] < -_LOWER * reach)
             got = sign * float(found.offset[i, j]) / sizes[j]
             if found.stopped[i] and taus[i] < reach:
@@ -263,7 +283,8 @@ def profile_table(
     table = profiler.covariance.table
     sizes, follow = profiler.errors
     j = int(table.place[position])
-    reach = quantile(level, profiler.covariance.dof)
+    stretch = profiler.stretch[position]
+    reach = quantile(level, profiler.covariance.dof) * stretch
     steps = np.linspace(-reach, reach, n_points)
     offsets = steps[:, None] * follow[j]
     offsets[:, j] = steps * sizes[j]
@@ -275,7 +296,7 @@ def profile_table(
     own = values[:, names.index(table.names[position])]
     sign = np.sign(own - table.value[position])
     columns = {
-        "tau": sign * np.abs(profiler.tau(found.value)),
+        "tau": sign * np.abs(profiler.tau(found.value)) / stretch,
         "loss": np.asarray(found.value, float),
     }
     columns |= dict(zip(names, values.T, strict=True))

@@ -29,8 +29,13 @@ def fit(model=decay, params=START, X=X, y=Y, weights=None, **arguments):
     return OptaxEstimator(model, params, **arguments).fit(X, y, weights)
 
 
-def by_definition(estimator, j, level, weights=None, sigma2=None):
-    """Return an interval from its definition: roots of the F test."""
+def by_definition(estimator, j, level, weights=None, sigma2=None, stretch=1.0):
+    """
+    Return an interval from its definition: roots of the F test.
+
+    With a robust covariance, of the test scaled by Chandler and Bate: `stretch` is how
+    many times its standard error is the plain one.
+    """
     w = np.ones(len(T)) if weights is None else weights
     best = np.array(list(estimator.params_.values()))
 
@@ -56,7 +61,7 @@ def by_definition(estimator, j, level, weights=None, sigma2=None):
         found = optimize.least_squares(
             residuals, best[others], method="lm", xtol=1e-15, ftol=1e-15, gtol=1e-15
         )
-        return (2 * found.cost - lowest) / sigma2 - reach**2
+        return (2 * found.cost - lowest) / sigma2 - (stretch * reach) ** 2
 
     error = estimator.stderr_["akc"[j]]
     return [
@@ -81,6 +86,64 @@ def test_weights_and_known_variances():
     found = estimator.confidence_intervals(X, Y, w, method="profile")
     expected = [by_definition(estimator, j, 0.95, w, 1.0) for j in range(3)]
     assert_allclose(found, expected, rtol=1e-6)
+
+
+def robust_errors(params, weights):
+    """Return plain standard errors and HC3's, in NumPy (MacKinnon and White 1985)."""
+    a, k, c = params
+    root = np.sqrt(weights)
+    e = np.exp(-k * T)
+    J = root[:, None] * np.stack([e, -a * T * e, np.ones(25)], axis=1)
+    r = root * (Y - (a * e + c))
+    bread = np.linalg.inv(J.T @ J)
+    leverage = np.einsum("ij,jk,ik->i", J, bread, J)
+    scores = J * (r / (1 - leverage))[:, None]
+    plain = np.sqrt(np.diagonal(bread) * (r @ r) / (25 - 3))
+    return plain, np.sqrt(np.diagonal(bread @ scores.T @ scores @ bread))
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_robust_covariance_scales_the_statistic(weighted):
+    w = np.random.default_rng(1).uniform(0.3, 2.0, 25) if weighted else np.ones(25)
+    estimator = fit(weights=w, cov_type="HC3")
+    plain, robust = robust_errors(estimator.params_.values(), w)
+    assert_allclose([*estimator.stderr_.values()], robust, rtol=1e-6)
+    stretch = robust / plain
+    assert np.ptp(stretch) > 0.1
+    found = estimator.confidence_intervals(X, Y, w, method="profile")
+    expected = [
+        by_definition(estimator, j, 0.95, w, None, stretch[j]) for j in (0, 1, 2)
+    ]
+    assert_allclose(found, expected, rtol=1e-6)
+    reach = stats.t.ppf(0.975, 22)
+    for j, name in enumerate("akc"):
+        curve = estimator.profile(X, Y, name, w, level=0.99, n_points=41)
+        at_ends = np.interp(found.loc[name], curve[name], curve["tau"])
+        assert_allclose(at_ends, [-reach, reach], rtol=2e-2)
+        rise = 2 * w.sum() * (curve["loss"] - estimator.loss_)
+        size = np.sqrt(np.maximum(rise, 0) / (2 * w.sum() * estimator.loss_ / 22))
+        assert_allclose(np.abs(curve["tau"]), size / stretch[j], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("cov_type", ["HC0", "HC1", "HC2", "HC3"])
+def test_a_linear_model_needs_no_robust_profile(cov_type):
+    estimator = OptaxEstimator(cov_type=cov_type).fit(X, Y)
+    wald = estimator.confidence_intervals()
+    profile = estimator.confidence_intervals(X, Y, method="profile")
+    assert_allclose(profile, wald, rtol=1e-6)
+
+
+def test_a_robust_profile_in_other_units_and_at_a_bound():
+    plain = fit(cov_type="HC3").confidence_intervals(X, Y, method="profile")
+    k = Parameter(value=1.0, transform="log")
+    estimator = fit(params={"a": 1.0, "k": k, "c": 0.0}, cov_type="HC3")
+    found = estimator.confidence_intervals(X, Y, method="profile")
+    assert_allclose(found, plain, rtol=1e-6)
+    # Nothing is known of how far a value on its bound would scatter without it.
+    held = fit(params=START | {"c": Parameter(value=0.5, lower=0.4)}, cov_type="HC3")
+    found = held.confidence_intervals(X, Y, method="profile")
+    assert np.isnan(found.loc["c"]).all()
+    assert np.isfinite(found.loc[["a", "k"]]).all(axis=None)
 
 
 def test_a_linear_model_needs_no_profile():
@@ -358,7 +421,7 @@ def test_rows_and_settings_that_do_not_fit():
         fixed.profile(X, Y, "c")
     robust = fit(cov_type="HC3")
     with pytest.raises(InvalidParameterError, match="HC3"):
-        robust.confidence_intervals(X, Y, method="profile")
+        robust.profile2d(X, Y, "a", "k")
 
 
 def test_a_frame_and_single_precision():
