@@ -17,6 +17,7 @@ import scipy.special
 
 from ._digests import NotWalkable, Visitor, hash_parts
 from ._origin import is_importable, is_installed
+from ._table_digests import is_table, table_digest
 
 # Written by the interpreter or by class machinery; says nothing about behaviour.
 _CLASS_NOISE = frozenset(
@@ -62,6 +63,7 @@ _DESCRIPTORS = (
     types.ClassMethodDescriptorType,
 )
 _JITTED = type(jax.jit(lambda: None))
+_CYTHON = "cython_function_or_method"
 
 
 _array_digests: dict[int, tuple[weakref.ref[Any], bytes]] = {}
@@ -167,6 +169,16 @@ def object_digest(walk: Visitor, obj: Any) -> bytes:
         return walk.all("mapping", dict(obj))
     if isinstance(obj, (tuple, list, dict, set, frozenset)):
         return _container_subclass(walk, obj)
+    if is_table(obj):
+        return table_digest(walk, obj)
+    if isinstance(obj, functools.cached_property):
+        # Python 3.11's has a lock.
+        return walk.all("cached property", cls, obj.func, obj.attrname)
+    # A function made by Cython, whose type is no part of Python's.
+    if type(obj).__name__ == _CYTHON and is_installed(obj.__module__):
+        module, qualname = obj.__module__, obj.__qualname__
+        if is_importable(obj, module, qualname):
+            return hash_parts("reference", module.encode(), qualname.encode())
     return _instance(walk, obj)
 
 

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 
 from skoptax import Parameter
@@ -169,6 +170,34 @@ def cached_helper(value):
             return x * constant()
     """
     return define(source)
+
+
+class Calibration:
+    """What a class with a property that is computed once has in common with others."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    @functools.cached_property
+    def doubled(self):
+        return 2 * self.factor
+
+
+def table(**columns):
+    return pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]} | columns)
+
+
+def with_attributes(frame, **attributes):
+    frame.attrs.update(attributes)
+    return frame
+
+
+def looked_up(frame):
+    """Fill what pandas keeps for the next look."""
+    assert frame["a"].sum() == 3.0
+    assert frame.columns.get_loc("b") == 1
+    assert frame.to_numpy().shape == (2, 2)
+    return frame
 
 
 def local_import(monkey, value):
@@ -365,6 +394,23 @@ DIFFERENT = {
     ),
     "wrapper of an own function": (wrapped_own(2.0), wrapped_own(3.0)),
     "cached helper": (cached_helper(2.0), cached_helper(3.0)),
+    "cached property": (Calibration(2.0), Calibration(3.0)),
+    "table": (table(), table(a=[1.0, 5.0])),
+    "labels of a table": (table(), table().rename(columns={"a": "z"})),
+    "rows' labels of a table": (table(), table().set_axis([1, 0])),
+    "type in a table": (table(), table().astype({"a": "float32"})),
+    "attributes of a table": (table(), with_attributes(table(), unit="mm")),
+    "missing values of a table": (table(), table(b=["x", None])),
+    "categories": (
+        table().astype({"b": pd.CategoricalDtype(["x", "y"])})["b"],
+        table().astype({"b": pd.CategoricalDtype(["x", "y", "z"])})["b"],
+    ),
+    "name of a column": (table()["a"], table()["a"].rename("z")),
+    "index": (pd.Index([1, 2]), pd.Index([1, 3])),
+    "levels": (
+        pd.MultiIndex.from_product([[1, 2], ["a", "b"]]),
+        pd.MultiIndex.from_product([[1, 2], ["b", "a"]]),
+    ),
     "attribute of a function": (with_attribute(2.0), with_attribute(3.0)),
     "ufunc": (np.sin, np.cos),
     "learning rate of an optimiser": (optax.adam(0.1), optax.adam(0.2)),
@@ -466,6 +512,11 @@ EQUAL = {
     "custom_jvp": same(lambda: with_jvp(2.0)),
     "custom_vjp": same(lambda: with_vjp(2.0)),
     "cached helper": same(lambda: cached_helper(2.0)),
+    "cached property": same(lambda: Calibration(2.0)),
+    "table": (table(), looked_up(table())),
+    "table in blocks": (table(c=[3.0, 4.0]), table().assign(c=[3.0, 4.0])),
+    "column": (table()["b"], pd.Series(["x", "y"], name="b")),
+    "index": (table().index, pd.RangeIndex(2)),
     "recursion": same(recursive),
     "a list in itself": same(looped),
     "a dict in itself": same(looped_dict),

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -527,6 +528,21 @@ def fit(model, rate=0.1, **arguments):
 
 def slope(k):
     return lambda X, a: a * X[:, 0] * k
+
+
+def test_a_table_that_a_model_refers_to():
+    table = pd.DataFrame({"k": [1.0, 2.0], "unit": ["mm", "m"]})
+
+    def model(X, a):
+        return a * X[:, 0] * table["k"].to_numpy()[0]
+
+    first = fit(model)
+    before = skoptax.cache_info()
+    again = fit(model)  # a warning, that it is compiled anew, would be an error
+    assert skoptax.cache_info().compilations == before.compilations
+    assert again.params_ == first.params_
+    table.loc[0, "k"] = 4.0
+    assert fit(model).params_ == fit(slope(4.0)).params_ != first.params_
 
 
 def test_what_the_cache_says_it_has_done():
