@@ -116,7 +116,7 @@ class Program:
         """Return a context in which JAX traces for this program alone."""
         return labelled(self.label)
 
-    def serves(self, reached: Sequence[Any]) -> bool:
+    def serves(self, reached: Callable[[], Sequence[Any]]) -> bool:
         """
         Tell whether it may run for whoever has these functions and instances.
 
@@ -126,8 +126,9 @@ class Program:
 
         Parameters
         ----------
-        reached : sequence of object
-            As of the program; their content is known to be equal.
+        reached : callable
+            Returns what the program was made with, of equal content. Few programs call
+            back, and only then is it called.
 
         Returns
         -------
@@ -136,7 +137,7 @@ class Program:
         """
         if not self._is_compiled or not self._reached:
             return True
-        return set(map(id, reached)) == set(map(id, self._reached))
+        return set(map(id, reached())) == set(map(id, self._reached))
 
     def __call__(self, *arguments: Any) -> Any:
         """
@@ -252,13 +253,19 @@ def calls_back(jaxpr: Any) -> bool:
     bool
         Whether `jax.pure_callback` and the like are in it, or in a part of it.
     """
-    for equation in getattr(jaxpr, "jaxpr", jaxpr).eqns:
-        if "callback" in equation.primitive.name:
-            return True
-        for value in equation.params.values():
-            for part in value if isinstance(value, (tuple, list)) else (value,):
-                if hasattr(getattr(part, "jaxpr", part), "eqns") and calls_back(part):
-                    return True
+    left, seen = [jaxpr], set()
+    while left:
+        part = left.pop()
+        part = getattr(part, "jaxpr", part)
+        # A function that is called many times is one part, and looked at once.
+        if not hasattr(part, "eqns") or id(part) in seen:
+            continue
+        seen.add(id(part))
+        for equation in part.eqns:
+            if "callback" in equation.primitive.name:
+                return True
+            for value in equation.params.values():
+                left += value if isinstance(value, (tuple, list)) else (value,)
     return False
 
 

@@ -151,7 +151,7 @@ class ProgramCache:
         with self._lock:
             self._drop_forgotten()
             program = self._programs.get(key)
-            if program is None or not program.serves(walk.reached()):
+            if program is None or not program.serves(walk.reached):
                 self._misses += 1
                 program = self._new(function, digest, about, walk, code)
                 self._drop_forgotten()
