@@ -31,6 +31,7 @@ from ..exceptions import InvalidParameterError
 from ..losses import Cauchy, Huber, LogCosh, SquaredError
 from ..losses._resolve import is_own
 from ._covariance import Covariance, standard_directions, usable_dispersion
+from ._entries import moving
 from ._record import FitRecord
 from ._sums import leverages, weighted_rows
 
@@ -234,7 +235,13 @@ def _modified_residuals(resampler: Resampler, predictions: np.ndarray) -> np.nda
     information = resampler.record.found
     assert information is not None
     rows = weighted_rows(found, len(y), y.size)
-    taken = leverages(information.root, information.rest, rows, resampler.record.eps)
+    taken = leverages(
+        information.root,
+        information.rest,
+        rows,
+        resampler.record.eps,
+        moving(resampler.covariance.table),
+    )
     left = np.sqrt(np.maximum(1 - taken.reshape(y.shape), resampler.record.eps))
     scale = _noise_scale(resampler.weights).reshape(-1, *[1] * (y.ndim - 1))
     residuals = ((y - predictions) / scale / left)[resampler.weights > 0]

@@ -26,7 +26,7 @@ import numpy as np
 from ..exceptions import UndeterminedWarning
 from ..losses import Gamma, LogLoss, Poisson, SquaredError
 from ..losses._resolve import is_own
-from ._entries import EntryTable, read_table
+from ._entries import EntryTable, moving, read_table
 from ._record import FitRecord
 
 # A parameter takes part in a dependence of columns, of norm 1, if its share of it is
@@ -174,10 +174,35 @@ def standard_directions(record: FitRecord, covariance: Covariance) -> np.ndarray
         Times its transpose, the covariance as the losses' law has it. Entries on a
         bound count as free: they may leave it. Without a dispersion, as if of 1.
     """
-    found, table = record.found, covariance.table
+    table = covariance.table
+    return _directions(record, covariance, np.sort(table.place[table.estimated]))
+
+
+def directions_beside_bounds(record: FitRecord, covariance: Covariance) -> np.ndarray:
+    """
+    Return directions as `standard_directions`, with entries on a bound held there.
+
+    Parameters
+    ----------
+    record : FitRecord
+        Of the fit; it has matrices.
+    covariance : Covariance
+        Of its parameters.
+
+    Returns
+    -------
+    ndarray of shape (p, r)
+        Times its transpose, the covariance as the losses' law has it.
+    """
+    return _directions(record, covariance, moving(covariance.table))
+
+
+def _directions(
+    record: FitRecord, covariance: Covariance, kept: np.ndarray
+) -> np.ndarray:
+    found = record.found
     assert found is not None
     p = found.root.shape[1]
-    kept = np.sort(table.place[table.estimated])
     root = found.root.astype(float)[:, kept] * math.sqrt(record.total)
     half, _ = inverse_half(root, _part(found.rest, kept, record.total), record)
     full = np.zeros((p, half.shape[1]))

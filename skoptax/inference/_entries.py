@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
 
 from .._parameter import is_parameter
 from .._state import is_free, leaf_names, reading_order
-from ._record import FitRecord
+
+if TYPE_CHECKING:
+    from ._record import FitRecord
 
 
 class EntryTable(NamedTuple):
@@ -37,6 +39,24 @@ class EntryTable(NamedTuple):
         return np.flatnonzero(self.free)
 
 
+def moving(table: EntryTable) -> np.ndarray:
+    """
+    Return where entries stand that are free and on no bound.
+
+    Parameters
+    ----------
+    table : EntryTable
+        Of the fit.
+
+    Returns
+    -------
+    ndarray of int
+        In the space of the optimiser's steps, in order.
+    """
+    rows = table.estimated
+    return np.asarray(np.sort(table.place[rows[~table.at_bound[rows]]]))
+
+
 def read_table(record: FitRecord) -> EntryTable:
     """
     Return the entries of a fit's parameters.
@@ -51,14 +71,33 @@ def read_table(record: FitRecord) -> EntryTable:
     EntryTable
         With a row for each entry.
     """
+    return entry_table(record.spec, record.params, record.at_bound)
+
+
+def entry_table(
+    spec: dict[str, Any], params: dict[str, Any], at_bound: dict[str, Any]
+) -> EntryTable:
+    """
+    Return the entries of parameters.
+
+    Parameters
+    ----------
+    spec, params, at_bound : dict
+        As `FitRecord` has them.
+
+    Returns
+    -------
+    EntryTable
+        With a row for each entry.
+    """
     treedef: Any
     with_paths, treedef = jax.tree_util.tree_flatten_with_path(
-        record.spec, is_leaf=is_parameter
+        spec, is_leaf=is_parameter
     )
     leaves = [leaf for _, leaf in with_paths]
     names = leaf_names(with_paths)
-    values = treedef.flatten_up_to(record.params)
-    flags = treedef.flatten_up_to(record.at_bound)
+    values = treedef.flatten_up_to(params)
+    flags = treedef.flatten_up_to(at_bound)
     # Free leaves come first in the matrices, then tied ones.
     place, start = {}, 0
     for wanted in (is_free, lambda leaf: leaf.tie is not None):
@@ -67,7 +106,7 @@ def read_table(record: FitRecord) -> EntryTable:
                 place[i] = start
                 start += int(np.size(values[i]))
     rows: list[tuple[Any, ...]] = []
-    for i in reading_order(record.spec):
+    for i in reading_order(spec):
         leaf, shape = leaves[i], np.shape(values[i])
         free = np.broadcast_to(leaf.free if is_free(leaf) else False, shape).ravel()
         begin = np.broadcast_to(np.asarray(leaf.value, float), shape).ravel()

@@ -20,8 +20,8 @@ from ._covariance import Covariance
 from ._record import FitRecord
 from ._statistics import quantile
 
-# A negative binomial distribution of so large a shape is Poisson's.
-_POISSON_FROM = 1e9
+# A mean whose error adds no more than this share to the variance of counts is known.
+_KNOWN = 1e-6
 
 
 class Spread(NamedTuple):
@@ -212,8 +212,10 @@ def prediction_band(
     mean, stderr, noise = spread
     loss = record.loss
     known = is_own(loss)
+    if known and type(loss) is Poisson:
+        return _of_counts(mean, stderr, level)
     low, high = 0.5 * (1 - level), 0.5 * (1 + level)
-    if known and type(loss) in (Poisson, Gamma, LogLoss):
+    if known and type(loss) in (Gamma, LogLoss):
         # A large import, which least squares can do without.
         from scipy import stats
 
@@ -223,27 +225,41 @@ def prediction_band(
                 law = stats.gamma(mean**2 / variance, scale=variance / mean)
                 ends = np.stack([law.ppf(low), law.ppf(high)], axis=-1)
             else:
-                if type(loss) is LogLoss:
-                    law = stats.bernoulli(mean)
-                else:
-                    shape = np.minimum((mean / stderr) ** 2, _POISSON_FROM)
-                    law = stats.nbinom(shape, shape / (shape + mean))
-                ends = _without_a_spare_end(law, law.ppf(low), law.ppf(high), level)
+                ends = _without_a_spare_end(stats.bernoulli(mean), level)
         missing = np.isnan(stderr)[..., None]
         return np.where(missing, np.nan, ends).astype(mean.dtype)
     reach = quantile(level, covariance.dof) * np.sqrt(stderr**2 + noise**2)
     return np.stack([mean - reach, mean + reach], axis=-1)
 
 
-def _without_a_spare_end(
-    law: Any, low: np.ndarray, high: np.ndarray, level: float
-) -> np.ndarray:
+def _of_counts(mean: np.ndarray, stderr: np.ndarray, level: float) -> np.ndarray:
+    """Return intervals for counts, in double precision whatever the fit's."""
+    from scipy import stats
+
+    kind = mean.dtype
+    mean, stderr = mean.astype(float), stderr.astype(float)
+    with np.errstate(all="ignore"):
+        shape = (mean / stderr) ** 2
+        # For a shape far above the mean the other law is rounded away.
+        spreads = mean > _KNOWN * shape
+        shape = np.where(spreads, shape, 1.0)
+        wide = stats.nbinom(shape, shape / (shape + mean))
+        ends = np.where(
+            spreads[..., None],
+            _without_a_spare_end(wide, level),
+            _without_a_spare_end(stats.poisson(mean), level),
+        )
+    return np.where(np.isnan(stderr)[..., None], np.nan, ends).astype(kind)
+
+
+def _without_a_spare_end(law: Any, level: float) -> np.ndarray:
     """
     Return an interval of counts, shorter by one if what is left still has the level.
 
     Between quantiles is at least the level, and for few counts much more. Without both
     ends there is always less. Where either may go, the less probable one does.
     """
+    low, high = law.ppf(0.5 * (1 - level)), law.ppf(0.5 * (1 + level))
     spare = (1 - level) - (law.cdf(low - 1) + law.sf(high))
     first, last = law.pmf(low), law.pmf(high)
     several = high > low

@@ -25,7 +25,7 @@ from scipy import stats
 from .._constrained import Held
 from ..exceptions import UndeterminedWarning
 from ._continuation import Fits, fits_on_grid
-from ._covariance import Covariance, standard_directions
+from ._covariance import Covariance, directions_beside_bounds, standard_directions
 from ._record import FitRecord
 from ._statistics import quantile
 
@@ -88,7 +88,7 @@ class Profiler:
         table, found = self.covariance.table, self.record.found
         if found is None or found.scores is None:
             return np.ones(len(table.names))
-        directions = standard_directions(self.record, self.covariance)
+        directions = directions_beside_bounds(self.record, self.covariance)
         size = np.linalg.norm(found.delta.astype(float) @ directions, axis=1)
         of_law = size[table.place]
         return self.covariance.stderr / np.where(of_law > 0, of_law, np.nan)

@@ -25,6 +25,7 @@ from .._task import Task
 from ..exceptions import DifferentiationError
 from ..losses import Gamma, LogLoss, Poisson, SquaredError
 from ..losses._resolve import is_own
+from ._entries import entry_table, moving
 from ._pieces import Piece, derivatives_at_end, in_pieces, piece_size
 from ._sums import Information, Sums, put_together, summed_up
 
@@ -171,7 +172,8 @@ def record_fit(
                 run, y, weights, total, size, with_hessian=cov_type == "hessian"
             )
             known = objective_value * total if is_bare else None
-            found, reason = _with_rows(run, loss, pieces, cov_type, total, known)
+            kept = moving(entry_table(problem.spec, params, at_bound))
+            found, reason = _with_rows(run, loss, pieces, cov_type, total, known, kept)
     if found is not None and not found.is_finite:
         found, reason = None, "the derivatives of some row are not finite there"
     return FitRecord(
@@ -255,6 +257,7 @@ def _with_rows(
     cov_type: str,
     total: float,
     known: float | None,
+    kept: np.ndarray,
 ) -> tuple[Information | None, str]:
     """Return the matrices, or why there are none."""
     parts = []
@@ -262,7 +265,7 @@ def _with_rows(
         for found, y, weights in pieces:
             delta = scales(run) if found.delta is None else np.asarray(found.delta)
             value = float(found.loss) * total if is_own(loss) else math.nan
-            part = (y, weights, value, cov_type, total)
+            part = (y, weights, value, cov_type, total, kept)
             parts.append(summed_up(found, delta.astype(float), *part))
     except DifferentiationError as error:
         # The fit itself is none the worse for it. Its advice, another mode, is for
@@ -304,6 +307,8 @@ def _saturated(loss: Any, y: np.ndarray, weights: np.ndarray | None) -> float:
     if type(loss) is LogLoss:
         return 0.0
     if type(loss) is Poisson:
+        # In single precision the terms of large counts cancel to nothing.
+        y = y.astype(float)
         each = xlogy(y, y) - y - gammaln(y + 1.0)
     elif type(loss) is Gamma:
         each = -np.log(y)

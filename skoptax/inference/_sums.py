@@ -61,6 +61,7 @@ def summed_up(
     loss: float,
     cov_type: str,
     total: float,
+    kept: np.ndarray | None = None,
 ) -> Information:
     """
     Sum up rows.
@@ -81,6 +82,9 @@ def summed_up(
         Which covariance is wanted.
     total : float
         The sum of the weights of all rows, of which these may be a part.
+    kept : ndarray of int, optional
+        Which columns are of entries that follow the responses; default: all. One that
+        is fixed, or on its bound, takes part in no leverage.
 
     Returns
     -------
@@ -99,7 +103,7 @@ def summed_up(
     if power is not None:
         if power:
             eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
-            left = 1 - leverages(root, rest, rows, eps)
+            left = 1 - leverages(root, rest, rows, eps, kept)
             # A row that a parameter is made for has no residual.
             edge = eps * n
             left = np.where(left > edge, left, np.nan)
@@ -215,7 +219,11 @@ def _times(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def leverages(
-    root: np.ndarray, rest: np.ndarray | None, rows: np.ndarray, eps: float
+    root: np.ndarray,
+    rest: np.ndarray | None,
+    rows: np.ndarray,
+    eps: float,
+    kept: np.ndarray | None = None,
 ) -> np.ndarray:
     """
     Return by how much each prediction follows its own response.
@@ -228,12 +236,17 @@ def leverages(
         As of `weighted_rows`.
     eps : float
         The relative rounding error of the derivatives.
+    kept : ndarray of int, optional
+        As for `summed_up`.
 
     Returns
     -------
     ndarray of shape (n,)
         From 0 to 1; NaN if a derivative is not finite.
     """
+    if kept is not None:
+        root, rows = root[:, kept], rows[kept]
+        rest = None if rest is None else rest[np.ix_(kept, kept)]
     known = (root, rows) if rest is None else (root, rows, rest)
     if not all(np.isfinite(part).all() for part in known):
         return np.full(rows.shape[1], np.nan)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -562,3 +563,31 @@ def test_rows_where_the_model_is_not_finite(cov_type):
     assert table["value"].notna().all()
     with pytest.raises(InvalidParameterError, match="not finite"):
         estimator.identifiability()
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("held", ["mask", "bound"])
+def test_what_is_held_takes_part_in_no_leverage(cov_type, held):
+    # Few rows: the leverages of a polynomial of six terms are far from a line's.
+    x = np.linspace(0.0, 1.0, 12)
+    y = 1 + 2 * x + x**2 * np.random.default_rng(0).normal(size=12)
+    if held == "mask":
+        spec = {"c": Parameter(value=np.zeros(6), free=np.arange(6) < 2)}
+        offset = 0.0
+    else:
+        square = np.arange(6) == 2
+        spec = {
+            "c": Parameter(
+                value=np.where(square, 6.0, 0.0),
+                free=np.arange(6) < 3,
+                lower=np.where(square, 5.0, -np.inf),
+            )
+        }
+        offset = 5.0 * x**2
+
+    def polynomial(t, c):
+        return sum(c[i] * t**i for i in range(6))
+
+    found = OptaxEstimator(polynomial, spec, cov_type=cov_type).fit(x[:, None], y)
+    expected = sm.OLS(y - offset, sm.add_constant(x)).fit(cov_type=cov_type).bse
+    assert_allclose(found.stderr_["c"][:2], expected, rtol=1e-6)

@@ -179,6 +179,24 @@ def test_intervals_of_few_counts_have_no_end_to_spare(level):
     assert quantiles > 10  # as often as not an end is left out
 
 
+@pytest.mark.parametrize("mean", [0.5, 30.0, 1e8, 1e12])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_intervals_of_counts_whose_mean_is_well_known(mean, dtype):
+    # In single precision, and of large counts, a shape that is capped shows.
+    y = np.random.default_rng(2).poisson(mean, 1_000).astype(dtype)
+    X = np.ones((1_000, 1), dtype)
+    start = Parameter(value=mean, scale=mean)
+    constant = OptaxEstimator(lambda t, a: a + 0 * t, {"a": start}, loss="poisson")
+    found = constant.fit(X, y).predict_interval(X[:1], kind="prediction")[0]
+    centre = float(constant.predict(X[:1])[0])
+    law: object = stats.norm(centre, np.sqrt(1.001 * centre))
+    if mean < 1e3:
+        law = stats.nbinom(1e3 * centre, 1e3 / (1e3 + 1))
+    size = law.ppf(0.975) - law.ppf(0.025)
+    rounding = 2 * np.spacing(dtype(mean)) if mean > 1e3 else 0.0
+    assert_allclose(found[1] - found[0], size, rtol=1e-3, atol=1.0 + rounding)
+
+
 def test_a_class_that_is_sure_enough_stands_alone():
     rng = np.random.default_rng(6)
     y = (rng.uniform(size=N) < 1 / (1 + np.exp(-3 * X[:, 0]))).astype(float)

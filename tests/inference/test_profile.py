@@ -146,6 +146,22 @@ def test_a_robust_profile_in_other_units_and_at_a_bound():
     assert np.isfinite(found.loc[["a", "k"]]).all(axis=None)
 
 
+@pytest.mark.parametrize("cov_type", ["HC0", "HC3"])
+def test_a_robust_profile_beside_a_parameter_on_its_bound(cov_type):
+    # Above the fit c stays on its bound, and the model is a line.
+    x = np.linspace(0.0, 1.0, 12)
+    y = 1 + 2 * x + x**2 * np.random.default_rng(0).normal(size=12)
+    spec = {"a": 0.0, "b": 0.0, "c": Parameter(value=6.0, lower=5.0)}
+
+    def parabola(t, a, b, c):
+        return a + b * t + c * t**2
+
+    estimator = OptaxEstimator(parabola, spec, cov_type=cov_type).fit(x[:, None], y)
+    wald = estimator.confidence_intervals()
+    found = estimator.confidence_intervals(x[:, None], y, method="profile")
+    assert_allclose(found["ci_upper"]["b"], wald["ci_upper"]["b"], rtol=1e-6)
+
+
 def test_a_linear_model_needs_no_profile():
     estimator = OptaxEstimator().fit(X, Y)
     wald = estimator.confidence_intervals()
