@@ -247,6 +247,9 @@ def leverages(
     if kept is not None:
         root, rows = root[:, kept], rows[kept]
         rest = None if rest is None else rest[np.ix_(kept, kept)]
+        if not len(kept):
+            # Nothing follows any response.
+            return np.zeros(rows.shape[1])
     known = (root, rows) if rest is None else (root, rows, rest)
     if not all(np.isfinite(part).all() for part in known):
         return np.full(rows.shape[1], np.nan)

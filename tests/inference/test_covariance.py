@@ -591,3 +591,14 @@ def test_what_is_held_takes_part_in_no_leverage(cov_type, held):
     found = OptaxEstimator(polynomial, spec, cov_type=cov_type).fit(x[:, None], y)
     expected = sm.OLS(y - offset, sm.add_constant(x)).fit(cov_type=cov_type).bse
     assert_allclose(found.stderr_["c"][:2], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+def test_where_everything_is_on_its_bound_nothing_follows(cov_type):
+    found = fit(
+        lambda t, a: a + 0 * t,
+        {"a": Parameter(value=5.0, lower=4.0)},
+        cov_type=cov_type,
+    )
+    assert found.params_["a"] == 4.0
+    assert np.isnan(found.stderr_["a"])
