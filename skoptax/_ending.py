@@ -327,7 +327,7 @@ def _sentence(status: str, run: Run) -> str:
             f"beyond rounding error; {left}above the tolerance {tol:.2g}."
         )
     if status == "stalled":
-        side = "above" if now.optimality > tol else "below"
+        side = "below" if now.optimality <= tol else "above"
         return (
             f"Stopped after {step} steps: the line search has found no lower loss for "
             f"{run.stalled_after} of them, because of rounding error or of a poor "

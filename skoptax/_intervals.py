@@ -263,14 +263,16 @@ class IntervalsMixin(UncertaintyMixin):
         -------
         pandas.DataFrame
             A row for each value: ``tau``, the signed root of the rise in units in
-            which it is a t statistic; ``loss``, the objective; and all free entries,
+            which it is a t statistic, with a robust covariance too; ``loss``, the
+            objective; and all free entries,
             the others fitted anew. A straight line of ``tau`` says that the intervals
             from standard errors can be trusted.
 
         Raises
         ------
         InvalidParameterError
-            As `confidence_intervals`, and if there is no free parameter of that name.
+            As `confidence_intervals`, if there is no free parameter of that name, and
+            if the covariance is robust and the parameter has no standard error.
 
         See Also
         --------

@@ -35,7 +35,7 @@ _ULPS = 16
 
 
 class Shares(NamedTuple):
-    """What rows add at the solution, times their weights; in standard errors."""
+    """What a row of weight 1 adds at the solution, in units of standard errors."""
 
     curvature: Any  # of shape (m, r * r)
     slope: Any  # of shape (m, r)

@@ -395,6 +395,7 @@ DIFFERENT = {
     "wrapper of an own function": (wrapped_own(2.0), wrapped_own(3.0)),
     "cached helper": (cached_helper(2.0), cached_helper(3.0)),
     "cached property": (Calibration(2.0), Calibration(3.0)),
+    "functions of Cython": (pd.api.types.infer_dtype, pd.api.types.is_scalar),
     "table": (table(), table(a=[1.0, 5.0])),
     "labels of a table": (table(), table().rename(columns={"a": "z"})),
     "rows' labels of a table": (table(), table().set_axis([1, 0])),

@@ -110,11 +110,7 @@ def covariance_of(record: FitRecord) -> Covariance:
         return Covariance(table, nothing, 0, math.nan, math.inf, record.reason)
     found = record.found
     p = found.root.shape[1]
-    # In the order of the matrices: entries that the optimiser could move.
-    moves = np.zeros(p, bool)
-    inner = table.place[table.estimated]
-    moves[inner] = ~table.at_bound[table.estimated]
-    kept = np.flatnonzero(moves)
+    kept = moving(table)
     root = found.root.astype(float)[:, kept] * math.sqrt(record.total)
     if found.hessian is not None:
         half, lost = half_of_symmetric(_part(found.hessian, kept, record.total), record)
@@ -157,7 +153,9 @@ def covariance_of(record: FitRecord) -> Covariance:
     )
 
 
-def standard_directions(record: FitRecord, covariance: Covariance) -> np.ndarray:
+def standard_directions(
+    record: FitRecord, covariance: Covariance, kept: np.ndarray | None = None
+) -> np.ndarray:
     """
     Return directions of one standard error each, in the optimiser's space.
 
@@ -167,41 +165,20 @@ def standard_directions(record: FitRecord, covariance: Covariance) -> np.ndarray
         Of the fit; it has matrices.
     covariance : Covariance
         Of its parameters.
+    kept : ndarray of int, optional
+        The entries that vary, in order; the others stay. Default: all free ones, those
+        on a bound too, as they may leave it.
 
     Returns
     -------
     ndarray of shape (p, r)
-        Times its transpose, the covariance as the losses' law has it. Entries on a
-        bound count as free: they may leave it. Without a dispersion, as if of 1.
+        Times its transpose, the covariance as the losses' law has it. Without a
+        dispersion, as if of 1.
     """
-    table = covariance.table
-    return _directions(record, covariance, np.sort(table.place[table.estimated]))
-
-
-def directions_beside_bounds(record: FitRecord, covariance: Covariance) -> np.ndarray:
-    """
-    Return directions as `standard_directions`, with entries on a bound held there.
-
-    Parameters
-    ----------
-    record : FitRecord
-        Of the fit; it has matrices.
-    covariance : Covariance
-        Of its parameters.
-
-    Returns
-    -------
-    ndarray of shape (p, r)
-        Times its transpose, the covariance as the losses' law has it.
-    """
-    return _directions(record, covariance, moving(covariance.table))
-
-
-def _directions(
-    record: FitRecord, covariance: Covariance, kept: np.ndarray
-) -> np.ndarray:
-    found = record.found
+    found, table = record.found, covariance.table
     assert found is not None
+    if kept is None:
+        kept = np.sort(table.place[table.estimated])
     p = found.root.shape[1]
     root = found.root.astype(float)[:, kept] * math.sqrt(record.total)
     half, _ = inverse_half(root, _part(found.rest, kept, record.total), record)

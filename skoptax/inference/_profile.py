@@ -23,9 +23,10 @@ import pandas as pd
 from scipy import stats
 
 from .._constrained import Held
-from ..exceptions import UndeterminedWarning
+from ..exceptions import InvalidParameterError, UndeterminedWarning
 from ._continuation import Fits, fits_on_grid
-from ._covariance import Covariance, directions_beside_bounds, standard_directions
+from ._covariance import Covariance, standard_directions
+from ._entries import moving
 from ._record import FitRecord
 from ._statistics import quantile
 
@@ -88,7 +89,8 @@ class Profiler:
         table, found = self.covariance.table, self.record.found
         if found is None or found.scores is None:
             return np.ones(len(table.names))
-        directions = directions_beside_bounds(self.record, self.covariance)
+        # Robust standard errors are those of the others, held on the bound.
+        directions = standard_directions(self.record, self.covariance, moving(table))
         size = np.linalg.norm(found.delta.astype(float) @ directions, axis=1)
         of_law = size[table.place]
         return self.covariance.stderr / np.where(of_law > 0, of_law, np.nan)
@@ -279,11 +281,22 @@ def profile_table(
     pandas.DataFrame
         For each value a row: ``tau``, ``loss`` (the objective), and the free entries,
         among them the one that is held.
+
+    Raises
+    ------
+    InvalidParameterError
+        If the covariance is robust, and the entry has no standard error.
     """
     table = profiler.covariance.table
     sizes, follow = profiler.errors
     j = int(table.place[position])
     stretch = profiler.stretch[position]
+    if not np.isfinite(stretch):
+        raise InvalidParameterError(
+            f"A profile with cov_type={profiler.record.cov_type!r} is scaled by the "
+            f"standard error, and {table.names[position]!r} has none: it is on its "
+            "bound, or the data do not determine it. Fit with cov_type='nonrobust'."
+        )
     reach = quantile(level, profiler.covariance.dof) * stretch
     steps = np.linspace(-reach, reach, n_points)
     offsets = steps[:, None] * follow[j]

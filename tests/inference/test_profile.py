@@ -144,6 +144,8 @@ def test_a_robust_profile_in_other_units_and_at_a_bound():
     found = held.confidence_intervals(X, Y, method="profile")
     assert np.isnan(found.loc["c"]).all()
     assert np.isfinite(found.loc[["a", "k"]]).all(axis=None)
+    with pytest.raises(InvalidParameterError, match="'c' has none: it is on its bound"):
+        held.profile(X, Y, "c")
 
 
 @pytest.mark.parametrize("cov_type", ["HC0", "HC3"])
