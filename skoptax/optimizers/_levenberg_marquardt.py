@@ -7,8 +7,9 @@ curvature is approximated by the generalised Gauss-Newton matrix
 
 .. math:: (H + \lambda D^2)\, p = -g
 
-with :math:`D` the largest norm so far of each column of :math:`\sqrt{\ell''} J`, and is
-tried until the objective falls. ``docs/theory/levenberg-marquardt.md`` has the
+with :math:`D` the largest norm so far of each column of :math:`\sqrt{\ell''} J` and
+:math:`\lambda` such that :math:`D\, p` is no longer than a radius. Ever shorter steps
+are tried until the objective falls. ``docs/theory/levenberg-marquardt.md`` has the
 derivation.
 """
 
@@ -32,9 +33,6 @@ from ._linearisation import Linearisation, flat_bound, linearise
 from ._trial_step import Place, search
 
 OWNER = "levenberg_marquardt"
-# The first step is at most about so many times as long as the vector of parameters, in
-# units of the scale.
-_FAR = 10.0
 # A gradient of more than this share of the last one is hardly smaller.
 _HARDLY = 0.3
 
@@ -43,13 +41,13 @@ class LevenbergMarquardtState(NamedTuple):
     """
     What the optimiser remembers, in two arrays.
 
-    For callbacks and loops of one's own that watch the damping. Two arrays, and not
+    For callbacks and loops of one's own that watch the radius. Two arrays, and not
     six: each costs time in every call of a compiled loop.
 
     Parameters
     ----------
     numbers : array of shape (4,)
-        ``damping``, ``growth``, ``accepted`` and ``trials``.
+        ``radius``, ``damping``, ``accepted`` and ``trials``.
     vectors : array of shape (2, p)
         ``scale`` and ``slope``.
 
@@ -61,9 +59,9 @@ class LevenbergMarquardtState(NamedTuple):
     --------
     >>> import jax.numpy as jnp
     >>> from skoptax.optimizers import LevenbergMarquardtState
-    >>> state = LevenbergMarquardtState.of(0.5, 2.0, True, 3, jnp.ones(2), jnp.zeros(2))
-    >>> print(state.damping, state.growth, state.accepted, state.trials)
-    0.5 2.0 True 3
+    >>> state = LevenbergMarquardtState.of(2.0, 0.5, True, 3, jnp.ones(2), jnp.zeros(2))
+    >>> print(state.radius, state.damping, state.accepted, state.trials)
+    2.0 0.5 True 3
     >>> state.scale.shape, state.slope.shape
     ((2,), (2,))
     """
@@ -75,8 +73,8 @@ class LevenbergMarquardtState(NamedTuple):
     @classmethod
     def of(
         cls,
+        radius: Any,
         damping: Any,
-        growth: Any,
         accepted: Any,
         trials: Any,
         scale: Array,
@@ -90,7 +88,7 @@ class LevenbergMarquardtState(NamedTuple):
 
         Parameters
         ----------
-        damping, growth, accepted, trials : scalar
+        radius, damping, accepted, trials : scalar
             See the properties.
         scale, slope : array of shape (p,)
             See the properties.
@@ -109,57 +107,58 @@ class LevenbergMarquardtState(NamedTuple):
         >>> import jax.numpy as jnp
         >>> from skoptax.optimizers import LevenbergMarquardtState
         >>> one = jnp.ones(2)
-        >>> state = LevenbergMarquardtState.of(0.5, 2.0, True, 3, one, one)
+        >>> state = LevenbergMarquardtState.of(2.0, 0.5, True, 3, one, one)
         >>> state.numbers.tolist(), state.vectors.shape
-        ([0.5, 2.0, 1.0, 3.0], (2, 2))
+        ([2.0, 0.5, 1.0, 3.0], (2, 2))
         """
         numbers = [
             jnp.asarray(x).astype(scale.dtype)
-            for x in (damping, growth, accepted, trials)
+            for x in (radius, damping, accepted, trials)
         ]
         return cls(jnp.stack(numbers), jnp.stack([scale, slope]))
 
     @property
-    def damping(self) -> Array:
+    def radius(self) -> Array:
         """
-        Lambda, relative to the scaled curvature; adapted by the gain ratio.
+        How long the next step may be, in units of the scale.
 
-        Small near an optimum of a model that is nearly linear there, where steps are
-        those of Gauss and Newton; large where only short steps along the gradient go
-        down.
+        It shrinks where a step gains less than a quarter of what was predicted, and
+        grows to twice the step where it gains three quarters or was not cut short.
+        Before the first update it is relative to the vector of parameters.
 
         See Also
         --------
-        LevenbergMarquardtState.growth : How it rises.
+        LevenbergMarquardtState.damping : What makes a step so short.
 
         Examples
         --------
         >>> import jax.numpy as jnp
         >>> from skoptax.optimizers import levenberg_marquardt
-        >>> state = levenberg_marquardt(initial_damping=0.5).init(jnp.zeros(2))
-        >>> float(state.damping)
+        >>> state = levenberg_marquardt(initial_radius=0.5).init(jnp.zeros(2))
+        >>> float(state.radius)
         0.5
         """
         return self.numbers[0]
 
     @property
-    def growth(self) -> Array:
+    def damping(self) -> Array:
         """
-        What the damping is multiplied by after a trial that fails.
+        Lambda of the last trial, relative to the scaled curvature.
 
-        It doubles with each trial that fails, so that a few trials lead far, and is 2
-        again when the next update begins.
+        Next to nothing where the whole step of Gauss and Newton is short enough, as
+        near an optimum; large where only short steps along the gradient go down; 0
+        before the first update.
 
         See Also
         --------
-        LevenbergMarquardtState.damping : What it multiplies.
+        LevenbergMarquardtState.radius : What it follows from.
 
         Examples
         --------
         >>> import jax.numpy as jnp
         >>> from skoptax.optimizers import levenberg_marquardt
-        >>> float(levenberg_marquardt().init(jnp.zeros(2)).growth)
-        2.0
+        >>> float(levenberg_marquardt().init(jnp.zeros(2)).damping)
+        0.0
         """
         return self.numbers[1]
 
@@ -250,7 +249,7 @@ class LevenbergMarquardtState(NamedTuple):
 
 
 def levenberg_marquardt(
-    initial_damping: float = 0.1, max_trials: int = 30, geodesic: bool = False
+    initial_radius: float = 3.0, max_trials: int = 30, geodesic: bool = False
 ) -> optax.GradientTransformationExtraArgs:
     r"""
     Return a Levenberg-Marquardt optimiser.
@@ -263,8 +262,9 @@ def levenberg_marquardt(
 
     Parameters
     ----------
-    initial_damping : float, default=0.1
-        The first damping, relative to the scaled curvature, positive. A smaller one
+    initial_radius : float, default=3.0
+        How long the first step may be, positive: so many times the vector of
+        parameters, in units of what each column of the Jacobian is long. A larger one
         takes bolder first steps.
     max_trials : int, default=30
         How many steps an update tries, each shorter than the one before, 1 or more.
@@ -363,8 +363,8 @@ def levenberg_marquardt(
     2.5000 1.3000
     """
     # The numbers of a declarative spec are traced; they were checked before.
-    if not isinstance(initial_damping, jax.core.Tracer):
-        check_real("initial_damping", OWNER, initial_damping, 0.0, above=True)
+    if not isinstance(initial_radius, jax.core.Tracer):
+        check_real("initial_radius", OWNER, initial_radius, 0.0, above=True)
     if not isinstance(max_trials, jax.core.Tracer):
         check_integer("max_trials", OWNER, max_trials, 1)
     if not isinstance(geodesic, (bool, np.bool_)):
@@ -373,7 +373,7 @@ def levenberg_marquardt(
     def init(params: PyTree) -> LevenbergMarquardtState:
         flat, _ = ravel_pytree(params)
         zero = jnp.zeros_like(flat)
-        return LevenbergMarquardtState.of(initial_damping, 2.0, True, 0, zero, zero)
+        return LevenbergMarquardtState.of(initial_radius, 0.0, True, 0, zero, zero)
 
     def update(
         updates: PyTree,
@@ -425,26 +425,23 @@ def levenberg_marquardt(
             flat_bound(upper, params),
         )
         slope = gradient / place.unit
-        damping = _after_overshoot(state, slope)
+        radius = _after_overshoot(state, slope)
         # No step is known to be good yet: none that is far longer than the parameters.
         size = jnp.linalg.norm(place.unit * point)
-        shortest = jnp.where(size > 0, jnp.linalg.norm(slope) / (_FAR * size), 0)
-        is_first = state.trials == 0
-        damping = jnp.where(is_first, jnp.maximum(damping, shortest), damping)
+        size = jnp.where(size > 0, size, jnp.linalg.norm(slope))
+        radius = jnp.where(state.trials == 0, radius * size, radius)
         end = search(
             objective,
             place,
             gradient,
             linearisation,
-            damping,
-            state.growth,
+            radius,
             max_trials,
             _bend(predict, summed, point) if geodesic else None,
         )
-        eps = jnp.finfo(point.dtype).eps
         new_state = LevenbergMarquardtState.of(
-            damping=jnp.clip(end.damping, eps**2, 1 / eps),
-            growth=jnp.where(end.accepted, end.growth, 2.0),
+            radius=end.radius,
+            damping=end.damping,
             accepted=end.accepted,
             trials=state.trials + end.tries,
             scale=scale,
@@ -500,7 +497,7 @@ def find_state(state: PyTree) -> LevenbergMarquardtState | None:
 @own
 def _after_overshoot(state: LevenbergMarquardtState, slope: Array) -> Array:
     """
-    Return the damping, raised if the last step went too far.
+    Return the radius, smaller if the last step went too far.
 
     Where the objective's fall is lost in rounding error only the gradient can tell:
     it has turned round, and is hardly smaller. That is so where the curvature that
@@ -508,8 +505,8 @@ def _after_overshoot(state: LevenbergMarquardtState, slope: Array) -> Array:
     """
     turned = (slope @ state.slope) < 0
     hardly = (slope @ slope) > _HARDLY**2 * (state.slope @ state.slope)
-    raised = jnp.maximum(100 * state.damping, 1e-3)
-    return jnp.where(turned & hardly, raised, state.damping)
+    # The radius is twice that step: half of it is a step to the middle.
+    return jnp.where(turned & hardly, state.radius / 4, state.radius)
 
 
 def _bend(

@@ -1,27 +1,34 @@
 r"""One step of Levenberg-Marquardt: trials, each shorter than the one before.
 
-A trial solves :math:`(H + \lambda D^2)\, p = -g` in units of the scale :math:`D`,
-within bounds, and is judged by what it gains of what the quadratic model has predicted.
+A trial goes to the lowest point of the quadratic model within a radius, in units of the
+scale :math:`D`, and within bounds: :math:`(H + \lambda D^2)\, p = -g`. It is judged by
+what it gains of what the model has predicted, and the radius follows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 from .._tracing import own
-from ._factorisation import FEW_COLUMNS
 from ._linearisation import NOISE_ULPS, Linearisation, held_at
-
-T = TypeVar("T")
+from ._trust_region import (
+    Curvature,
+    Step,
+    damped,
+    factorised,
+    lowest_within,
+    while_loop,
+)
 
 # A step that gains less than this share of what was predicted is not taken.
 _ENOUGH = 1e-4
+# Up to this share the radius shrinks; from this one on it grows, to so many times the
+# step.
+_POOR, _GOOD, _GROWTH = 0.25, 0.75, 2.0
 # An acceleration of more than this share of the step is not trusted (Transtrum and
 # Sethna 2012).
 _CURVED = 0.75
@@ -50,20 +57,21 @@ class Proposal(NamedTuple):
 
     point: Array
     modelled: Array  # and where without the acceleration
-    is_whole: Array  # no bound cuts it off
+    is_inside: Array  # no bound cuts it off
+    step: Step
 
 
 class _Active(NamedTuple):
     """The bounds that a step would cross."""
 
     held: Array
-    step: Array  # with these parameters held
+    step: Step  # with these parameters held
     grows: Array  # it crosses others
 
 
 class Trial(NamedTuple):
+    radius: Array
     damping: Array
-    growth: Array
     point: Array
     accepted: Array
     in_noise: Array  # the objective cannot judge it
@@ -75,8 +83,7 @@ def search(
     place: Place,
     gradient: Array,
     here: Linearisation,
-    damping: Array,
-    growth: Array,
+    radius: Array,
     most: Any,
     bend: Callable[[Array], Array] | None = None,
 ) -> Trial:
@@ -93,8 +100,8 @@ def search(
         Of the objective.
     here : Linearisation
         Its quadratic model.
-    damping, growth : scalar
-        Of the first trial, and what the damping is multiplied by after it.
+    radius : scalar
+        How long the first trial may be, in units of the scale.
     most : int
         How many trials.
     bend : callable, optional
@@ -117,19 +124,21 @@ def search(
         held,
     )
 
+    curvature = factorised(model.root)
+
     def attempt(trial: Trial) -> Trial:
-        new = _proposal(model, trial.damping, place, bend)
+        new = _proposal(model, curvature, trial.radius, place, bend)
         return _judge(model, trial, new, place, objective(new.point))
 
     start = Trial(
-        damping,
-        growth,
+        radius,
+        jnp.zeros_like(radius),
         place.point,
         jnp.asarray(False),
         jnp.asarray(False),
         jnp.asarray(0, jnp.int32),
     )
-    return _while_loop(
+    return while_loop(
         lambda trial: ~trial.accepted & (trial.tries < most), attempt, start
     )
 
@@ -137,40 +146,51 @@ def search(
 @own
 def _proposal(
     model: Model,
-    damping: Array,
+    curvature: Curvature,
+    radius: Array,
     place: Place,
     bend: Callable[[Array], Array] | None,
 ) -> Proposal:
     """Return where a step leads."""
-
-    def solve(active: _Active) -> _Active:
-        step = _solve(_without(model, active.held), damping)
-        # What the step would push out of the box is held, too.
-        out = held_at(place.point, -step, place.lower, place.upper) & ~active.held
-        return _Active(active.held | out, step, jnp.any(out))
-
-    start = _Active(
-        jnp.zeros(place.point.shape, bool),
-        jnp.zeros_like(place.point),
-        jnp.asarray(True),
-    )
-    active = _while_loop(lambda active: active.grows, solve, start)
-    target = place.point + active.step / place.unit
+    root, gradient, _ = model
+    step = lowest_within(root, curvature, gradient, radius)
+    held = jnp.zeros(place.point.shape, bool)
+    if place.lower is not None or place.upper is not None:
+        held, step = _within_bounds(model, step, radius, place)
+    target = place.point + step.step / place.unit
     modelled = _within(target, place)
     if bend is None:
-        return Proposal(modelled, modelled, jnp.all(modelled == target))
-    pull = _without(
-        model._replace(gradient=bend(active.step / place.unit) / place.unit),
-        active.held,
+        return Proposal(modelled, modelled, jnp.all(modelled == target), step)
+    free = _without(
+        model._replace(gradient=bend(step.step / place.unit) / place.unit), held
     )
-    acceleration = _solve(pull, damping)
-    size = jnp.linalg.norm(active.step)
+    acceleration = damped(free.root, factorised(free.root), step.damping, free.gradient)
     # What is not finite compares as false.
-    is_small = 2 * jnp.linalg.norm(acceleration) <= _CURVED * size
+    is_small = 2 * jnp.linalg.norm(acceleration) <= _CURVED * step.length
     acceleration = jnp.where(is_small, acceleration, 0)
     target = target + 0.5 * acceleration / place.unit
     new = _within(target, place)
-    return Proposal(new, modelled, jnp.all(new == target))
+    return Proposal(new, modelled, jnp.all(new == target), step)
+
+
+def _within_bounds(
+    model: Model, first: Step, radius: Array, place: Place
+) -> tuple[Array, Step]:
+    """Return which parameters a step would push out, and a step without these."""
+
+    def out(step: Step, held: Array) -> Array:
+        return held_at(place.point, -step.step, place.lower, place.upper) & ~held
+
+    def hold(active: _Active) -> _Active:
+        held = active.held | out(active.step, active.held)
+        root, gradient, _ = _without(model, held)
+        step = lowest_within(root, factorised(root), gradient, radius)
+        return _Active(held, step, jnp.any(out(step, held)))
+
+    held = jnp.zeros(place.point.shape, bool)
+    start = _Active(held, first, jnp.any(out(first, held)))
+    active = while_loop(lambda active: active.grows, hold, start)
+    return active.held, active.step
 
 
 def _within(point: Array, place: Place) -> Array:
@@ -179,33 +199,6 @@ def _within(point: Array, place: Place) -> Array:
     if place.upper is not None:
         point = jnp.minimum(point, place.upper)
     return point
-
-
-def _solve(model: Model, damping: Array) -> Array:
-    """Return the step for one damping, in units of the scale."""
-    root, gradient, _ = model
-    p = gradient.size
-    identity = jnp.eye(p, dtype=gradient.dtype)
-    if p <= FEW_COLUMNS:
-        edge = jnp.sqrt(damping) * identity
-        triangle = jnp.linalg.qr(jnp.concatenate([root, edge]), mode="r")
-        # Its inverse: one call of a library instead of four.
-        inverse = solve_triangular(triangle, identity)
-
-        def solve(right: Array) -> Array:
-            return inverse @ (inverse.T @ right)
-    else:
-        # Less would be lost in the sums.
-        damping = jnp.maximum(damping, 4 * p * jnp.finfo(gradient.dtype).eps)
-        factor = cho_factor(root.T @ root + damping * identity)
-
-        def solve(right: Array) -> Array:
-            return cho_solve(factor, right)
-
-    step = -solve(gradient)
-    # One refinement makes up for solving through the square of the root.
-    residual = -gradient - root.T @ (root @ step) - damping * step
-    return step + solve(residual)
 
 
 def _without(model: Model, held: Array) -> Model:
@@ -223,8 +216,8 @@ def _judge(
     place: Place,
     value: Array,
 ) -> Trial:
-    """Accept a step or not, and adapt the damping by the gain ratio."""
-    new, whole = proposal.point, proposal.is_whole
+    """Accept a step or not, and adapt the radius by the gain ratio."""
+    new, inside = proposal.point, proposal.is_inside
     step = (proposal.modelled - place.point) * place.unit
     gain = place.value - value
     bent = model.root @ step
@@ -233,14 +226,12 @@ def _judge(
     ratio = jnp.where(usable, gain / predicted, -1.0)
     # Below rounding error the gain says nothing; the gradient still does.
     # (What a clipped step is predicted to lose is no rounding error.)
-    in_noise = (predicted <= model.noise) & (whole | (predicted > 0))
+    in_noise = (predicted <= model.noise) & (inside | (predicted > 0))
     in_noise &= gain >= -model.noise
     accepted = usable & (((ratio > _ENOUGH) & (gain > 0)) | in_noise)
-    # Nielsen's rule: continuous, and patient after failures.
-    factor = jnp.where(in_noise, 0.1, jnp.maximum(0.1, 1 - (2 * ratio - 1) ** 3))
     return Trial(
-        damping=trial.damping * jnp.where(accepted, factor, trial.growth),
-        growth=jnp.where(accepted, 2.0, 2 * trial.growth),
+        radius=_radius(trial, proposal.step, ratio, in_noise),
+        damping=proposal.step.damping,
         point=jnp.where(accepted, new, trial.point),
         accepted=accepted,
         in_noise=in_noise,
@@ -248,16 +239,12 @@ def _judge(
     )
 
 
-def _while_loop(goes_on: Callable[[T], Any], body: Callable[[T], T], start: T) -> T:
-    """
-    Run a loop: `jax.lax.while_loop`, or Python's outside of a compiled function.
-
-    There, JAX would compile a loop anew at each call, since its functions are new.
-    """
-    traced = [isinstance(goes_on(start), jax.core.Tracer)]
-    traced += [isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(start)]
-    if any(traced):
-        return jax.lax.while_loop(goes_on, body, start)
-    while goes_on(start):
-        start = body(start)
-    return start
+def _radius(trial: Trial, step: Step, ratio: Array, in_noise: Array) -> Array:
+    """Return how long the next step may be (Moré's rules, but for what is noise)."""
+    length = jnp.where(jnp.isfinite(step.length), step.length, trial.radius)
+    # Trial by trial it shrinks more, so that a few lead far.
+    share = jnp.where(ratio > 0, 0.5, _POOR / (1 + trial.tries))
+    shrunk = share * jnp.minimum(trial.radius, 10 * length)
+    grown = jnp.where(length > 0, _GROWTH * length, trial.radius)
+    is_good = in_noise | (ratio >= _GOOD) | ((ratio > _POOR) & step.is_whole)
+    return jnp.where(is_good, grown, jnp.where(ratio > _POOR, trial.radius, shrunk))
