@@ -438,9 +438,10 @@ def _look(
     """Return what an optimiser knows that looks at each prediction."""
     linearisation, found = here.linearisation, find_state(opt_state)
     assert linearisation is not None and found is not None
-    # With the largest damping: the next update would try the same again.
+    # With so large a damping the next update would try nothing else. (What is not
+    # finite compares as false.)
     largest = 0.5 / jnp.finfo(found.damping.dtype).eps
-    failed = ~found.accepted & (found.damping >= largest)
+    failed = ~found.accepted & ~(found.damping < largest)
     return Look(linearisation.left, before.left, advance & failed)
 
 

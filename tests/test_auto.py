@@ -174,7 +174,7 @@ def test_is_the_default():
 
 
 def test_hyperparameters_are_those_of_the_choice():
-    estimator, *data = made(optimizer_kwargs={"initial_damping": 1e-3})
+    estimator, *data = made(optimizer_kwargs={"initial_radius": 1e-3})
     assert estimator.fit(*data).converged_
     estimator, *data = made(optimizer_kwargs={"memory_size": 5})
     with pytest.raises(

@@ -300,7 +300,7 @@ def test_trial_points_that_are_not_finite_are_rejected():
         return jnp.log(params["a"] * t)  # NaN for negative a
 
     # A step by Gauss and Newton, from here: 5 + 5 log(0.06) = -9.
-    optimizer = levenberg_marquardt(initial_damping=1e-12)
+    optimizer = levenberg_marquardt(initial_radius=10.0)
     params, state, values = minimise(
         predict, half_squares(y), {"a": 5.0}, 30, optimizer=optimizer
     )
@@ -492,7 +492,9 @@ def test_in_the_estimator_it_finds_what_lbfgs_finds(name, weighted):
         estimator = OptaxEstimator(growth, SPECS[name], **arguments)
         return estimator.fit(t[:, None], y, weights if weighted else None)
 
-    found = fit(optimizer=levenberg_marquardt(), max_steps=40)
+    # Penalised, with weights, each step leaves 0.6 of the error: so large is the
+    # curvature that Gauss and Newton leave out.
+    found = fit(optimizer=levenberg_marquardt(), max_steps=60)
     best = fit(optimizer="lbfgs", max_steps=3000, tol=1e-12)
     assert found.loss_ <= best.loss_ + 1e-12 * abs(best.loss_)
     for key, value in best.params_.items():
@@ -544,8 +546,8 @@ def test_what_the_update_cannot_do_without(missing):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ({"initial_damping": 0.0}, "initial_damping"),
-        ({"initial_damping": np.inf}, "initial_damping"),
+        ({"initial_radius": 0.0}, "initial_radius"),
+        ({"initial_radius": np.inf}, "initial_radius"),
         ({"max_trials": 0}, "max_trials"),
         ({"max_trials": 2.5}, "max_trials"),
         ({"geodesic": 1}, "geodesic"),
@@ -599,16 +601,18 @@ def test_the_acceleration_is_that_of_the_definition():
     # One trial from a point where it is small, with everything in closed form:
     # f(t) = exp(-r t), so f'' along p is p^2 t^2 exp(-r t).
     t = np.linspace(0.1, 2.0, 15)
-    y, r, damping = 0.9 * np.exp(-1.1 * t), 1.0, 0.1
+    # The step is as long as the radius, 0.05 of the parameter.
+    y, r, radius = 0.9 * np.exp(-1.1 * t), 1.0, 0.05
     f = np.exp(-r * t)
     J, residual = -t * f, f - y
-    scale2 = J @ J
-    p = -(J @ residual) / (scale2 * (1 + damping))
+    scale2, p = J @ J, radius * r
+    damping = -(J @ residual) / (scale2 * p) - 1
+    assert damping > 0
     a = -(J @ (t**2 * f * p**2)) / (scale2 * (1 + damping))
     assert 2 * abs(a) < 0.75 * abs(p)
 
     def one_step(**options):
-        optimizer = levenberg_marquardt(initial_damping=damping, **options)
+        optimizer = levenberg_marquardt(initial_radius=radius, **options)
         x, *_ = minimise(
             lambda x: jnp.exp(-x * t), half_squares(y), r, 1, optimizer=optimizer
         )
@@ -619,11 +623,11 @@ def test_the_acceleration_is_that_of_the_definition():
 
 
 def test_an_acceleration_that_is_no_small_correction_is_left_out():
-    # Along exp, with steps of several units, the second derivative is the larger.
-    y = np.array([20.0, 20.0])
+    # Along exp the second derivative of a step p is p squared; here p is -0.8.
+    y = np.array([1.5, 1.5])
 
     def one_step(**options):
-        optimizer = levenberg_marquardt(initial_damping=1e-3, **options)
+        optimizer = levenberg_marquardt(**options)
         x, *_ = minimise(
             lambda x: jnp.exp(x) * jnp.ones(2),
             half_squares(y),
