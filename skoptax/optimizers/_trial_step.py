@@ -124,7 +124,8 @@ def search(
         held,
     )
 
-    curvature = factorised(model.root)
+    is_bounded = place.lower is not None or place.upper is not None
+    curvature = None if is_bounded else factorised(model.root)
 
     def attempt(trial: Trial) -> Trial:
         new = _proposal(model, curvature, trial.radius, place, bend)
@@ -146,25 +147,25 @@ def search(
 @own
 def _proposal(
     model: Model,
-    curvature: Curvature,
+    curvature: Curvature | None,
     radius: Array,
     place: Place,
     bend: Callable[[Array], Array] | None,
 ) -> Proposal:
     """Return where a step leads."""
-    root, gradient, _ = model
-    step = lowest_within(root, curvature, gradient, radius)
-    held = jnp.zeros(place.point.shape, bool)
-    if place.lower is not None or place.upper is not None:
-        held, step = _within_bounds(model, step, radius, place)
+    if curvature is None:
+        held, step = _within_bounds(model, radius, place)
+    else:
+        held = jnp.zeros(place.point.shape, bool)
+        step = lowest_within(curvature, model.gradient, radius)
     target = place.point + step.step / place.unit
     modelled = _within(target, place)
     if bend is None:
         return Proposal(modelled, modelled, jnp.all(modelled == target), step)
-    free = _without(
-        model._replace(gradient=bend(step.step / place.unit) / place.unit), held
-    )
-    acceleration = damped(free.root, factorised(free.root), step.damping, free.gradient)
+    if curvature is None:
+        curvature = factorised(_without(model, held).root)
+    pull = jnp.where(held, 0, bend(step.step / place.unit) / place.unit)
+    acceleration = damped(curvature, step.damping, pull)
     # What is not finite compares as false.
     is_small = 2 * jnp.linalg.norm(acceleration) <= _CURVED * step.length
     acceleration = jnp.where(is_small, acceleration, 0)
@@ -173,23 +174,20 @@ def _proposal(
     return Proposal(new, modelled, jnp.all(new == target), step)
 
 
-def _within_bounds(
-    model: Model, first: Step, radius: Array, place: Place
-) -> tuple[Array, Step]:
+def _within_bounds(model: Model, radius: Array, place: Place) -> tuple[Array, Step]:
     """Return which parameters a step would push out, and a step without these."""
 
-    def out(step: Step, held: Array) -> Array:
-        return held_at(place.point, -step.step, place.lower, place.upper) & ~held
+    def solve(active: _Active) -> _Active:
+        free = _without(model, active.held)
+        step = lowest_within(factorised(free.root), free.gradient, radius)
+        # What the step would push out of the box is held, too.
+        out = held_at(place.point, -step.step, place.lower, place.upper) & ~active.held
+        return _Active(active.held | out, step, jnp.any(out))
 
-    def hold(active: _Active) -> _Active:
-        held = active.held | out(active.step, active.held)
-        root, gradient, _ = _without(model, held)
-        step = lowest_within(root, factorised(root), gradient, radius)
-        return _Active(held, step, jnp.any(out(step, held)))
-
-    held = jnp.zeros(place.point.shape, bool)
-    start = _Active(held, first, jnp.any(out(first, held)))
-    active = while_loop(lambda active: active.grows, hold, start)
+    zero = jnp.zeros_like(place.point)
+    none = Step(zero, zero[0], zero[0], jnp.asarray(False))
+    start = _Active(jnp.zeros(place.point.shape, bool), none, jnp.asarray(True))
+    active = while_loop(lambda active: active.grows, solve, start)
     return active.held, active.step
 
 

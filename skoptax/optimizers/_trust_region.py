@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.lax.linalg import svd
 from jax.scipy.linalg import cho_factor, cho_solve
 
 from ._factorisation import FEW_COLUMNS
@@ -44,25 +45,29 @@ class Spectrum(NamedTuple):
         """The damping that counts as none."""
         return jnp.square(jnp.finfo(self.squares.dtype).eps)
 
-    def bound(self, gradient: Array, radius: Array) -> Array:
-        """No damping below this one makes the step as short as the radius."""
-        along = jnp.where(self.known, jnp.abs(self.vectors @ gradient), 0)
-        return jnp.max(along / radius - self.squares)
+    def along(self, gradient: Array) -> Array:
+        """Return the parts of a gradient along the vectors."""
+        return jnp.where(self.known, self.vectors @ gradient, 0)
 
-    def at(self, damping: Array) -> Callable[[Array], Array]:
-        """Return what solves with the damped curvature."""
+    def bound(self, parts: Array, radius: Array) -> Array:
+        """Return a damping below which the step is longer than the radius."""
+        return jnp.max(jnp.abs(parts) / radius - self.squares)
 
-        def solve(right: Array) -> Array:
-            along = self.vectors @ right
-            along = jnp.where(self.known, along / (self.squares + damping), 0)
-            return self.vectors.T @ along
+    def length(self, parts: Array, damping: Array) -> tuple[Array, Array]:
+        """Return the step's squared length, and minus half its slope."""
+        damped = jnp.where(self.known, self.squares + damping, 1)
+        squares = (parts / damped) ** 2
+        return jnp.sum(squares), jnp.sum(squares / damped)
 
-        return solve
+    def solve(self, parts: Array, damping: Array) -> Array:
+        """Solve with the damped curvature."""
+        return parts / jnp.where(self.known, self.squares + damping, 1) @ self.vectors
 
 
 class Product(NamedTuple):
     """A curvature of many columns, for Cholesky's factorisation."""
 
+    root: Array
     curvature: Array
 
     @property
@@ -71,15 +76,31 @@ class Product(NamedTuple):
         eps = jnp.finfo(self.curvature.dtype).eps
         return jnp.asarray(4 * len(self.curvature) * eps, self.curvature.dtype)
 
+    def along(self, gradient: Array) -> Array:
+        """Return a gradient: there are no vectors."""
+        return gradient
+
     def bound(self, gradient: Array, radius: Array) -> Array:
-        """No damping below this one makes the step as short as the radius."""
+        """Return a damping below which the step is longer than the radius."""
         return jnp.linalg.norm(gradient) / radius - jnp.trace(self.curvature)
 
-    def at(self, damping: Array) -> Callable[[Array], Array]:
-        """Return what solves with the damped curvature."""
+    def length(self, gradient: Array, damping: Array) -> tuple[Array, Array]:
+        """Return the step's squared length, and minus half its slope."""
+        factor = self._factor(damping)
+        step = cho_solve(factor, gradient)
+        return step @ step, step @ cho_solve(factor, step)
+
+    def solve(self, gradient: Array, damping: Array) -> Array:
+        """Solve with the damped curvature."""
+        factor = self._factor(damping)
+        step = cho_solve(factor, gradient)
+        # One refinement makes up for solving through the square of the root.
+        residual = gradient - self.root.T @ (self.root @ step) - damping * step
+        return step + cho_solve(factor, residual)
+
+    def _factor(self, damping: Array) -> tuple[Array, bool]:
         identity = jnp.eye(len(self.curvature), dtype=self.curvature.dtype)
-        factor = cho_factor(self.curvature + damping * identity)
-        return lambda right: cho_solve(factor, right)
+        return cho_factor(self.curvature + damping * identity)
 
 
 Curvature: TypeAlias = Spectrum | Product
@@ -102,22 +123,18 @@ def factorised(root: Array) -> Curvature:
     """
     p = root.shape[1]
     if p > FEW_COLUMNS:
-        return Product(root.T @ root)
-    _, values, vectors = jnp.linalg.svd(root, full_matrices=False)
+        return Product(root, root.T @ root)
+    _, values, vectors = svd(root, full_matrices=False)
     known = values > p * jnp.finfo(root.dtype).eps * values[0]
     return Spectrum(values**2, known, vectors)
 
 
-def lowest_within(
-    root: Array, curvature: Curvature, gradient: Array, radius: Array
-) -> Step:
+def lowest_within(curvature: Curvature, gradient: Array, radius: Array) -> Step:
     """
     Return the step to the lowest point within a distance.
 
     Parameters
     ----------
-    root : array of shape (p, p)
-        Of the curvature.
     curvature : Spectrum or Product
         As `factorised` returns it.
     gradient : array of shape (p,)
@@ -130,43 +147,35 @@ def lowest_within(
     Step
         At most a tenth longer than the radius.
     """
+    parts = curvature.along(gradient)
 
-    def step(damping: Array) -> tuple[Array, Array, Array]:
-        solve = curvature.at(damping)
-        at = -solve(gradient)
-        length = jnp.linalg.norm(at)
-        # With 1 / length, which is nearly a straight line in the damping.
-        slope = at @ solve(at)
-        rise = length**2 * (length - radius) / (radius * slope)
-        return damping, length, rise
+    def newton(state: tuple[Array, Any, Any]) -> tuple[Array, Any, Any]:
+        damping, _, tries = state
+        square, slope = curvature.length(parts, damping)
+        length = jnp.sqrt(square)
+        is_too_long = length > (1 + _SLACK) * radius
+        # On 1 / length, which is nearly a straight line in the damping.
+        rise = square * (length - radius) / (radius * slope)
+        return damping + jnp.where(is_too_long, rise, 0), is_too_long, tries + 1
 
-    def is_too_long(length: Array) -> Array:
-        return length > (1 + _SLACK) * radius
+    def goes_on(state: tuple[Array, Any, Any]) -> Any:
+        _, is_too_long, tries = state
+        return is_too_long & (tries < _MOST)
 
-    def goes_on(state: tuple[tuple[Array, Array, Array], Array]) -> Any:
-        (_, length, _), tries = state
-        return is_too_long(length) & (tries < _MOST)
-
-    def longer(
-        state: tuple[tuple[Array, Array, Array], Array],
-    ) -> tuple[tuple[Array, Array, Array], Array]:
-        (damping, _, rise), tries = state
-        return step(damping + rise), tries + 1
-
-    start = step(jnp.maximum(curvature.least, curvature.bound(gradient, radius)))
-    (damping, _, _), _ = while_loop(goes_on, longer, (start, jnp.asarray(0)))
-    at = damped(root, curvature, damping, gradient)
-    return Step(at, jnp.linalg.norm(at), damping, damping <= curvature.least)
+    least = jnp.maximum(curvature.least, curvature.bound(parts, radius))
+    start = (least, jnp.asarray(True), jnp.asarray(0, jnp.int32))
+    damping, _, _ = while_loop(goes_on, newton, start)
+    step = -curvature.solve(parts, damping)
+    length = jnp.linalg.norm(step)
+    return Step(step, length, damping, damping <= curvature.least)
 
 
-def damped(root: Array, curvature: Curvature, damping: Array, gradient: Array) -> Array:
+def damped(curvature: Curvature, damping: Array, gradient: Array) -> Array:
     """
     Return the step with a damping.
 
     Parameters
     ----------
-    root : array of shape (p, p)
-        Of the curvature.
     curvature : Spectrum or Product
         As `factorised` returns it.
     damping : scalar
@@ -177,13 +186,9 @@ def damped(root: Array, curvature: Curvature, damping: Array, gradient: Array) -
     Returns
     -------
     array of shape (p,)
-        The solution of ``(root.T @ root + damping * I) step = -gradient``.
+        The solution of ``(curvature + damping * I) step = -gradient``.
     """
-    solve = curvature.at(damping)
-    step = -solve(gradient)
-    # One refinement makes up for solving through the square of the root.
-    residual = -gradient - root.T @ (root @ step) - damping * step
-    return step + solve(residual)
+    return -curvature.solve(curvature.along(gradient), damping)
 
 
 def while_loop(goes_on: Callable[[T], Any], body: Callable[[T], T], start: T) -> T:
