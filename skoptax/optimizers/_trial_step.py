@@ -221,7 +221,8 @@ def _judge(
     bent = model.root @ step
     predicted = -(model.gradient @ step + 0.5 * (bent @ bent))
     usable = jnp.isfinite(gain) & jnp.all(jnp.isfinite(new))
-    ratio = jnp.where(usable, gain / predicted, -1.0)
+    # A step cut off by bounds may be predicted to lose.
+    ratio = jnp.where(usable & (predicted > 0), gain / predicted, -1.0)
     # Below rounding error the gain says nothing; the gradient still does.
     # (What a clipped step is predicted to lose is no rounding error.)
     in_noise = (predicted <= model.noise) & (inside | (predicted > 0))
