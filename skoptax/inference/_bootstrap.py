@@ -379,7 +379,7 @@ def bootstrapped(
         collect(launched.popleft())
     estimates = np.concatenate(parts)[:count, table.place[table.varying]]
     # What the data do not determine has stayed where the fit left it.
-    unknown = ~np.isfinite(covariance.stderr) & ~table.at_bound
+    unknown = ~np.isfinite(covariance.stderr) & ~covariance.held
     estimates[:, unknown[table.varying]] = np.nan
     return Resamples(
         [table.names[i] for i in table.varying],

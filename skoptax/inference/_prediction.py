@@ -47,7 +47,7 @@ def directions_of(record: FitRecord, covariance: Covariance) -> PyTree:
     -------
     pytree of ndarray
         In the structure of the parameters, with an axis in front that counts the
-        errors. 0 for what is fixed or held by a bound; a single error of NaN if an
+        errors. 0 for what is fixed or held; a single error of NaN if an
         entry has no finite covariance.
     """
     table = covariance.table
@@ -57,7 +57,7 @@ def directions_of(record: FitRecord, covariance: Covariance) -> PyTree:
         # Nothing is known of any, and a matrix of very many would take memory.
         places, matrix = places[:0], np.full((0, 0), np.nan)
     matrix = matrix.copy()
-    held = (table.free & table.at_bound)[places]
+    held = covariance.held[places]
     matrix[held] = matrix[:, held] = 0.0
     size = np.sqrt(np.abs(np.diagonal(matrix)))
     unit = np.where(size > 0, size, 1)

@@ -127,5 +127,8 @@ def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[st
             "estimate, which is biased."
         )
     if bool((covariance.table.free & covariance.table.at_bound).any()):
-        notes.append("Parameters at a bound are held there: they have no error.")
+        note = "Parameters at a bound are held there: they have no error"
+        if bool(covariance.table.tied.any()):
+            note += ", and add none to that of a parameter tied to them"
+        notes.append(f"{note}.")
     return notes

@@ -356,6 +356,56 @@ def test_an_optimum_on_a_bound():
     assert "at bound" in str(estimator.report())
 
 
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_ties_to_what_has_no_error(optimizer):
+    spec = {
+        "a": 1.0,
+        "k": 1.0,
+        "c": Parameter(value=0.6, lower=0.5),
+        "d": Parameter(value=3.0, free=False),
+        "of_bound": Parameter(tie=lambda c: 2 * c),
+        "of_that": Parameter(tie=lambda of_bound: of_bound + 1),
+        "of_fixed": Parameter(tie=lambda d: d**2),
+        "of_several": Parameter(tie=lambda a, k, c, d: a * k * c * d),
+    }
+    estimator = fit(params=spec, optimizer=optimizer)
+    a, k, c = (estimator.params_[name] for name in "akc")
+    assert c == 0.5
+    rows = ["c", "d", "of_bound", "of_that", "of_fixed"]
+    shown = ["stderr", "rel_stderr", "t", "p_value", "ci_lower", "ci_upper"]
+    assert estimator.summary().loc[rows, shown].isna().all(axis=None)
+    # From the entries that are free and on no bound, with the others as they are.
+    J = jacobian(a, k, c)[:, :2]
+    residuals = Y - estimator.predict(X)
+    C = residuals @ residuals / 38 * np.linalg.inv(J.T @ J)
+    g = 3.0 * c * np.array([k, a])
+    assert_allclose(estimator.stderr_["of_several"], np.sqrt(g @ C @ g), rtol=1e-6)
+    wald = estimator.confidence_intervals()
+    assert wald.loc[["c", "of_bound", "of_that", "of_fixed"]].isna().all(axis=None)
+    # What is held adds nothing to predictions' errors, and takes nothing away.
+    _, spread = estimator.predict(X, return_std=True)
+    variance = np.einsum("ij,jk,ik->i", J, C, J) + residuals @ residuals / 38
+    assert_allclose(spread, np.sqrt(variance), rtol=1e-6)
+    assert "add none to that of a parameter tied to them" in str(estimator.report())
+    # Resamples do know: they may leave the bound.
+    found = estimator.bootstrap(X, Y, n_resamples=8, random_state=0)
+    assert found.notna().all(axis=None)
+
+
+def test_entries_tied_to_masked_ones():
+    def line(t, w, v):
+        return w[0] + w[1] * t + 0 * v[0]
+
+    def twice(w):
+        return 2 * w
+
+    w = Parameter(value=[1.0, 1.0], free=[True, False])
+    estimator = fit(line, {"w": w, "v": Parameter(tie=twice)})
+    residuals = Y - estimator.predict(X)
+    s = np.sqrt(residuals @ residuals / 39 / 40)
+    assert_allclose(estimator.stderr_["v"], [2 * s, np.nan], rtol=1e-7)
+
+
 @pytest.mark.parametrize("cov_type", ["nonrobust", "HC0", "HC1", "HC2", "HC3"])
 def test_rows_without_weight_do_not_count(cov_type):
     w = np.zeros(40)
