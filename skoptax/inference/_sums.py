@@ -101,17 +101,20 @@ def summed_up(
     scores = None
     power = _LEVERAGE_POWERS.get(cov_type)
     if power is not None:
+        each = columns * slope
+        is_by_row = bend.ndim > 1
+        if is_by_row:
+            # Of a loss that is more than a sum over its responses, a row has one score.
+            each = each.reshape(len(each), m, -1).sum(axis=2)
         if power:
             eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
-            left = 1 - leverages(root, rest, rows, eps, kept)
-            # A row that a parameter is made for has no residual.
-            edge = eps * n
-            left = np.where(left > edge, left, np.nan)
-            left = np.where(slope == 0, 1, left)
-            slope_over = slope / left ** (power / 2)
-        else:
-            slope_over = slope
-        scores = triangle(columns * slope_over)
+            if is_by_row:
+                each = _enlarged(each, root, rest, rows, eps, power / 2, kept)
+            else:
+                left = _left(leverages(root, rest, rows, eps, kept), eps * n)
+                left = np.where(slope == 0, 1, left)
+                each = each / left ** (power / 2)
+        scores = triangle(each)
     predictions = np.asarray(found.predictions, float)[:m]
     return Information(
         root=root,
@@ -244,15 +247,98 @@ def leverages(
     ndarray of shape (n,)
         From 0 to 1; NaN if a derivative is not finite.
     """
+    return np.asarray(np.sum(_followed(root, rest, rows, eps, kept)[1] ** 2, axis=0))
+
+
+def _left(leverage: np.ndarray, edge: float) -> np.ndarray:
+    """Return 1 less a leverage; NaN for a row that a parameter is made for."""
+    left = 1 - leverage
+    return np.where(left > edge, left, np.nan)
+
+
+def _enlarged(
+    scores: np.ndarray,
+    root: np.ndarray,
+    rest: np.ndarray | None,
+    rows: np.ndarray,
+    eps: float,
+    power: float,
+    kept: np.ndarray | None,
+) -> np.ndarray:
+    r"""
+    Return rows' scores as if their responses were not followed.
+
+    A row's leverage is a matrix :math:`H`, by its responses: of
+    :math:`g = R^T e` this is :math:`R^T (1 - H)^{-q} e`, written so that :math:`e`,
+    which a loss that is flat in some direction does not have, need not be known.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (p, m)
+        One for each row.
+    root, rest, rows, eps, kept : object
+        As for `leverages`.
+    power : float
+        The exponent :math:`q`.
+
+    Returns
+    -------
+    ndarray of shape (p, m)
+        NaN of a row that parameters are made for.
+    """
+    m = scores.shape[1]
+    inverse, followed = _followed(root, rest, rows, eps, kept)
+    by_row = followed.reshape(len(followed), m, -1)
+    matrices = np.einsum("rma,rmb->mab", by_row, by_row)
+    if not np.isfinite(matrices).all():
+        return np.full(scores.shape, np.nan)
+    sizes, vectors = np.linalg.eigh(matrices)
+    at = slice(None) if kept is None else kept
+    silent = ~scores.any(axis=0)
+    left = np.where(silent[:, None], 1, _left(sizes, eps * rows.shape[1]))
+    # (left**-q - 1) / size, where it is small, too.
+    size = np.where(sizes > eps, sizes, 1)
+    more = np.where(sizes > eps, np.expm1(-power * np.log(left)) / size, power)
+    along = np.einsum("rm,rma->ma", inverse @ scores[at], by_row)
+    along = np.einsum("mab,mb,mcb,mc->ma", vectors, more, vectors, along)
+    found = scores.copy()
+    own_rows = rows[at].reshape(-1, m, matrices.shape[-1])
+    found[at] += np.einsum("pma,ma->pm", own_rows, along)
+    return found
+
+
+def _followed(
+    root: np.ndarray,
+    rest: np.ndarray | None,
+    rows: np.ndarray,
+    eps: float,
+    kept: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Return a root of the inverse curvature, and that times the rows.
+
+    Parameters
+    ----------
+    root, rest, rows, eps, kept : object
+        As for `leverages`.
+
+    Returns
+    -------
+    inverse : ndarray of shape (r, p)
+        The inverse of the kept entries' curvature is ``inverse.T @ inverse``.
+    followed : ndarray of shape (r, n)
+        The products of its columns are leverages; NaN if a derivative is not finite.
+    """
     if kept is not None:
         root, rows = root[:, kept], rows[kept]
         rest = None if rest is None else rest[np.ix_(kept, kept)]
-        if not len(kept):
-            # Nothing follows any response.
-            return np.zeros(rows.shape[1])
+    p, n = rows.shape
+    if p == 0:
+        # Nothing follows any response.
+        return np.zeros((1, p)), np.zeros((1, n))
     known = (root, rows) if rest is None else (root, rows, rest)
     if not all(np.isfinite(part).all() for part in known):
-        return np.full(rows.shape[1], np.nan)
+        return np.full((1, p), np.nan), np.full((1, n), np.nan)
     if rest is not None:
         values, vectors = np.linalg.eigh(rest)
         more = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
@@ -261,9 +347,9 @@ def leverages(
     norms = np.where(norms > 0, norms, 1)
     _, sizes, vectors = np.linalg.svd(root / norms, full_matrices=False)
     reach = 10 * max(len(sizes), math.sqrt(rows.shape[1])) * eps
-    kept = sizes > reach * sizes[0]
-    inverse = vectors[kept] / sizes[kept, None] / norms
-    return np.asarray(np.sum((inverse @ rows) ** 2, axis=0))
+    is_known = sizes > reach * sizes[0]
+    inverse = vectors[is_known] / sizes[is_known, None] / norms
+    return inverse, inverse @ rows
 
 
 def _sums(
