@@ -249,7 +249,15 @@ def _of_counts(mean: np.ndarray, stderr: np.ndarray, level: float) -> np.ndarray
             _without_a_spare_end(wide, level),
             _without_a_spare_end(stats.poisson(mean), level),
         )
-    return np.where(np.isnan(stderr)[..., None], np.nan, ends).astype(kind)
+    ends = np.where(np.isnan(stderr)[..., None], np.nan, ends)
+    found = ends.astype(kind)
+    # Not every count above 2**24 is a number of single precision: without these the
+    # interval would have less than its level.
+    lower, upper = found[..., 0], found[..., 1]
+    lower = np.where(lower > ends[..., 0], np.nextafter(lower, kind.type(0)), lower)
+    beyond = np.nextafter(upper, kind.type(np.inf))
+    upper = np.where(upper < ends[..., 1], beyond, upper)
+    return np.stack([lower, upper], axis=-1)
 
 
 def _without_a_spare_end(law: Any, level: float) -> np.ndarray:
