@@ -81,6 +81,9 @@ class FitRecord:
         The matrices.
     reason : str
         Why there are none; empty if there are.
+    of_one_chunk : bool
+        Whether all of it is of one chunk of the rows, as after
+        `OptaxEstimator.fit_chunks`.
     """
 
     spec: dict[str, Any]
@@ -101,6 +104,7 @@ class FitRecord:
     saturated: float
     found: Information | None
     reason: str
+    of_one_chunk: bool = False
 
     @property
     def sums(self) -> Sums:
