@@ -136,6 +136,7 @@ def fit_chunks(
             left = run.leave(1)._replace(epochs=epochs_before + route.count)
         fitted = replace(
             found,
+            record=replace(found.record, of_one_chunk=True),
             history=history | found.history,
             legacy=left,
             interruption=run.interruption or reader.interruption,

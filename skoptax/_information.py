@@ -129,6 +129,47 @@ def make_derivatives(
     return Block(run, lambda *_: None)
 
 
+class LossSlopes(NamedTuple):
+    """Predictions, and how the losses change with them: as `Derivatives` has them."""
+
+    predictions: Any
+    slope: Any
+    bend: Any
+
+
+def make_loss_slopes(at_state: Evaluator) -> Block[LossSlopes, None]:
+    """
+    Build the function that differentiates losses by the predictions, at the start.
+
+    Parameters
+    ----------
+    at_state : Evaluator
+        The objective.
+
+    Returns
+    -------
+    Block
+        ``run(numbers, data)``, to be compiled.
+    """
+    structure, parts = at_state.structure, at_state.parts
+
+    def run(numbers: Numbers, data: Any) -> LossSlopes:
+        internal = internal_start(structure, numbers)
+        values = user_values(structure, numbers, internal)
+        here = build_state(structure, numbers, values)
+        losses = parts.losses_at(here, *data)
+        predictions = parts.predict(here, *data)
+        slope, bend = losses_curvature(
+            predictions,
+            lambda at: jnp.sum(losses(at)),
+            parts.information_at(here, *data),
+            parts.couples_outputs,
+        )
+        return LossSlopes(predictions, slope, bend)
+
+    return Block(run, lambda *_: None)
+
+
 class _Point(NamedTuple):
     """Where to differentiate."""
 

@@ -15,7 +15,12 @@ import numpy as np
 from ._constrained import Held, make_constrained, make_value, on_host
 from ._entries import count_entries
 from ._fingerprint import Walk
-from ._information import Derivatives, make_derivatives
+from ._information import (
+    Derivatives,
+    LossSlopes,
+    make_derivatives,
+    make_loss_slopes,
+)
 from ._optimizer import precision
 from ._problem import OWNER, make_problem, make_task, with_values
 from ._resampled import Shares, make_resampled, make_resampled_by_lm
@@ -29,6 +34,9 @@ from .optimizers._find import resolve_optimizer
 
 # The objective at the fitted values says whether the rows are those of the fit.
 _SAME = 1e-6
+# And how the predictions are rounded, which another program may do otherwise: by so
+# many times what independent errors of one unit each would come to.
+_ROUNDED = 4
 # So many values of one array of fits side by side stay in a processor's own memory.
 _NEAR = 2**14
 # A program does about so many fits, as many as its data leave room for.
@@ -82,8 +90,11 @@ class Refit:
         self.couples_rows = problem.couples_rows
         with precision(self._double):
             value = float(self._task.call(make_value, (), "value"))
-        if not abs(value - estimator.loss_) <= _SAME ** (1 if self._double else 0.5) * (
-            abs(estimator.loss_) + np.finfo(float).tiny
+        apart = abs(value - estimator.loss_)
+        share = _SAME if self._double else _SAME**0.5
+        if (
+            not apart <= share * (abs(estimator.loss_) + np.finfo(float).tiny)
+            and not apart <= self._rounding()
         ):
             raise InvalidParameterError(
                 "X, y and sample_weight must be those of the fit: the objective is "
@@ -92,6 +103,13 @@ class Refit:
                 "pipeline[:-1].transform(X)."
             )
         self.value = value
+
+    def _rounding(self) -> float:
+        """Return by how much rounded predictions change the objective; or NaN."""
+        with precision(self._double):
+            found = self._task.call(make_loss_slopes, (), "slopes of the losses")
+        eps = float(np.finfo(self._rows[0].dtype).eps)
+        return rounding_of(jax.tree.map(np.asarray, found), eps)
 
     def fits(self, offsets: np.ndarray, holds: np.ndarray) -> Held:
         """
@@ -216,6 +234,34 @@ class Refit:
         left = np.where(left <= np.sqrt(self._tol), left, np.inf)
         joined: Any = offset, entries, value, left, stopped
         return Held(*joined)
+
+
+def rounding_of(found: LossSlopes, eps: float) -> float:
+    """
+    Return by how much an objective changes where predictions are rounded otherwise.
+
+    Parameters
+    ----------
+    found : LossSlopes
+        As NumPy arrays.
+    eps : float
+        The relative rounding error of a prediction.
+
+    Returns
+    -------
+    float
+        By the losses' slopes, as of independent errors, and by their curvature, which
+        is what is left where the slopes are 0. NaN if it is not finite.
+    """
+    errors = eps * np.abs(np.asarray(found.predictions, float)).ravel()
+    slope, bend = (np.asarray(part, float) for part in (found.slope, found.bend))
+    if bend.ndim > 1:
+        by_row = errors.reshape(bend.shape[:2])
+        curved = np.einsum("mi,mij,mj->", by_row, np.abs(bend), by_row)
+    else:
+        curved = np.abs(bend) @ errors**2
+    whole = float(_ROUNDED * np.linalg.norm(slope * errors) + curved / 2)
+    return whole if np.isfinite(whole) else np.nan
 
 
 def entry_position(names: list[str], free: np.ndarray, name: Any) -> int:

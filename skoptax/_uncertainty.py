@@ -127,8 +127,9 @@ class UncertaintyMixin:
         """
         The standard errors, in the structure of `params_`.
 
-        In the units of the parameters. A tied parameter has one by the delta method;
-        what is fixed, on a bound or not determined by the data has NaN.
+        In the units of the parameters. What is fixed, on a bound or not determined by
+        the data has NaN. A tied parameter has one by the delta method, from those that
+        are free and on no bound: NaN if none of these moves it.
 
         See Also
         --------
@@ -202,7 +203,8 @@ class UncertaintyMixin:
             value; ``t``, the value over its standard error, and ``p_value``, how
             probable one at least so far from 0 would be if the parameter were 0;
             ``ci_lower`` and ``ci_upper``; ``start``; ``free``; ``at_bound``. What is
-            fixed, held by a bound or not determined has NaN for its errors.
+            fixed, held by a bound or not determined has NaN for its errors, and so has
+            what is tied to nothing else.
             ``attrs["notes"]`` says in sentences what the numbers stand for.
 
         See Also

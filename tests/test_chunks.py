@@ -116,6 +116,21 @@ def test_it_is_partial_fit_on_each_chunk(kind):
     assert found.n_iter_ == found.selected_step_ == len(losses) - 1
 
 
+@pytest.mark.parametrize("cov_type", ["nonrobust", None])
+@pytest.mark.filterwarnings("ignore::skoptax.exceptions.UndeterminedWarning")
+def test_the_report_says_what_it_is_of(cov_type):
+    found = fit(cov_type=cov_type).fit_chunks(CHUNKS)
+    note = (
+        "After fit_chunks: standard errors, intervals, statistics and the objective "
+        f"are those of one chunk alone, of {len(CHUNKS[-1][1])} responses."
+    )
+    assert found.report().notes[0] == note
+    assert found.summary().attrs["notes"][0] == note
+    assert note in str(found.report())
+    found.fit(*CHUNKS[0])
+    assert "fit_chunks" not in str(found.report())
+
+
 def test_scales_and_bounds_are_as_in_partial_fit():
     spec = {
         "w": Parameter(value=np.ones(2), scale=3.0),

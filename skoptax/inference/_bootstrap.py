@@ -32,8 +32,8 @@ from ..losses import Cauchy, Huber, LogCosh, SquaredError
 from ..losses._resolve import is_own
 from ._covariance import Covariance, standard_directions, usable_dispersion
 from ._entries import moving
+from ._leverages import leverages, weighted_rows
 from ._record import FitRecord
-from ._sums import leverages, weighted_rows
 
 RESAMPLES = ("cases", "residuals")
 INTERVALS = ("bca", "percentile")
@@ -379,7 +379,7 @@ def bootstrapped(
         collect(launched.popleft())
     estimates = np.concatenate(parts)[:count, table.place[table.varying]]
     # What the data do not determine has stayed where the fit left it.
-    unknown = ~np.isfinite(covariance.stderr) & ~table.at_bound
+    unknown = ~np.isfinite(covariance.stderr) & ~covariance.held
     estimates[:, unknown[table.varying]] = np.nan
     return Resamples(
         [table.names[i] for i in table.varying],

@@ -45,7 +45,7 @@ class Covariance:
         The entries of all parameters.
     matrix : ndarray of shape (v, v)
         The covariance of the free and tied entries, in the table's order and the
-        user's units; NaN of those that are not determined or held by a bound.
+        user's units; NaN of those that are not determined or held.
     rank : int
         How many entries are determined by the data.
     dispersion : float
@@ -55,6 +55,9 @@ class Covariance:
         The degrees of freedom of the t distribution; infinite for the normal one.
     reason : str
         Why there is no covariance; empty if there is one.
+    held : ndarray of bool
+        In the table's order: free entries on a bound, and tied ones that none of the
+        others moves. They have no standard error, and add none to predictions.
     """
 
     table: EntryTable
@@ -63,6 +66,7 @@ class Covariance:
     dispersion: float
     dof: float
     reason: str
+    held: np.ndarray
 
     @property
     def stderr(self) -> np.ndarray:
@@ -102,12 +106,13 @@ def covariance_of(record: FitRecord) -> Covariance:
     """
     table = read_table(record)
     rows = table.varying
+    held = table.free & table.at_bound
     if record.found is None:
         if record.cov_type is not None:
             _warn(f"There are no standard errors: {record.reason}.")
         # Without memory: there may be very many.
         nothing = np.broadcast_to(np.nan, (len(rows), len(rows)))
-        return Covariance(table, nothing, 0, math.nan, math.inf, record.reason)
+        return Covariance(table, nothing, 0, math.nan, math.inf, record.reason, held)
     found = record.found
     p = found.root.shape[1]
     kept = moving(table)
@@ -138,8 +143,12 @@ def covariance_of(record: FitRecord) -> Covariance:
     hidden = (delta[:, unknown] != 0).any(axis=1)
     outer[hidden] = outer[:, hidden] = np.nan
     matrix = outer[np.ix_(table.place[rows], table.place[rows])]
-    at_bound = np.flatnonzero((table.free & table.at_bound)[rows])
-    matrix[at_bound] = matrix[:, at_bound] = np.nan
+    # No more is known of what follows from these alone, or from fixed ones: where the
+    # slopes are 0, the delta method says nothing.
+    follows = (delta[:, kept] != 0).any(axis=1)
+    held = held | (table.tied & ~follows[table.place])
+    still = held[rows]
+    matrix[still] = matrix[:, still] = np.nan
     names = [table.names[i] for i in rows if hidden[table.place[i]]]
     if reason:
         _warn(f"There are no standard errors: {reason}.")
@@ -148,9 +157,8 @@ def covariance_of(record: FitRecord) -> Covariance:
             f"The data do not determine {_listed(names)}: the standard errors are NaN. "
             "Fix one of them, tie them, give them priors, or use a simpler model."
         )
-    return Covariance(
-        table, matrix, rank, dispersion, _degrees_of_freedom(record, rank), reason
-    )
+    dof = _degrees_of_freedom(record, rank)
+    return Covariance(table, matrix, rank, dispersion, dof, reason, held)
 
 
 def standard_directions(

@@ -47,7 +47,7 @@ def directions_of(record: FitRecord, covariance: Covariance) -> PyTree:
     -------
     pytree of ndarray
         In the structure of the parameters, with an axis in front that counts the
-        errors. 0 for what is fixed or held by a bound; a single error of NaN if an
+        errors. 0 for what is fixed or held; a single error of NaN if an
         entry has no finite covariance.
     """
     table = covariance.table
@@ -57,7 +57,7 @@ def directions_of(record: FitRecord, covariance: Covariance) -> PyTree:
         # Nothing is known of any, and a matrix of very many would take memory.
         places, matrix = places[:0], np.full((0, 0), np.nan)
     matrix = matrix.copy()
-    held = (table.free & table.at_bound)[places]
+    held = covariance.held[places]
     matrix[held] = matrix[:, held] = 0.0
     size = np.sqrt(np.abs(np.diagonal(matrix)))
     unit = np.where(size > 0, size, 1)
@@ -249,7 +249,15 @@ def _of_counts(mean: np.ndarray, stderr: np.ndarray, level: float) -> np.ndarray
             _without_a_spare_end(wide, level),
             _without_a_spare_end(stats.poisson(mean), level),
         )
-    return np.where(np.isnan(stderr)[..., None], np.nan, ends).astype(kind)
+    ends = np.where(np.isnan(stderr)[..., None], np.nan, ends)
+    found = ends.astype(kind)
+    # Not every count above 2**24 is a number of single precision: without these the
+    # interval would have less than its level.
+    lower, upper = found[..., 0], found[..., 1]
+    lower = np.where(lower > ends[..., 0], np.nextafter(lower, kind.type(0)), lower)
+    beyond = np.nextafter(upper, kind.type(np.inf))
+    upper = np.where(upper < ends[..., 1], beyond, upper)
+    return np.stack([lower, upper], axis=-1)
 
 
 def _without_a_spare_end(law: Any, level: float) -> np.ndarray:

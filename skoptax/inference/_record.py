@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, xlogy
+from scipy.special import gammaln, kl_div, xlog1py, xlogy
 
 from .._at_end import AtEnd
 from .._component import Component, join_numbers
@@ -35,6 +35,8 @@ MOST_ENTRIES = 100
 MOST_DERIVATIVES = 2**28
 # Losses whose sums are known from the objective alone.
 _LIKELIHOODS = (Poisson, LogLoss)
+# A log-likelihood may be off by so much, of which differences of one are spoken of.
+_ROUNDED = 0.1
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,9 @@ class FitRecord:
         The matrices.
     reason : str
         Why there are none; empty if there are.
+    of_one_chunk : bool
+        Whether all of it is of one chunk of the rows, as after
+        `OptaxEstimator.fit_chunks`.
     """
 
     spec: dict[str, Any]
@@ -99,6 +104,7 @@ class FitRecord:
     saturated: float
     found: Information | None
     reason: str
+    of_one_chunk: bool = False
 
     @property
     def sums(self) -> Sums:
@@ -164,14 +170,16 @@ def record_fit(
     if not reason:
         assert cov_type is not None
         is_bare = not (has_priors or has_penalty)
-        if is_bare and cov_type == "nonrobust":
-            value, bends = objective_value * total, total * outputs
-            found = _without_rows(run, loss, value, bends)
+        value = objective_value * total
+        rounded = float(np.finfo(y.dtype).eps) * value
+        is_told = not (type(loss) in _LIKELIHOODS and rounded > _ROUNDED)
+        if is_bare and cov_type == "nonrobust" and is_told:
+            found = _without_rows(run, loss, value, total * outputs)
         if found is None:
             pieces = in_pieces(
                 run, y, weights, total, size, with_hessian=cov_type == "hessian"
             )
-            known = objective_value * total if is_bare else None
+            known = value if is_bare else None
             kept = moving(entry_table(problem.spec, params, at_bound))
             found, reason = _with_rows(run, loss, pieces, cov_type, total, known, kept)
     if found is not None and not found.is_finite:
@@ -264,7 +272,11 @@ def _with_rows(
     try:
         for found, y, weights in pieces:
             delta = scales(run) if found.delta is None else np.asarray(found.delta)
-            value = float(found.loss) * total if is_own(loss) else math.nan
+            value = _summed_losses(loss, found.predictions, y, weights)
+            if math.isfinite(value):
+                known = None
+            elif is_own(loss):
+                value = float(found.loss) * total
             part = (y, weights, value, cov_type, total, kept)
             parts.append(summed_up(found, delta.astype(float), *part))
     except DifferentiationError as error:
@@ -294,11 +306,39 @@ def _without_rows(run: Run, loss: Any, value: float, bends: float) -> Any:
     return Information(root.astype(float), scales(run), sums)
 
 
-def _spread(y: np.ndarray, weights: np.ndarray | None) -> float:
-    mean = np.average(y, axis=0, weights=weights)
-    squares = (y - mean) ** 2
-    rows = squares if squares.ndim == 1 else squares.sum(axis=1)
+def _summed_losses(
+    loss: Any, predictions: np.ndarray, y: np.ndarray, weights: np.ndarray | None
+) -> float:
+    """
+    Return the weighted sum of a likelihood's losses, in double precision; or NaN.
+
+    In single precision a sum over very many rows is known to no better than a number
+    of units, and the log-likelihoods of two models differ by few.
+    """
+    if not is_own(loss):
+        return math.nan
+    y, mean = y.astype(float), np.asarray(predictions, float)[: len(y)]
+    with np.errstate(all="ignore"):
+        if type(loss) is Poisson:
+            each = kl_div(y, mean)
+        elif type(loss) is LogLoss:
+            each = -xlogy(y, mean) - xlog1py(1 - y, -mean)
+        elif type(loss) is Gamma:
+            each = np.log(mean / y) + (y - mean) / mean
+        else:
+            return math.nan
+        return _sum_of_rows(each, weights)
+
+
+def _sum_of_rows(each: np.ndarray, weights: np.ndarray | None) -> float:
+    rows = each if each.ndim == 1 else each.sum(axis=1)
     return float(rows.sum() if weights is None else weights @ rows)
+
+
+def _spread(y: np.ndarray, weights: np.ndarray | None) -> float:
+    y = y.astype(float)
+    mean = np.average(y, axis=0, weights=weights)
+    return _sum_of_rows((y - mean) ** 2, weights)
 
 
 def _saturated(loss: Any, y: np.ndarray, weights: np.ndarray | None) -> float:
@@ -306,13 +346,12 @@ def _saturated(loss: Any, y: np.ndarray, weights: np.ndarray | None) -> float:
         return math.nan
     if type(loss) is LogLoss:
         return 0.0
+    # In single precision the terms of large counts cancel to nothing.
+    y = y.astype(float)
     if type(loss) is Poisson:
-        # In single precision the terms of large counts cancel to nothing.
-        y = y.astype(float)
         each = xlogy(y, y) - y - gammaln(y + 1.0)
     elif type(loss) is Gamma:
         each = -np.log(y)
     else:
         return math.nan
-    rows = each if each.ndim == 1 else each.sum(axis=1)
-    return float(rows.sum() if weights is None else weights @ rows)
+    return _sum_of_rows(each, weights)

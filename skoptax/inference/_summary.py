@@ -108,14 +108,20 @@ def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[st
     list of str
         One or more sentences; if there are no standard errors, why.
     """
+    notes = []
+    if record.of_one_chunk:
+        notes.append(
+            "After fit_chunks: standard errors, intervals, statistics and the "
+            f"objective are those of one chunk alone, of {record.n} responses."
+        )
     if covariance.reason:
-        return [f"There are no standard errors: {covariance.reason}."]
+        return [*notes, f"There are no standard errors: {covariance.reason}."]
     law = (
         f"the t distribution with {covariance.dof:.0f} degrees of freedom"
         if math.isfinite(covariance.dof)
         else "the normal distribution"
     )
-    notes = [f"Intervals have a level of {level:g} and are those of {law}."]
+    notes.append(f"Intervals have a level of {level:g} and are those of {law}.")
     if record.has_priors:
         notes.append(
             "With priors: the Laplace approximation of the posterior, for responses "
@@ -127,5 +133,8 @@ def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[st
             "estimate, which is biased."
         )
     if bool((covariance.table.free & covariance.table.at_bound).any()):
-        notes.append("Parameters at a bound are held there: they have no error.")
+        note = "Parameters at a bound are held there: they have no error"
+        if bool(covariance.table.tied.any()):
+            note += ", and add none to that of a parameter tied to them"
+        notes.append(f"{note}.")
     return notes

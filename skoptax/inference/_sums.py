@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._information import Derivatives
+from ._leverages import enlarged_scores, leverages, weighted_rows, what_is_left
 
 # To the power of so much of 1 less a row's leverage, its squared score is divided.
 _LEVERAGE_POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
@@ -101,17 +102,20 @@ def summed_up(
     scores = None
     power = _LEVERAGE_POWERS.get(cov_type)
     if power is not None:
+        each = columns * slope
+        is_by_row = bend.ndim > 1
+        if is_by_row:
+            # Of a loss that is more than a sum over its responses, a row has one score.
+            each = each.reshape(len(each), m, -1).sum(axis=2)
         if power:
             eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
-            left = 1 - leverages(root, rest, rows, eps, kept)
-            # A row that a parameter is made for has no residual.
-            edge = eps * n
-            left = np.where(left > edge, left, np.nan)
-            left = np.where(slope == 0, 1, left)
-            slope_over = slope / left ** (power / 2)
-        else:
-            slope_over = slope
-        scores = triangle(columns * slope_over)
+            if is_by_row:
+                each = enlarged_scores(each, root, rest, rows, eps, power / 2, kept)
+            else:
+                left = what_is_left(leverages(root, rest, rows, eps, kept), eps * n)
+                left = np.where(slope == 0, 1, left)
+                each = each / left ** (power / 2)
+        scores = triangle(each)
     predictions = np.asarray(found.predictions, float)[:m]
     return Information(
         root=root,
@@ -177,93 +181,6 @@ def triangle(columns: np.ndarray) -> np.ndarray:
     found = np.asarray(np.linalg.qr(columns.T, mode="r"))
     # (Nothing to pad takes as long as to factorise a few columns.)
     return found if n >= p else np.pad(found, ((0, p - n), (0, 0)))
-
-
-def weighted_rows(found: Derivatives, m: int, n: int) -> np.ndarray:
-    """
-    Return the Jacobian's columns times a root of the losses' curvature.
-
-    Parameters
-    ----------
-    found : Derivatives
-        As NumPy arrays.
-    m, n : int
-        How many rows and responses there are without those that were added.
-
-    Returns
-    -------
-    ndarray of shape (p, n)
-        Their products are the losses' curvature.
-    """
-    columns = np.asarray(found.columns, float)[:, :n]
-    bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
-    return _times(_bend_root(bend), columns)
-
-
-def _bend_root(bend: np.ndarray) -> np.ndarray:
-    """Return a root of the losses' curvature, without its negative part."""
-    if bend.ndim == 1:
-        return np.sqrt(np.maximum(bend, 0))
-    size = np.sqrt(np.abs(np.diagonal(bend, axis1=1, axis2=2)))
-    size = np.where(size > 0, size, 1)
-    values, vectors = np.linalg.eigh(bend / size[:, None] / size[:, :, None])
-    sizes = np.sqrt(np.maximum(values, 0))[:, :, None]
-    return np.asarray(sizes * np.swapaxes(vectors, 1, 2) * size[:, None])
-
-
-def _times(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    if root.ndim == 1:
-        return root * columns
-    by_row = columns.reshape(len(columns), *root.shape[:2])
-    return np.einsum("mab,pmb->pma", root, by_row).reshape(columns.shape)
-
-
-def leverages(
-    root: np.ndarray,
-    rest: np.ndarray | None,
-    rows: np.ndarray,
-    eps: float,
-    kept: np.ndarray | None = None,
-) -> np.ndarray:
-    """
-    Return by how much each prediction follows its own response.
-
-    Parameters
-    ----------
-    root, rest : ndarray of shape (p, p)
-        As `Information` has them.
-    rows : ndarray of shape (p, n)
-        As of `weighted_rows`.
-    eps : float
-        The relative rounding error of the derivatives.
-    kept : ndarray of int, optional
-        As for `summed_up`.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        From 0 to 1; NaN if a derivative is not finite.
-    """
-    if kept is not None:
-        root, rows = root[:, kept], rows[kept]
-        rest = None if rest is None else rest[np.ix_(kept, kept)]
-        if not len(kept):
-            # Nothing follows any response.
-            return np.zeros(rows.shape[1])
-    known = (root, rows) if rest is None else (root, rows, rest)
-    if not all(np.isfinite(part).all() for part in known):
-        return np.full(rows.shape[1], np.nan)
-    if rest is not None:
-        values, vectors = np.linalg.eigh(rest)
-        more = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
-        root = np.concatenate([root, more])
-    norms = np.linalg.norm(root, axis=0)
-    norms = np.where(norms > 0, norms, 1)
-    _, sizes, vectors = np.linalg.svd(root / norms, full_matrices=False)
-    reach = 10 * max(len(sizes), math.sqrt(rows.shape[1])) * eps
-    kept = sizes > reach * sizes[0]
-    inverse = vectors[kept] / sizes[kept, None] / norms
-    return np.asarray(np.sum((inverse @ rows) ** 2, axis=0))
 
 
 def _sums(

@@ -138,6 +138,63 @@ def test_poisson(optimizer, weighted):
         )
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    ("loss", "cov_type"),
+    [
+        # The objective alone would do here, were it not for its rounding.
+        ("poisson", "nonrobust"),
+        ("poisson", "HC0"),
+        ("gamma", "nonrobust"),
+        ("log_loss", "HC1"),
+    ],
+)
+def test_likelihoods_in_single_precision(loss, cov_type, weighted):
+    rng = np.random.default_rng(8)
+    n = 20_000
+    X = rng.normal(size=(n, 2)).astype(np.float32) * np.float32(0.3)
+    mean = 1e6 * np.exp(X @ [0.5, -0.4])
+    if loss == "log_loss":
+        mean = 1 / (1 + np.exp(-(X @ [0.5, -0.4]) - 3))
+    y = {
+        # Of far more than Poisson's variance: sums of losses are large.
+        "poisson": lambda: rng.poisson(mean * rng.gamma(4e3, 1 / 4e3, n)),
+        "gamma": lambda: mean * rng.gamma(100.0, 0.01, n),
+        "log_loss": lambda: rng.uniform(size=n) < mean,
+    }[loss]().astype(np.float32)
+    weights = rng.integers(1, 4, n).astype(np.float32) if weighted else None
+    start = np.log(y.mean()) if loss != "log_loss" else 0.0
+    spec = {"coef": np.zeros(2), "intercept": float(start)}
+    model = logistic if loss == "log_loss" else exponential
+    estimator = OptaxEstimator(model, spec, loss=loss, cov_type=cov_type)
+    estimator.fit(X, y, weights)
+    mean, y = estimator.predict(X).astype(float), y.astype(float)
+    assert estimator.predict(X).dtype == np.float32
+    w = np.ones(n) if weights is None else weights.astype(float)
+    if loss == "poisson":
+        law = stats.poisson(mean).logpmf(y)
+    elif loss == "gamma":
+        k = (n - 3) / (w @ ((y - mean) / mean) ** 2)
+        law = stats.gamma(k, scale=mean / k).logpdf(y)
+    else:
+        law = stats.bernoulli(mean).logpmf(y)
+    numbers = estimator.report().statistics
+    # To a thousandth: information criteria are told apart by units.
+    assert_allclose(numbers["Log-likelihood"], w @ law, rtol=0, atol=1e-3)
+    assert_allclose(numbers["AIC"], 6 - 2 * (w @ law), rtol=0, atol=2e-3)
+
+
+def test_r2_of_responses_far_from_zero_in_single_precision():
+    rng = np.random.default_rng(8)
+    x = np.linspace(0, 1, 2000, dtype=np.float32)
+    y = (1e5 + 3 * x + rng.normal(size=2000)).astype(np.float32)
+    estimator = OptaxEstimator().fit(x[:, None], y)
+    Y = y.astype(float)
+    residuals = Y - estimator.predict(x[:, None])
+    expected = 1 - residuals @ residuals / np.sum((Y - Y.mean()) ** 2)
+    assert_allclose(estimator.report().statistics["R2"], expected, rtol=1e-6)
+
+
 def test_gamma():
     X = inputs()
     rng = np.random.default_rng(4)

@@ -356,6 +356,56 @@ def test_an_optimum_on_a_bound():
     assert "at bound" in str(estimator.report())
 
 
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_ties_to_what_has_no_error(optimizer):
+    spec = {
+        "a": 1.0,
+        "k": 1.0,
+        "c": Parameter(value=0.6, lower=0.5),
+        "d": Parameter(value=3.0, free=False),
+        "of_bound": Parameter(tie=lambda c: 2 * c),
+        "of_that": Parameter(tie=lambda of_bound: of_bound + 1),
+        "of_fixed": Parameter(tie=lambda d: d**2),
+        "of_several": Parameter(tie=lambda a, k, c, d: a * k * c * d),
+    }
+    estimator = fit(params=spec, optimizer=optimizer)
+    a, k, c = (estimator.params_[name] for name in "akc")
+    assert c == 0.5
+    rows = ["c", "d", "of_bound", "of_that", "of_fixed"]
+    shown = ["stderr", "rel_stderr", "t", "p_value", "ci_lower", "ci_upper"]
+    assert estimator.summary().loc[rows, shown].isna().all(axis=None)
+    # From the entries that are free and on no bound, with the others as they are.
+    J = jacobian(a, k, c)[:, :2]
+    residuals = Y - estimator.predict(X)
+    C = residuals @ residuals / 38 * np.linalg.inv(J.T @ J)
+    g = 3.0 * c * np.array([k, a])
+    assert_allclose(estimator.stderr_["of_several"], np.sqrt(g @ C @ g), rtol=1e-6)
+    wald = estimator.confidence_intervals()
+    assert wald.loc[["c", "of_bound", "of_that", "of_fixed"]].isna().all(axis=None)
+    # What is held adds nothing to predictions' errors, and takes nothing away.
+    _, spread = estimator.predict(X, return_std=True)
+    variance = np.einsum("ij,jk,ik->i", J, C, J) + residuals @ residuals / 38
+    assert_allclose(spread, np.sqrt(variance), rtol=1e-6)
+    assert "add none to that of a parameter tied to them" in str(estimator.report())
+    # Resamples do know: they may leave the bound.
+    found = estimator.bootstrap(X, Y, n_resamples=8, random_state=0)
+    assert found.notna().all(axis=None)
+
+
+def test_entries_tied_to_masked_ones():
+    def line(t, w, v):
+        return w[0] + w[1] * t + 0 * v[0]
+
+    def twice(w):
+        return 2 * w
+
+    w = Parameter(value=[1.0, 1.0], free=[True, False])
+    estimator = fit(line, {"w": w, "v": Parameter(tie=twice)})
+    residuals = Y - estimator.predict(X)
+    s = np.sqrt(residuals @ residuals / 39 / 40)
+    assert_allclose(estimator.stderr_["v"], [2 * s, np.nan], rtol=1e-7)
+
+
 @pytest.mark.parametrize("cov_type", ["nonrobust", "HC0", "HC1", "HC2", "HC3"])
 def test_rows_without_weight_do_not_count(cov_type):
     w = np.zeros(40)
@@ -563,6 +613,109 @@ def test_rows_where_the_model_is_not_finite(cov_type):
     assert table["value"].notna().all()
     with pytest.raises(InvalidParameterError, match="not finite"):
         estimator.identifiability()
+
+
+MIX = np.array([[2.0, 0.8], [0.8, 1.0]])
+
+
+def mixed(y_true, y_pred):
+    """Be one loss for each row, of both responses together."""
+    r = y_true - y_pred
+    return jnp.einsum("mi,ij,mj->m", r, jnp.asarray(MIX, r.dtype), r) / 2
+
+
+def of_classes(y_true, y_pred):
+    """Take logits; it is flat where all of them rise."""
+    return jax.nn.logsumexp(y_pred, axis=1) - (y_true * y_pred).sum(axis=1)
+
+
+def coupled_rows(which, n=60):
+    """Return a fit's arguments, and its rows' Jacobians, scores and Hessians."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=n)
+    ones, nothing = np.ones(n), np.zeros(n)
+
+    if which == "mixed":
+        # The slope is that of both outputs.
+        def model(t, a, b, c):
+            return jnp.stack([a + c * t, b + c * t], axis=1)
+
+        spread = 0.3 + 0.3 * np.abs(x)[:, None]
+        noise = rng.normal(size=(n, 2)) + rng.normal(size=(n, 1))
+        y = np.stack([1 + x, x], axis=1) + spread * noise
+        J = np.array([[ones, nothing, x], [nothing, ones, x]]).transpose(2, 0, 1)
+        return model, mixed, x, y, J, lambda f: ((f - y) @ MIX, np.tile(MIX, (n, 1, 1)))
+
+    def classes(t, a, b, c):
+        return jnp.stack([a + c * t, b - c * t, jnp.zeros_like(t)], axis=1)
+
+    logits = np.stack([0.5 + x, -x, 0 * x], axis=1)
+    y = np.eye(3)[np.argmax(logits + rng.gumbel(size=(n, 3)), axis=1)]
+    J = np.array(
+        [[ones, nothing, x], [nothing, ones, -x], [nothing, nothing, nothing]]
+    ).transpose(2, 0, 1)
+
+    def derivatives(f):
+        p = np.exp(f) / np.exp(f).sum(axis=1, keepdims=True)
+        return p - y, np.einsum("mi,ij->mij", p, np.eye(3)) - p[:, :, None] * p[:, None]
+
+    return classes, of_classes, x, y, J, derivatives
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("cov_type", ["HC0", "HC1", "HC2", "HC3"])
+@pytest.mark.parametrize("which", ["mixed", "classes"])
+def test_a_row_of_a_loss_of_several_outputs_has_one_score(which, cov_type, weighted):
+    model, loss, x, y, J, derivatives = coupled_rows(which)
+    w = np.random.default_rng(4).uniform(0.5, 2, len(x)) if weighted else np.ones(60)
+    estimator = fit(
+        model,
+        {"a": 0.0, "b": 0.0, "c": 0.0},
+        x[:, None],
+        y,
+        w if weighted else None,
+        loss=loss,
+        cov_type=cov_type,
+    )
+    slopes, bends = derivatives(estimator.predict(x[:, None]))
+    g = w[:, None] * np.einsum("mip,mi->mp", J, slopes)
+    assert_allclose(g.sum(axis=0), 0, atol=1e-6)
+    parts = w[:, None, None] * np.einsum("mip,mij,mjq->mpq", J, bends, J)
+    A = parts.sum(axis=0)
+    if cov_type == "HC3":
+        # Without the row itself.
+        changes = np.array(
+            [np.linalg.solve(A - h, s) for h, s in zip(parts, g, strict=True)]
+        )
+    elif cov_type == "HC2":
+        # Half of the way there, in units in which A is 1.
+        values, vectors = np.linalg.eigh(A)
+        half = vectors / np.sqrt(values) @ vectors.T
+        changes = []
+        for h, s in zip(parts, g, strict=True):
+            sizes, axes = np.linalg.eigh(half @ h @ half)
+            root = axes / np.sqrt(1 - sizes) @ axes.T
+            changes.append(half @ root @ half @ s)
+        changes = np.array(changes)
+    else:
+        n = y.size
+        factor = n / (n - 3) if cov_type == "HC1" else 1.0
+        changes = np.linalg.solve(A, g.T).T * np.sqrt(factor)
+    assert_allclose(estimator.covariance_, changes.T @ changes, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cov_type", ["HC0", "HC3"])
+def test_scores_by_row_in_a_fit_with_an_entry_on_its_bound(cov_type):
+    model, loss, x, y, _, _ = coupled_rows("mixed")
+    bound = {"a": 0.0, "b": Parameter(value=1.5, lower=1.0), "c": 0.0}
+    fixed = bound | {"b": Parameter(value=1.0, free=False)}
+    held, still = (
+        fit(model, spec, x[:, None], y, loss=loss, cov_type=cov_type)
+        for spec in (bound, fixed)
+    )
+    assert held.at_bound_["b"]
+    for name in "ac":
+        assert_allclose(held.stderr_[name], still.stderr_[name], rtol=1e-6)
 
 
 @pytest.mark.parametrize("cov_type", ["HC2", "HC3"])

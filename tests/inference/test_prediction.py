@@ -279,6 +279,32 @@ def test_the_index_of_a_frame_stays():
     assert list(plain.predict_summary(NEW.tolist()).index) == list(range(7))
 
 
+@pytest.mark.parametrize("mean", [2.0**24 * 1.5, 1e8, 1e9, 1e10])
+def test_ends_that_are_no_numbers_of_single_precision(mean):
+    rng = np.random.default_rng(0)
+    # With very many rows a mean's own error is below what shows.
+    y = rng.poisson(mean, 10).astype(np.float32)
+    weights = np.full(10, 1e6, np.float32)
+    x = np.zeros((10, 1), np.float32)
+
+    def constant(X, mean):
+        return jnp.full(len(X), mean)
+
+    start = {"mean": Parameter(value=float(y.mean()), scale="value")}
+    estimator = OptaxEstimator(constant, start, loss="poisson").fit(x, y, weights)
+    found = estimator.predict_interval(x[:1], 0.95, "prediction")[0]
+    assert found.dtype == np.float32
+    low, high = found.astype(float)
+    law = stats.poisson(float(estimator.predict(x[:1])[0]))
+    assert law.cdf(high) - law.cdf(low - 1) >= 0.95
+    # Outward by no more than the next number, and the other way by one count.
+    for end, level in ((low, 0.025), (high, 0.975)):
+        exact = law.ppf(level)
+        assert abs(end - exact) <= np.spacing(np.float32(exact)) + 1 + 1e-3 * np.sqrt(
+            mean
+        )
+
+
 def test_single_precision():
     single = OptaxEstimator(linear, SPEC).fit(
         X.astype(np.float32), Y.astype(np.float32)

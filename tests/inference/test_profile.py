@@ -13,6 +13,8 @@ from numpy.testing import assert_allclose
 from scipy import optimize, stats
 
 from skoptax import OptaxEstimator, Parameter, priors
+from skoptax._information import LossSlopes
+from skoptax._refit import rounding_of
 from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
 
 T = np.linspace(0.0, 3.0, 25)
@@ -440,6 +442,75 @@ def test_rows_and_settings_that_do_not_fit():
     robust = fit(cov_type="HC3")
     with pytest.raises(InvalidParameterError, match="HC3"):
         robust.profile2d(X, Y, "a", "k")
+
+
+def peak(t, a, m, s, c):
+    return a * jnp.exp(-(((t - m) / s) ** 2) / 2) + c
+
+
+@pytest.mark.parametrize(
+    ("loss", "dtype", "noise", "n", "seed"),
+    [
+        ("squared_error", "float32", 1e-6, 50, 2),
+        ("squared_error", "float64", 1e-14, 50, 3),
+        ("poisson", "float32", 1e-6, 100, 2),
+        ("poisson", "float64", 1e-14, 201, 1),
+    ],
+)
+def test_the_rows_of_a_fit_that_rounding_ends(loss, dtype, noise, n, seed):
+    # Two programs round these predictions differently, by a large part of the loss.
+    rng = np.random.default_rng(seed)
+    t = rng.uniform(0, 1, n)
+    y = 2 * np.exp(-(((t - 0.5) / 0.1) ** 2) / 2) + 100
+    y = y * (1 + noise * rng.normal(size=n))
+    spec = {"a": 1.5, "m": 0.45, "s": 0.12, "c": 99.0}
+    estimator = fit(peak, spec, t[:, None], y, loss=loss, dtype=dtype)
+    profile = estimator.profile(t[:, None], y, "m", n_points=2)
+    assert profile["tau"].notna().all()
+    for others in (y[::-1], y + 2e3 * noise * (np.arange(n) == 3)):
+        with pytest.raises(InvalidParameterError, match="those of the fit"):
+            estimator.profile(t[:, None], others, "m", n_points=2)
+
+
+@pytest.mark.parametrize("noise", [1e-2, 1e-6, 0.0])
+@pytest.mark.parametrize("law", ["squares", "poisson", "coupled"])
+def test_what_rounded_predictions_do_to_an_objective(law, noise):
+    rng = np.random.default_rng(0)
+    shape = (200, 2) if law == "coupled" else 200
+    mean = rng.uniform(1, 100, shape)
+    y = mean * (1 + noise * rng.normal(size=shape))
+    mix = np.array([[2.0, 0.5], [0.5, 1.0]])
+    n = len(y)
+
+    def objective(p):
+        r = y - p
+        if law == "squares":
+            return r @ r / n / 2
+        if law == "poisson":
+            each = y * np.log1p(-r / y) + r
+            return -each.sum() / n
+        return np.einsum("mi,ij,mj->", r, mix, r) / n / 2
+
+    slope, bend = {
+        "squares": lambda: ((mean - y) / n, np.full(n, 1 / n)),
+        "poisson": lambda: ((1 - y / mean) / n, 1 / mean / n),
+        "coupled": lambda: (
+            ((mean - y) @ mix).ravel() / n,
+            np.tile(mix / n, (n, 1, 1)),
+        ),
+    }[law]()
+    eps = 1e-7
+    found = rounding_of(LossSlopes(mean, slope, bend), eps)
+    changes = [
+        abs(objective(mean * (1 + eps * rng.uniform(-1, 1, shape))) - objective(mean))
+        for _ in range(300)
+    ]
+    assert max(changes) < found < 30 * np.mean(changes)
+
+
+def test_no_rounding_is_without_end():
+    found = LossSlopes(np.ones(2), np.array([np.inf, 0.0]), np.ones(2))
+    assert np.isnan(rounding_of(found, 1e-7))
 
 
 def test_a_frame_and_single_precision():
