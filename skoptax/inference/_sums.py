@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._information import Derivatives
+from ._leverages import Dent, enlarged, left_over, leverages
 
 # To the power of so much of 1 less a row's leverage, its squared score is divided.
 _LEVERAGE_POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
@@ -39,17 +40,20 @@ class Information(NamedTuple):
     the sum of the weights.
     """
 
-    root: np.ndarray  # of shape (p, p): the losses' curvature is root.T @ root
+    root: np.ndarray  # of shape (p, p): the losses' curvature is root.T @ root, less
     delta: np.ndarray  # of shape (q, p): the slopes of free and tied entries
     sums: Sums  # not divided
     rest: np.ndarray | None = None  # the Hessian of penalties and priors
     scores: np.ndarray | None = None  # a root of the sum of the rows' squared scores
     hessian: np.ndarray | None = None  # of the whole objective
+    # dent.T @ dent, of the responses where a loss has a negative second derivative.
+    dent: np.ndarray | None = None
 
     @property
     def is_finite(self) -> bool:
         """Whether all matrices are numbers."""
         matrices = (self.root, self.delta, self.rest, self.scores, self.hessian)
+        matrices += (self.dent,)
         return all(np.isfinite(m).all() for m in matrices if m is not None)
 
 
@@ -97,6 +101,8 @@ def summed_up(
     bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
     rows = weighted_rows(found, m, n)
     root = triangle(rows)
+    eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
+    dent = _dent(columns, bend, eps)
     rest = None if found.rest is None else np.asarray(found.rest, float)
     scores = None
     power = _LEVERAGE_POWERS.get(cov_type)
@@ -107,11 +113,11 @@ def summed_up(
             # Of a loss that is more than a sum over its responses, a row has one score.
             each = each.reshape(len(each), m, -1).sum(axis=2)
         if power:
-            eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
             if is_by_row:
-                each = _enlarged(each, root, rest, rows, eps, power / 2, kept)
+                each = enlarged(each, root, rest, rows, eps, power / 2, kept, dent)
             else:
-                left = _left(leverages(root, rest, rows, eps, kept), eps * n)
+                taken = leverages(root, rest, rows, eps, kept, dent)
+                left = left_over(taken, eps * n)
                 left = np.where(slope == 0, 1, left)
                 each = each / left ** (power / 2)
         scores = triangle(each)
@@ -123,6 +129,7 @@ def summed_up(
         rest=rest,
         scores=scores,
         hessian=None if found.hessian is None else np.asarray(found.hessian, float),
+        dent=None if dent is None else dent.root,
     )
 
 
@@ -144,10 +151,12 @@ def put_together(parts: Sequence[Information]) -> Information:
     scores = None
     if first.scores is not None:
         scores = triangle(np.concatenate([p.scores for p in parts]).T)
+    dents = [p.dent for p in parts if p.dent is not None]
     return first._replace(
         root=triangle(np.concatenate([p.root for p in parts]).T),
         sums=Sums(*map(math.fsum, zip(*(p.sums for p in parts), strict=True))),
         scores=scores,
+        dent=triangle(np.concatenate(dents).T) if dents else None,
     )
 
 
@@ -196,22 +205,47 @@ def weighted_rows(found: Derivatives, m: int, n: int) -> np.ndarray:
     Returns
     -------
     ndarray of shape (p, n)
-        Their products are the losses' curvature.
+        Their products are the losses' curvature, without its negative part: it is what
+        an optimiser's steps are made of.
     """
     columns = np.asarray(found.columns, float)[:, :n]
     bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
     return _times(_bend_root(bend), columns)
 
 
-def _bend_root(bend: np.ndarray) -> np.ndarray:
-    """Return a root of the losses' curvature, without its negative part."""
+def _bend_root(bend: np.ndarray, least: float = 0.0) -> np.ndarray:
+    """
+    Return a root of the losses' curvature, without its negative part.
+
+    Of matrices, without what is below `least` of their diagonals either.
+    """
     if bend.ndim == 1:
         return np.sqrt(np.maximum(bend, 0))
     size = np.sqrt(np.abs(np.diagonal(bend, axis1=1, axis2=2)))
     size = np.where(size > 0, size, 1)
     values, vectors = np.linalg.eigh(bend / size[:, None] / size[:, :, None])
-    sizes = np.sqrt(np.maximum(values, 0))[:, :, None]
+    sizes = np.sqrt(np.where(values > least, values, 0))[:, :, None]
     return np.asarray(sizes * np.swapaxes(vectors, 1, 2) * size[:, None])
+
+
+def _dent(columns: np.ndarray, bend: np.ndarray, eps: float) -> Dent | None:
+    """
+    Return the negative part of the losses' curvature, where they have one.
+
+    A loss that levels off has it far out, and a likelihood where a response is rare.
+    There the objective is less curved than the others say: without these responses,
+    standard errors would be too small.
+    """
+    if bend.ndim == 1:
+        if not (bend < 0).any():
+            return None
+        rows = _bend_root(-bend)
+    else:
+        rows = _bend_root(-bend, 10 * bend.shape[1] * eps)
+        if not rows.any():
+            return None
+    found = _times(rows, columns)
+    return Dent(triangle(found), found)
 
 
 def _times(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -219,137 +253,6 @@ def _times(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
         return root * columns
     by_row = columns.reshape(len(columns), *root.shape[:2])
     return np.einsum("mab,pmb->pma", root, by_row).reshape(columns.shape)
-
-
-def leverages(
-    root: np.ndarray,
-    rest: np.ndarray | None,
-    rows: np.ndarray,
-    eps: float,
-    kept: np.ndarray | None = None,
-) -> np.ndarray:
-    """
-    Return by how much each prediction follows its own response.
-
-    Parameters
-    ----------
-    root, rest : ndarray of shape (p, p)
-        As `Information` has them.
-    rows : ndarray of shape (p, n)
-        As of `weighted_rows`.
-    eps : float
-        The relative rounding error of the derivatives.
-    kept : ndarray of int, optional
-        As for `summed_up`.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        From 0 to 1; NaN if a derivative is not finite.
-    """
-    return np.asarray(np.sum(_followed(root, rest, rows, eps, kept)[1] ** 2, axis=0))
-
-
-def _left(leverage: np.ndarray, edge: float) -> np.ndarray:
-    """Return 1 less a leverage; NaN for a row that a parameter is made for."""
-    left = 1 - leverage
-    return np.where(left > edge, left, np.nan)
-
-
-def _enlarged(
-    scores: np.ndarray,
-    root: np.ndarray,
-    rest: np.ndarray | None,
-    rows: np.ndarray,
-    eps: float,
-    power: float,
-    kept: np.ndarray | None,
-) -> np.ndarray:
-    r"""
-    Return rows' scores as if their responses were not followed.
-
-    A row's leverage is a matrix :math:`H`, by its responses: of
-    :math:`g = R^T e` this is :math:`R^T (1 - H)^{-q} e`, written so that :math:`e`,
-    which a loss that is flat in some direction does not have, need not be known.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (p, m)
-        One for each row.
-    root, rest, rows, eps, kept : object
-        As for `leverages`.
-    power : float
-        The exponent :math:`q`.
-
-    Returns
-    -------
-    ndarray of shape (p, m)
-        NaN of a row that parameters are made for.
-    """
-    m = scores.shape[1]
-    inverse, followed = _followed(root, rest, rows, eps, kept)
-    by_row = followed.reshape(len(followed), m, -1)
-    matrices = np.einsum("rma,rmb->mab", by_row, by_row)
-    if not np.isfinite(matrices).all():
-        return np.full(scores.shape, np.nan)
-    sizes, vectors = np.linalg.eigh(matrices)
-    at = slice(None) if kept is None else kept
-    silent = ~scores.any(axis=0)
-    left = np.where(silent[:, None], 1, _left(sizes, eps * rows.shape[1]))
-    # (left**-q - 1) / size, where it is small, too.
-    size = np.where(sizes > eps, sizes, 1)
-    more = np.where(sizes > eps, np.expm1(-power * np.log(left)) / size, power)
-    along = np.einsum("rm,rma->ma", inverse @ scores[at], by_row)
-    along = np.einsum("mab,mb,mcb,mc->ma", vectors, more, vectors, along)
-    found = scores.copy()
-    own_rows = rows[at].reshape(-1, m, matrices.shape[-1])
-    found[at] += np.einsum("pma,ma->pm", own_rows, along)
-    return found
-
-
-def _followed(
-    root: np.ndarray,
-    rest: np.ndarray | None,
-    rows: np.ndarray,
-    eps: float,
-    kept: np.ndarray | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """
-    Return a root of the inverse curvature, and that times the rows.
-
-    Parameters
-    ----------
-    root, rest, rows, eps, kept : object
-        As for `leverages`.
-
-    Returns
-    -------
-    inverse : ndarray of shape (r, p)
-        The inverse of the kept entries' curvature is ``inverse.T @ inverse``.
-    followed : ndarray of shape (r, n)
-        The products of its columns are leverages; NaN if a derivative is not finite.
-    """
-    if kept is not None:
-        root, rows = root[:, kept], rows[kept]
-        rest = None if rest is None else rest[np.ix_(kept, kept)]
-    p, n = rows.shape
-    if p == 0:
-        # Nothing follows any response.
-        return np.zeros((1, p)), np.zeros((1, n))
-    known = (root, rows) if rest is None else (root, rows, rest)
-    if not all(np.isfinite(part).all() for part in known):
-        return np.full((1, p), np.nan), np.full((1, n), np.nan)
-    if rest is not None:
-        values, vectors = np.linalg.eigh(rest)
-        more = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
-        root = np.concatenate([root, more])
-    norms = np.linalg.norm(root, axis=0)
-    norms = np.where(norms > 0, norms, 1)
-    _, sizes, vectors = np.linalg.svd(root / norms, full_matrices=False)
-    reach = 10 * max(len(sizes), math.sqrt(rows.shape[1])) * eps
-    is_known = sizes > reach * sizes[0]
-    inverse = vectors[is_known] / sizes[is_known, None] / norms
-    return inverse, inverse @ rows
 
 
 def _sums(

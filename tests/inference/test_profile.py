@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import optimize, stats
 
-from skoptax import OptaxEstimator, Parameter, priors
+from skoptax import OptaxEstimator, Parameter, losses, priors
 from skoptax._information import LossSlopes
 from skoptax._refit import rounding_of
 from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
@@ -596,3 +596,36 @@ def test_a_bound_in_single_precision():
     )
     expected = fit(params=spec).confidence_intervals(X, Y, method="profile")
     assert_allclose(found, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0"])
+def test_a_profile_where_the_loss_bends_down(cov_type):
+    y = 0.5 * np.random.default_rng(7).standard_t(2, size=60)
+    rows = np.zeros((60, 1)), y
+    found = fit(
+        lambda t, b: b + 0 * t,
+        {"b": 0.0},
+        *rows,
+        loss=losses.Cauchy(0.4),
+        cov_type=cov_type,
+        tol=1e-9,
+    )
+    best = found.params_["b"]
+
+    def sums(b):
+        z = (b - y) / 0.4
+        return (0.08 * np.log1p(z**2)).sum()
+
+    z = (best - y) / 0.4
+    slope, bend = (best - y) / (1 + z**2), (1 - z**2) / (1 + z**2) ** 2
+    assert (bend < 0).any()
+    dispersion = slope @ slope / 59 / bend.mean()
+    stretch = 1.0 if cov_type == "nonrobust" else np.sqrt(59 / 60)
+    reach = stats.norm.ppf(0.975) * stretch
+
+    def rise(b):
+        return 2 * (sums(b) - sums(best)) / dispersion - reach**2
+
+    ends = [optimize.brentq(rise, best, best + step) for step in (-1, 1)]
+    intervals = found.confidence_intervals(*rows, method="profile")
+    assert_allclose(intervals.loc["b"], ends, rtol=1e-5)
