@@ -146,6 +146,10 @@ def covariance_of(record: FitRecord) -> Covariance:
     outer = delta @ full @ delta.T
     hidden = (delta[:, unknown] != 0).any(axis=1)
     outer[hidden] = outer[:, hidden] = np.nan
+    single = np.zeros(len(delta), bool)
+    if found.alone is not None:
+        single = (delta[:, found.alone] != 0).any(axis=1)
+        outer[single] = outer[:, single] = np.nan
     matrix = outer[np.ix_(table.place[rows], table.place[rows])]
     # No more is known of what follows from these alone, or from fixed ones: where the
     # slopes are 0, the delta method says nothing.
@@ -154,12 +158,21 @@ def covariance_of(record: FitRecord) -> Covariance:
     still = held[rows]
     matrix[still] = matrix[:, still] = np.nan
     names = [table.names[i] for i in rows if hidden[table.place[i]]]
+    singles = [table.names[i] for i in rows if (single & ~hidden)[table.place[i]]]
     if reason:
         _warn(f"There are no standard errors: {reason}.")
     elif names:
         _warn(
             f"The data do not determine {_listed(names)}: the standard errors are NaN. "
             "Fix one of them, tie them, give them priors, or use a simpler model."
+        )
+    if singles and not reason:
+        _warn(
+            f"{record.cov_type} says nothing of {_listed(singles)}: some response is "
+            "followed wholly (its leverage is 1), as that of a row with a parameter of "
+            "its own, and by 1 less the leverage scores are divided. The standard "
+            "errors are NaN, the others those without such rows. Take cov_type='HC1', "
+            "or leave out the row and its parameter."
         )
     dof = _degrees_of_freedom(record, rank)
     return Covariance(table, matrix, rank, dispersion, dof, reason, held)

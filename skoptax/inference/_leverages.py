@@ -7,7 +7,7 @@ part in the fit.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,24 +56,11 @@ def leverages(
     return np.asarray(sizes if dent is None else sizes[:n] - sizes[n:])
 
 
-def left_over(leverage: np.ndarray, edge: float) -> np.ndarray:
-    """
-    Return what a row's response leaves to the others.
+class Enlarged(NamedTuple):
+    """Rows' scores as if their responses were not followed."""
 
-    Parameters
-    ----------
-    leverage : ndarray
-        By how much predictions follow their own responses.
-    edge : float
-        What is less than that is nothing.
-
-    Returns
-    -------
-    ndarray
-        1 less the leverage; NaN for a row that a parameter is made for.
-    """
-    left = 1 - leverage
-    return np.where(left > edge, left, np.nan)
+    scores: np.ndarray  # of shape (p, n) or (p, m); 0 of a row of leverage 1
+    alone: np.ndarray  # of shape (p,): whether such a row says what the entry is
 
 
 def enlarged(
@@ -85,61 +72,111 @@ def enlarged(
     power: float,
     kept: np.ndarray | None,
     dent: Dent | None,
-) -> np.ndarray:
+    *,
+    is_by_row: bool,
+) -> Enlarged:
+    """
+    Return scores as if their responses were not followed.
+
+    Where a response is followed wholly, its residual is 0 whatever it is, and 0 / 0
+    says nothing of the entries that it determines. The others do not depend on it:
+    theirs is the covariance without that row.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (p, n) or (p, m)
+        One for each response, or for each row.
+    root, rest, rows, eps, kept, dent : object
+        As for `leverages`.
+    power : float
+        What 1 less the leverage is raised to, and scores are divided by.
+    is_by_row : bool
+        Whether there is one score for each row.
+
+    Returns
+    -------
+    Enlarged
+        NaN if a derivative is not finite.
+    """
+    inverse, followed = _followed(root, rest, rows, eps, kept, dent)
+    at = slice(None) if kept is None else kept
+    alone = np.zeros(len(scores), bool)
+    if not np.isfinite(followed).all():
+        return Enlarged(np.full(scores.shape, np.nan), alone)
+    if not is_by_row:
+        n = rows.shape[1]
+        sizes = np.sum(followed**2, axis=0)
+        sizes = sizes if dent is None else sizes[:n] - sizes[n:]
+        left = _left_over(sizes, eps)
+        found, axes = scores / left**power, followed[:, :n][:, np.isinf(left)]
+    elif dent is None:
+        found, axes = _by_row(scores, inverse, followed, rows, eps, power, at)
+    else:
+        curvature = root.T @ root - dent.root.T @ dent.root
+        curvature = curvature if rest is None else curvature + rest
+        curvature = curvature[at][:, at]
+        found, axes = _by_row_with(scores, inverse, followed, curvature, eps, power, at)
+    # How entries follow these, relative to their errors.
+    shares = np.abs(inverse.T @ axes) / np.maximum(np.linalg.norm(axes, axis=0), 1e-300)
+    sizes = np.linalg.norm(inverse, axis=0)[:, None]
+    alone[at] = (shares > math.sqrt(eps) * sizes).any(axis=1)
+    return Enlarged(found, alone)
+
+
+def _left_over(leverage: np.ndarray, eps: float) -> np.ndarray:
+    """
+    Return 1 less a leverage; infinite, so that nothing is left of the score, at 1.
+
+    A leverage is known to some eps times a condition number, and a fit has converged
+    when it is within some root of eps of the standard errors. Of a residual, which is
+    1 less the leverage times what it were without its row, nothing is known where that
+    factor is below this root.
+    """
+    left = 1 - leverage
+    return np.where(left > math.sqrt(eps), left, np.inf)
+
+
+def _by_row(
+    scores: np.ndarray,
+    inverse: np.ndarray,
+    followed: np.ndarray,
+    rows: np.ndarray,
+    eps: float,
+    power: float,
+    at: Any,
+) -> tuple[np.ndarray, np.ndarray]:
     r"""
-    Return rows' scores as if their responses were not followed.
+    Return rows' scores, and in which directions one is followed wholly.
 
     A row's leverage is a matrix :math:`H`, by its responses: of
     :math:`g = R^T e` this is :math:`R^T (1 - H)^{-q} e`, written so that :math:`e`,
     which a loss that is flat in some direction does not have, need not be known.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (p, m)
-        One for each row.
-    root, rest, rows, eps, kept, dent : object
-        As for `leverages`.
-    power : float
-        The exponent :math:`q`.
-
-    Returns
-    -------
-    ndarray of shape (p, m)
-        NaN of a row that parameters are made for.
     """
-    if dent is not None:
-        return _enlarged_with(dent, scores, root, rest, rows, eps, power, kept)
     m = scores.shape[1]
-    inverse, followed = _followed(root, rest, rows, eps, kept)
     by_row = followed.reshape(len(followed), m, -1)
-    matrices = np.einsum("rma,rmb->mab", by_row, by_row)
-    if not np.isfinite(matrices).all():
-        return np.full(scores.shape, np.nan)
-    sizes, vectors = np.linalg.eigh(matrices)
-    at = slice(None) if kept is None else kept
-    silent = ~np.asarray(scores.any(axis=0))
-    left = np.where(silent[:, None], 1, left_over(sizes, eps * rows.shape[1]))
+    sizes, vectors = np.linalg.eigh(np.einsum("rma,rmb->mab", by_row, by_row))
+    left = _left_over(sizes, eps)
     # (left**-q - 1) / size, where it is small, too.
     size = np.where(sizes > eps, sizes, 1)
     more = np.where(sizes > eps, np.expm1(-power * np.log(left)) / size, power)
     along = np.einsum("rm,rma->ma", inverse @ scores[at], by_row)
     along = np.einsum("mab,mb,mcb,mc->ma", vectors, more, vectors, along)
     found = scores.copy()
-    own_rows = rows[at].reshape(-1, m, matrices.shape[-1])
+    own_rows = rows[at].reshape(-1, m, sizes.shape[1])
     found[at] += np.einsum("pma,ma->pm", own_rows, along)
-    return found
+    axes = np.einsum("rma,mab->rmb", by_row, vectors)
+    return found, axes[:, np.isinf(left)]
 
 
-def _enlarged_with(
-    dent: Dent,
+def _by_row_with(
     scores: np.ndarray,
-    root: np.ndarray,
-    rest: np.ndarray | None,
-    rows: np.ndarray,
+    inverse: np.ndarray,
+    followed: np.ndarray,
+    curvature: np.ndarray,
     eps: float,
     power: float,
-    kept: np.ndarray | None,
-) -> np.ndarray:
+    at: Any,
+) -> tuple[np.ndarray, np.ndarray]:
     r"""
     Return the same where the losses' curvature has a negative part.
 
@@ -147,28 +184,20 @@ def _enlarged_with(
     :math:`G = C^{-1} A_i C^{-T}` of it, this is :math:`C\,(1 - G)^{-q}\,C^{-1} g`.
     """
     m = scores.shape[1]
-    inverse, followed = _followed(root, rest, rows, eps, kept, dent)
-    at = slice(None) if kept is None else kept
     # Of each row, the positive part beside the negative one.
     parts = np.stack(np.split(followed, 2, axis=1))
     by_row = parts.reshape(2, len(followed), m, -1).transpose(2, 1, 0, 3)
     signs = np.repeat([1.0, -1.0], by_row.shape[3])
-    by_row = by_row.reshape(m, len(followed), -1)
-    if not np.isfinite(by_row).all():
-        return np.full(scores.shape, np.nan)
-    axes, sides = np.linalg.qr(by_row)
+    axes, sides = np.linalg.qr(by_row.reshape(m, len(followed), -1))
     sizes, vectors = np.linalg.eigh((sides * signs) @ np.swapaxes(sides, 1, 2))
     axes = axes @ vectors
-    silent = ~np.asarray(scores.any(axis=0))
-    left = np.where(silent[:, None], 1, left_over(sizes, eps * rows.shape[1]))
+    left = _left_over(sizes, eps)
     along = np.einsum("mrk,rm->mk", axes, inverse @ scores[at])
     more = np.einsum("mrk,mk->rm", axes, np.expm1(-power * np.log(left)) * along)
-    # C is A times its inverse's transpose.
-    curvature = root.T @ root - dent.root.T @ dent.root
-    curvature = curvature if rest is None else curvature + rest
     found = scores.copy()
-    found[at] += curvature[at][:, at] @ inverse.T @ more
-    return found
+    # C is A times its inverse's transpose.
+    found[at] += curvature @ inverse.T @ more
+    return found, np.moveaxis(axes, 1, 0)[:, np.isinf(left)]
 
 
 def _followed(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._information import Derivatives
-from ._leverages import Dent, enlarged, left_over, leverages
+from ._leverages import Dent, enlarged
 
 # To the power of so much of 1 less a row's leverage, its squared score is divided.
 _LEVERAGE_POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
@@ -48,6 +48,8 @@ class Information(NamedTuple):
     hessian: np.ndarray | None = None  # of the whole objective
     # dent.T @ dent, of the responses where a loss has a negative second derivative.
     dent: np.ndarray | None = None
+    # Of shape (p,): which entries a row of leverage 1 determines, of HC2 and HC3.
+    alone: np.ndarray | None = None
 
     @property
     def is_finite(self) -> bool:
@@ -104,7 +106,7 @@ def summed_up(
     eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
     dent = _dent(columns, bend, eps)
     rest = None if found.rest is None else np.asarray(found.rest, float)
-    scores = None
+    scores = alone = None
     power = _LEVERAGE_POWERS.get(cov_type)
     if power is not None:
         each = columns * slope
@@ -113,13 +115,17 @@ def summed_up(
             # Of a loss that is more than a sum over its responses, a row has one score.
             each = each.reshape(len(each), m, -1).sum(axis=2)
         if power:
-            if is_by_row:
-                each = enlarged(each, root, rest, rows, eps, power / 2, kept, dent)
-            else:
-                taken = leverages(root, rest, rows, eps, kept, dent)
-                left = left_over(taken, eps * n)
-                left = np.where(slope == 0, 1, left)
-                each = each / left ** (power / 2)
+            each, alone = enlarged(
+                each,
+                root,
+                rest,
+                rows,
+                eps,
+                power / 2,
+                kept,
+                dent,
+                is_by_row=is_by_row,
+            )
         scores = triangle(each)
     predictions = np.asarray(found.predictions, float)[:m]
     return Information(
@@ -130,6 +136,7 @@ def summed_up(
         scores=scores,
         hessian=None if found.hessian is None else np.asarray(found.hessian, float),
         dent=None if dent is None else dent.root,
+        alone=alone,
     )
 
 

@@ -902,3 +902,89 @@ def test_losses_that_bend_up_everywhere_have_no_negative_part():
     for loss in ("squared_error", "poisson", losses.Cauchy(1e3), "log_cosh"):
         found = fit(y=np.abs(Y), loss=loss, cov_type="HC0")
         assert found.fit_record().found.dent is None
+
+
+def with_dummy(X, a, b, c):
+    return a + b * X[:, 0] + c * X[:, 1]
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_row_with_a_parameter_of_its_own(cov_type, dtype, weighted):
+    # By rounding, its leverage is 1 or not, and its residual 0 or not.
+    others = np.arange(20) != 4
+    start = {"a": 0.0, "b": 0.0, "c": 0.0}
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=20)
+        y = 1 + 2 * x + rng.normal(size=20)
+        w = rng.uniform(0.5, 2, 20) if weighted else None
+        X = np.stack([x, ~others], axis=1)
+        found = fit(
+            with_dummy, start, X.astype(dtype), y.astype(dtype), w, cov_type=cov_type
+        )
+        with pytest.warns(UndeterminedWarning, match="nothing of 'c': some response"):
+            errors = found.stderr_
+        exog = sm.add_constant(x)[others]
+        of_others = np.ones(19) if w is None else w[others]
+        law = sm.WLS(y[others], exog, of_others).fit(cov_type=cov_type)
+        rtol = 1e-6 if dtype == "f8" else 1e-3
+        assert_allclose([errors["a"], errors["b"]], law.bse, rtol=rtol)
+        assert np.isnan(errors["c"])
+
+
+def test_what_a_row_of_leverage_1_determines_need_not_be_one_parameter():
+    # Two lines, of which the second has two rows that lie at different places.
+    x = np.linspace(0, 1, 12)
+    second = np.arange(12) >= 10
+    y = np.random.default_rng(0).normal(size=12)
+
+    def lines(X, a, b, c, d):
+        return jnp.where(X[:, 1] > 0, c + d * X[:, 0], a + b * X[:, 0])
+
+    spec = {"a": 0.0, "b": 0.0, "c": 0.0, "d": 0.0, "e": Parameter(tie=lambda b, d: b)}
+    spec["f"] = Parameter(tie=lambda b, d: b + d)
+    found = fit(lines, spec, np.stack([x, second], axis=1), y, cov_type="HC3")
+    with pytest.warns(UndeterminedWarning, match="nothing of 'c', 'd', 'f'"):
+        errors = found.stderr_
+    law = sm.OLS(y[:10], sm.add_constant(x[:10])).fit(cov_type="HC3")
+    assert_allclose([errors[k] for k in "abe"], [*law.bse, law.bse[1]], rtol=1e-6)
+    assert np.isnan([errors[k] for k in "cdf"]).all()
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+def test_a_leverage_near_1_is_none_of_1(cov_type):
+    x = np.append(np.linspace(-1, 1, 15), 3e3)
+    y = 1 + x + np.random.default_rng(1).normal(size=16)
+    found = fit(straight, {"a": 0.0, "b": 0.0}, x[:, None], y, cov_type=cov_type)
+    law = sm.OLS(y, sm.add_constant(x)).fit(cov_type=cov_type)
+    assert 1 - law.get_influence().hat_matrix_diag[-1] < 1e-5
+    assert_allclose([found.stderr_["a"], found.stderr_["b"]], law.bse, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("which", ["mixed", "heavy"])
+def test_a_row_of_several_outputs_with_a_parameter_of_its_own(which, cov_type):
+    model, loss, x, y, _, _ = coupled_rows(which)
+    alone = np.arange(60) == 7
+    start = {"a": 0.0, "b": 0.0, "c": 0.0}
+
+    def extended(X, a, b, c, d):
+        shift = jnp.stack([d[0] * X[:, 1], d[1] * X[:, 1]], axis=1)
+        return model(X[:, 0], a, b, c) + shift
+
+    settings = {"loss": loss, "cov_type": cov_type, "tol": 1e-9}
+    found = fit(
+        extended,
+        start | {"d": np.zeros(2)},
+        np.stack([x, alone], axis=1),
+        y,
+        **settings,
+    )
+    few = fit(model, start, x[~alone, None], y[~alone], **settings)
+    with pytest.warns(UndeterminedWarning, match=r"nothing of 'd\[0\]', 'd\[1\]'"):
+        errors = found.stderr_
+    assert np.isnan(errors["d"]).all()
+    for name in "abc":
+        assert_allclose(errors[name], few.stderr_[name], rtol=1e-5)
