@@ -629,3 +629,62 @@ def test_a_profile_where_the_loss_bends_down(cov_type):
     ends = [optimize.brentq(rise, best, best + step) for step in (-1, 1)]
     intervals = found.confidence_intervals(*rows, method="profile")
     assert_allclose(intervals.loc["b"], ends, rtol=1e-5)
+
+
+def groups(X, mu):
+    return X @ mu
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_a_mean_of_counts_that_are_all_0(dtype):
+    # The objective rises by n mu, but its information is 0 at mu = 0.
+    X = np.repeat(np.eye(3), 4, axis=0).astype(dtype)
+    y = np.array([3, 4, 2, 5, 0, 0, 0, 0, 0, 0, 0, 0], dtype)
+    spec = {"mu": Parameter(value=np.ones(3), lower=0.0)}
+    found = fit(groups, spec, X, y, loss="poisson")
+    rtol = 1e-6 if dtype == "f8" else 1e-4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = found.confidence_intervals(X, y, method="profile")
+        for name in "mu[1]", "mu[2]":
+            assert_allclose(
+                table.loc[name], [0, stats.chi2.ppf(0.95, 1) / 8], rtol=rtol
+            )
+        curve = found.profile(X, y, "mu[1]", n_points=9)
+    assert_allclose(curve["tau"], np.sqrt(8 * curve["mu[1]"]), rtol=rtol)
+    farthest = curve["tau"].max()
+    assert stats.norm.ppf(0.995) * 0.99 < farthest < stats.norm.ppf(0.995) * 1.2
+    assert curve["mu[1]"].nunique() == 5
+    both = found.profile2d(X, y, "mu[1]", "mu[2]", n_points=5)
+    assert_allclose(both["tau"] ** 2, 8 * (both["mu[1]"] + both["mu[2]"]), rtol=rtol)
+    assert len(both) == 9
+
+    def count(n, mu):
+        return 2 * (n * mu - 14 * np.log(mu)) - stats.chi2.ppf(0.95, 1)
+
+    low = 2 * (14 - 14 * np.log(3.5))
+    ends = [
+        optimize.brentq(lambda mu: count(4, mu) - low, *side)
+        for side in ((1e-3, 3.5), (3.5, 20))
+    ]
+    assert_allclose(table.loc["mu[0]"], ends, rtol=rtol)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_a_mean_of_0_in_other_units(scale):
+    spec = {"mu": Parameter(value=1.0 / scale, lower=0.0, scale=1.0)}
+    X, y = np.zeros((5, 1)), np.zeros(5)
+    found = fit(lambda t, mu: scale * mu + 0 * t, spec, X, y, loss="poisson")
+    ends = found.confidence_intervals(X, y, method="profile").loc["mu"]
+    assert_allclose(ends, [0, stats.chi2.ppf(0.95, 1) / 10 / scale], rtol=1e-6)
+
+
+@pytest.mark.parametrize("outcome", [0.0, 1.0])
+def test_a_probability_of_classes_that_are_all_one(outcome):
+    X, y = np.zeros((10, 1)), np.full(10, outcome)
+    spec = {"p": Parameter(value=0.5, lower=0.0, upper=1.0)}
+    found = fit(lambda t, p: p + 0 * t, spec, X, y, loss="log_loss")
+    ends = found.confidence_intervals(X, y, method="profile").loc["p"]
+    least = np.exp(-stats.chi2.ppf(0.95, 1) / 20)
+    expected = [least, 1.0] if outcome else [0.0, 1 - least]
+    assert_allclose(ends, expected, rtol=1e-6)
