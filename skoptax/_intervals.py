@@ -24,7 +24,9 @@ from .inference._summary import wald_intervals
 
 if TYPE_CHECKING:
     from .inference._bootstrap import Resamples
+    from .inference._covariance import Covariance
     from .inference._profile import Profiler
+    from .inference._record import FitRecord
 
 _METHODS = ("wald", "profile", "bootstrap")
 
@@ -87,8 +89,9 @@ class IntervalsMixin(UncertaintyMixin):
         Raises
         ------
         InvalidParameterError
-            If the rows are missing, or are not those of the fit; for the bootstrap, as
-            `bootstrap`.
+            If the rows are missing, or are not those of the fit; for a profile, if the
+            dispersion is 0, as where responses are fitted exactly, or not known; for
+            the bootstrap, as `bootstrap`.
 
         See Also
         --------
@@ -391,7 +394,30 @@ class IntervalsMixin(UncertaintyMixin):
 
         self._need_rows("A profile", X, y)
         covariance, record = self._covariance(), self._record
+        self._need_dispersion(record, covariance)
         return Refit(self, record, X, y, sample_weight).profiler(record, covariance)
+
+    def _need_dispersion(self, record: FitRecord, covariance: Covariance) -> None:
+        """Check that a rise of the objective has a unit."""
+        if covariance.dispersion > 0:
+            return
+        if covariance.dispersion == 0:
+            raise InvalidParameterError(
+                "There is no profile: the responses are fitted exactly, so that their "
+                "dispersion is 0, in units of which every rise of the objective is "
+                "infinite. Intervals by method='wald' have no width then. If you know "
+                "the errors of the responses, fit with absolute_sigma=True and "
+                "sample_weight=1 / sigma**2."
+            )
+        why = "the losses' mean curvature is not positive there"
+        if record.n <= covariance.rank:
+            why = (
+                f"{record.n} responses leave no degrees of freedom for "
+                f"{covariance.rank} parameters"
+            )
+        raise InvalidParameterError(
+            f"There is no profile: the dispersion is not known, as {why}."
+        )
 
     def _bootstrapped(
         self,

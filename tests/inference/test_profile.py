@@ -688,3 +688,28 @@ def test_a_probability_of_classes_that_are_all_one(outcome):
     least = np.exp(-stats.chi2.ppf(0.95, 1) / 20)
     expected = [least, 1.0] if outcome else [0.0, 1 - least]
     assert_allclose(ends, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0"])
+def test_responses_that_are_fitted_exactly_have_no_profile(cov_type):
+    x = np.linspace(0, 1, 30)[:, None]
+    rows = x, np.ones(30)
+    start = {"a": 1.0, "b": 0.0}
+    found = fit(lambda t, a, b: a + b * t, start, *rows, cov_type=cov_type)
+    with pytest.raises(InvalidParameterError, match="fitted exactly.*absolute_sigma"):
+        found.confidence_intervals(*rows, method="profile")
+    with pytest.raises(InvalidParameterError, match="fitted exactly"):
+        found.profile(*rows, "a")
+    assert_allclose(found.confidence_intervals(), [[1, 1], [0, 0]], atol=1e-12)
+    known = fit(lambda t, a, b: a + b * t, start, *rows, absolute_sigma=True)
+    half = stats.norm.ppf(0.975) * known.stderr_["a"]
+    ends = known.confidence_intervals(*rows, method="profile").loc["a"]
+    assert_allclose(ends, [1 - half, 1 + half], rtol=1e-6)
+
+
+def test_as_many_responses_as_parameters_have_no_profile_with_robust_errors():
+    rows = np.array([[0.0], [1.0]]), np.array([1.0, 3.0])
+    start = {"a": 1.0, "b": 0.0}
+    found = fit(lambda t, a, b: a + b * t, start, *rows, cov_type="HC0")
+    with pytest.raises(InvalidParameterError, match="2 responses leave no degrees"):
+        found.confidence_intervals(*rows, method="profile")
