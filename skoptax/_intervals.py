@@ -66,8 +66,9 @@ class IntervalsMixin(UncertaintyMixin):
             ``"wald"``: value plus and minus a quantile times the standard error.
             ``"profile"``: where the objective, all other parameters fitted anew, has
             risen by as much as that quantile stands for. It follows the model's
-            curvature and respects bounds. With a robust covariance the rise is scaled
-            by how much larger its standard errors are than the plain ones.
+            curvature and respects bounds. With a robust covariance, or a penalty, the
+            rise is scaled by how much larger or smaller the standard errors are than
+            those that the objective's curvature says.
             ``"bootstrap"``: from how estimates scatter over resamples of the rows. It
             supposes no distribution of the noise.
         interval : {"bca", "percentile"}, default="bca"
@@ -275,7 +276,8 @@ class IntervalsMixin(UncertaintyMixin):
         ------
         InvalidParameterError
             As `confidence_intervals`, if there is no free parameter of that name, and
-            if the covariance is robust and the parameter has no standard error.
+            if the covariance is robust and the parameter has no standard error, or if
+            this is 0, as of one that a penalty alone determines.
 
         See Also
         --------
@@ -319,7 +321,9 @@ class IntervalsMixin(UncertaintyMixin):
 
         For regions that two parameters share, which a correlation describes only where
         they are ellipses. Each pair is a fit of all other parameters: ``n_points**2``
-        of them, in one compiled program. Pairs beyond a bound are left out.
+        of them, in one compiled program. Pairs beyond a bound are left out. With a
+        penalty, which is part of the objective, its regions are smaller or larger than
+        those of standard errors: the scale that `profile` has is that of one parameter.
 
         Parameters
         ----------

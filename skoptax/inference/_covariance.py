@@ -218,6 +218,50 @@ def standard_directions(
     return full
 
 
+def penalty_stretch(record: FitRecord, covariance: Covariance) -> np.ndarray:
+    """
+    Return standard errors over those that the objective's curvature says.
+
+    A penalty is part of the curvature, and adds no scatter to the estimates.
+
+    Parameters
+    ----------
+    record : FitRecord
+        Of a fit with a penalty; it has matrices.
+    covariance : Covariance
+        Of its parameters.
+
+    Returns
+    -------
+    ndarray
+        Of all entries, in the table's order; 1 where it is not known. Of one on its
+        bound, as if it might leave it.
+    """
+    found, table = record.found, covariance.table
+    assert found is not None
+    delta = found.delta.astype(float)
+    sizes = []
+    for kept in (moving(table), np.sort(table.place[table.estimated])):
+        root = _columns(found.root, kept, record.total)
+        dent = None if found.dent is None else _columns(found.dent, kept, record.total)
+        if found.hessian is not None:
+            hessian = _part(found.hessian, kept, record.total)
+            half, _ = half_of_symmetric(hessian, record)
+        else:
+            rest = _part(found.rest, kept, record.total)
+            half, _ = inverse_half(root, rest, record, dent)
+        law = half @ half.T
+        scatter = _of_penalised(half, root, dent, record)
+        of_entries = [
+            np.einsum("qi,ij,qj->q", delta[:, kept], matrix, delta[:, kept])
+            for matrix in (scatter, law)
+        ]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sizes.append(np.sqrt(of_entries[0] / of_entries[1]))
+    inner = np.where(np.isnan(sizes[0]), sizes[1], sizes[0])
+    return np.where(np.isnan(inner), 1.0, inner)[table.place]
+
+
 def usable_dispersion(covariance: Covariance) -> float:
     """Return the dispersion, or 1 where there is none to speak of."""
     found = covariance.dispersion
@@ -338,16 +382,22 @@ def _matrix(
             factor = record.n / (record.n - rank) if record.n > rank else math.nan
         return factor * left.T @ left
     if record.has_penalty and not record.has_priors:
-        if dent is None or not np.isfinite(half).all():
-            left = root @ half @ half.T
-            return np.asarray(dispersion * left.T @ left)
-        above, below = root @ half, dent @ half
-        of_losses, _ = half_of_symmetric(above.T @ above - below.T @ below, record)
-        if not np.isfinite(of_losses).all():
-            return half @ of_losses @ half.T
-        inner = half @ (above.T @ above - below.T @ below) @ half.T
-        return np.asarray(dispersion * inner)
+        return dispersion * _of_penalised(half, root, dent, record)
     return np.asarray(dispersion * half @ half.T)
+
+
+def _of_penalised(
+    half: np.ndarray, root: np.ndarray, dent: np.ndarray | None, record: FitRecord
+) -> np.ndarray:
+    """Return the covariance for a dispersion of 1, where the penalty is no law."""
+    if dent is None or not np.isfinite(half).all():
+        left = root @ half @ half.T
+        return np.asarray(left.T @ left)
+    above, below = root @ half, dent @ half
+    of_losses = above.T @ above - below.T @ below
+    if not np.isfinite(half_of_symmetric(of_losses, record)[0]).all():
+        return np.full((len(half), len(half)), np.nan)
+    return np.asarray(half @ of_losses @ half.T)
 
 
 def _part(matrix: Any, kept: np.ndarray, total: float) -> Any:

@@ -7,8 +7,8 @@ With all other parameters fitted anew at each value of one,
 
 is a t statistic (Bates and Watts 1988). An interval ends where it has the quantile's
 size; no symmetry is supposed, and the parameters' units do not matter. With a robust
-covariance the statistic is divided by how many times its standard error is the plain
-one (Chandler and Bate 2007).
+covariance, and with a penalty, the statistic is divided by how many times its standard
+error is the one that the objective's curvature says (Chandler and Bate 2007).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scipy import stats
 from .._constrained import Held
 from ..exceptions import InvalidParameterError, UndeterminedWarning
 from ._continuation import Fits, fits_on_grid
-from ._covariance import Covariance, standard_directions
+from ._covariance import Covariance, penalty_stretch, standard_directions
 from ._entries import moving
 from ._record import FitRecord
 from ._statistics import quantile
@@ -132,12 +132,15 @@ class Profiler:
         """
         Standard errors over those that the losses' law has, of all entries.
 
-        Other than 1 for a robust covariance: then the statistic is divided by it, as
+        Other than 1 for a robust covariance, and with a penalty, by which the objective
+        rises and no estimate scatters: then the statistic is divided by it, as
         Chandler and Bate scale a likelihood. NaN where it is not known, and for an
         entry that a robust covariance has held on its bound.
         """
         table, found = self.covariance.table, self.record.found
         if found is None or found.scores is None:
+            if self.record.has_penalty and not self.record.has_priors and found:
+                return penalty_stretch(self.record, self.covariance)
             return np.ones(len(table.names))
         # Robust standard errors are those of the others, held on the bound.
         directions = standard_directions(self.record, self.covariance, moving(table))
@@ -240,8 +243,10 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
         (k, int(places[k]), sign)
         for k in range(len(rows))
         for sign in (-1, 1)
-        if not unknown[k] and np.isfinite(reaches[k])
+        if not unknown[k] and np.isfinite(reaches[k]) and reaches[k] > 0
     ]
+    # What a penalty alone determines does not scatter.
+    ends[reaches == 0] = table.value[rows[reaches == 0], None]
     sides = {lane: _Side(reaches[lane[0]], trial=reaches[lane[0]]) for lane in lanes}
     known: dict[Any, np.ndarray] = {}
     lower_found = False
@@ -335,11 +340,18 @@ def profile_table(
     Raises
     ------
     InvalidParameterError
-        If the covariance is robust, and the entry has no standard error.
+        If the covariance is robust, and the entry has no standard error, or if it has
+        one of 0.
     """
     table = profiler.covariance.table
     j = int(table.place[position])
     stretch = profiler.stretch[position]
+    if stretch == 0:
+        raise InvalidParameterError(
+            f"There is no profile of {table.names[position]!r}: the penalty alone "
+            "determines it, so that its standard error is 0, in units of which every "
+            "rise of the objective is infinite."
+        )
     if not np.isfinite(stretch):
         raise InvalidParameterError(
             f"A profile with cov_type={profiler.record.cov_type!r} is scaled by the "

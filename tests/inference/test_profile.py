@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import optimize, stats
 
-from skoptax import OptaxEstimator, Parameter, losses, priors
+from skoptax import OptaxEstimator, Parameter, losses, penalties, priors
 from skoptax._information import LossSlopes
 from skoptax._refit import rounding_of
 from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
@@ -696,7 +696,7 @@ def test_responses_that_are_fitted_exactly_have_no_profile(cov_type):
     rows = x, np.ones(30)
     start = {"a": 1.0, "b": 0.0}
     found = fit(lambda t, a, b: a + b * t, start, *rows, cov_type=cov_type)
-    with pytest.raises(InvalidParameterError, match="fitted exactly.*absolute_sigma"):
+    with pytest.raises(InvalidParameterError, match=r"fitted exactly.*absolute_sigma"):
         found.confidence_intervals(*rows, method="profile")
     with pytest.raises(InvalidParameterError, match="fitted exactly"):
         found.profile(*rows, "a")
@@ -713,3 +713,65 @@ def test_as_many_responses_as_parameters_have_no_profile_with_robust_errors():
     found = fit(lambda t, a, b: a + b * t, start, *rows, cov_type="HC0")
     with pytest.raises(InvalidParameterError, match="2 responses leave no degrees"):
         found.confidence_intervals(*rows, method="profile")
+
+
+def ridge(cov_type="nonrobust", bound=np.inf):
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(30, 2)) @ [[1.0, 0.6], [0.0, 0.8]]
+    y = A @ [1.0, 2.0] + rng.normal(size=30)
+    spec = {"w": Parameter(value=np.zeros(2), upper=np.array([bound, np.inf]))}
+    penalty = penalties.L2(0.3)
+    return A, y, fit(groups_of, spec, A, y, penalty=penalty, cov_type=cov_type)
+
+
+def groups_of(X, w):
+    return X @ w
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "hessian", "HC0"])
+def test_a_linear_model_with_a_penalty_needs_no_profile(cov_type):
+    A, y, found = ridge(cov_type)
+    bread = np.linalg.inv(A.T @ A + 30 * 0.3 * np.eye(2))
+    r = y - A @ (bread @ A.T @ y)
+    middle = A.T @ A * (r @ r) / 28
+    if cov_type == "HC0":
+        middle = A.T @ (A * r[:, None] ** 2)
+    errors = np.sqrt(np.diagonal(bread @ middle @ bread))
+    half = stats.t.ppf(0.975, 28) * errors
+    intervals = found.confidence_intervals(A, y, method="profile")
+    best = bread @ A.T @ y
+    assert_allclose(intervals, np.stack([best - half, best + half], 1), rtol=1e-6)
+    curve = found.profile(A, y, "w[1]", n_points=7)
+    assert_allclose(curve["tau"], (curve["w[1]"] - best[1]) / errors[1], atol=1e-5)
+
+
+def test_a_profile_with_a_penalty_of_an_entry_on_its_bound():
+    A, y, found = ridge(bound=0.5)
+    assert found.at_bound_["w"].tolist() == [True, False]
+    both = A.T @ A + 30 * 0.3 * np.eye(2)
+    bread = np.linalg.inv(both)
+    ratio = (bread @ A.T @ A @ bread)[0, 0] / bread[0, 0]
+
+    def lowest(w):
+        """Return the least of the objective, and its residuals."""
+        other = A[:, 1] @ (y - w * A[:, 0]) / both[1, 1]
+        r = y - A @ [w, other]
+        return r @ r + 9 * (w**2 + other**2), r @ r
+
+    best, squares = lowest(0.5)
+    reach = stats.t.ppf(0.975, 29) ** 2 * ratio * squares / 29
+    end = optimize.brentq(lambda w: lowest(w)[0] - best - reach, -2, 0.5)
+    intervals = found.confidence_intervals(A, y, method="profile")
+    assert_allclose(intervals.loc["w[0]"], [end, 0.5], rtol=1e-6)
+
+
+def test_what_a_penalty_alone_determines_has_an_error_of_0():
+    x = np.linspace(0, 1, 20)[:, None]
+    rows = x, 1 + np.random.default_rng(0).normal(size=20)
+    start, penalty = {"a": 0.0, "b": 1.0}, penalties.L2(0.1)
+    found = fit(lambda t, a, b: a + 0 * b * t, start, *rows, penalty=penalty)
+    assert found.stderr_["b"] == 0
+    intervals = found.confidence_intervals(*rows, method="profile")
+    assert_allclose(intervals.loc["b"], [0, 0], atol=1e-8)
+    with pytest.raises(InvalidParameterError, match="the penalty alone"):
+        found.profile(*rows, "b")
