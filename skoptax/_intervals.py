@@ -24,7 +24,9 @@ from .inference._summary import wald_intervals
 
 if TYPE_CHECKING:
     from .inference._bootstrap import Resamples
+    from .inference._covariance import Covariance
     from .inference._profile import Profiler
+    from .inference._record import FitRecord
 
 _METHODS = ("wald", "profile", "bootstrap")
 
@@ -64,8 +66,9 @@ class IntervalsMixin(UncertaintyMixin):
             ``"wald"``: value plus and minus a quantile times the standard error.
             ``"profile"``: where the objective, all other parameters fitted anew, has
             risen by as much as that quantile stands for. It follows the model's
-            curvature and respects bounds. With a robust covariance the rise is scaled
-            by how much larger its standard errors are than the plain ones.
+            curvature and respects bounds. With a robust covariance, or a penalty, the
+            rise is scaled by how much larger or smaller the standard errors are than
+            those that the objective's curvature says.
             ``"bootstrap"``: from how estimates scatter over resamples of the rows. It
             supposes no distribution of the noise.
         interval : {"bca", "percentile"}, default="bca"
@@ -87,8 +90,9 @@ class IntervalsMixin(UncertaintyMixin):
         Raises
         ------
         InvalidParameterError
-            If the rows are missing, or are not those of the fit; for the bootstrap, as
-            `bootstrap`.
+            If the rows are missing, or are not those of the fit; for a profile, if the
+            dispersion is 0, as where responses are fitted exactly, or not known; for
+            the bootstrap, as `bootstrap`.
 
         See Also
         --------
@@ -272,7 +276,8 @@ class IntervalsMixin(UncertaintyMixin):
         ------
         InvalidParameterError
             As `confidence_intervals`, if there is no free parameter of that name, and
-            if the covariance is robust and the parameter has no standard error.
+            if the covariance is robust and the parameter has no standard error, or if
+            this is 0, as of one that a penalty alone determines.
 
         See Also
         --------
@@ -316,7 +321,9 @@ class IntervalsMixin(UncertaintyMixin):
 
         For regions that two parameters share, which a correlation describes only where
         they are ellipses. Each pair is a fit of all other parameters: ``n_points**2``
-        of them, in one compiled program. Pairs beyond a bound are left out.
+        of them, in one compiled program. Pairs beyond a bound are left out. With a
+        penalty, which is part of the objective, its regions are smaller or larger than
+        those of standard errors: the scale that `profile` has is that of one parameter.
 
         Parameters
         ----------
@@ -391,7 +398,30 @@ class IntervalsMixin(UncertaintyMixin):
 
         self._need_rows("A profile", X, y)
         covariance, record = self._covariance(), self._record
+        self._need_dispersion(record, covariance)
         return Refit(self, record, X, y, sample_weight).profiler(record, covariance)
+
+    def _need_dispersion(self, record: FitRecord, covariance: Covariance) -> None:
+        """Check that a rise of the objective has a unit."""
+        if covariance.dispersion > 0:
+            return
+        if covariance.dispersion == 0:
+            raise InvalidParameterError(
+                "There is no profile: the responses are fitted exactly, so that their "
+                "dispersion is 0, in units of which every rise of the objective is "
+                "infinite. Intervals by method='wald' have no width then. If you know "
+                "the errors of the responses, fit with absolute_sigma=True and "
+                "sample_weight=1 / sigma**2."
+            )
+        why = "the losses' mean curvature is not positive there"
+        if record.n <= covariance.rank:
+            why = (
+                f"{record.n} responses leave no degrees of freedom for "
+                f"{covariance.rank} parameters"
+            )
+        raise InvalidParameterError(
+            f"There is no profile: the dispersion is not known, as {why}."
+        )
 
     def _bootstrapped(
         self,

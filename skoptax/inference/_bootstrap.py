@@ -32,8 +32,9 @@ from ..losses import Cauchy, Huber, LogCosh, SquaredError
 from ..losses._resolve import is_own
 from ._covariance import Covariance, standard_directions, usable_dispersion
 from ._entries import moving
-from ._leverages import leverages, weighted_rows
+from ._leverages import leverages
 from ._record import FitRecord
+from ._sums import weighted_rows
 
 RESAMPLES = ("cases", "residuals")
 INTERVALS = ("bca", "percentile")

@@ -1,6 +1,6 @@
 r"""From the matrices that a fit keeps to the covariance of its parameters.
 
-With the curvature :math:`A` of the summed losses, their Hessian :math:`P` of priors and
+With the curvature :math:`A` of the summed losses, the Hessian :math:`P` of priors and
 penalty, the scores' second moment :math:`B` and the dispersion :math:`\hat\varphi`:
 
 =============  ===============================================
@@ -27,6 +27,7 @@ from ..exceptions import UndeterminedWarning
 from ..losses import Gamma, LogLoss, Poisson, SquaredError
 from ..losses._resolve import is_own
 from ._entries import EntryTable, moving, read_table
+from ._leverages import lowered
 from ._record import FitRecord
 
 # A parameter takes part in a dependence of columns, of norm 1, if its share of it is
@@ -116,19 +117,22 @@ def covariance_of(record: FitRecord) -> Covariance:
     found = record.found
     p = found.root.shape[1]
     kept = moving(table)
-    root = found.root.astype(float)[:, kept] * math.sqrt(record.total)
+    root = _columns(found.root, kept, record.total)
+    dent = None if found.dent is None else _columns(found.dent, kept, record.total)
     if found.hessian is not None:
         half, lost = half_of_symmetric(_part(found.hessian, kept, record.total), record)
     elif found.rest is not None and np.linalg.eigvalsh(found.rest)[0] < 0:
         rest = _part(found.rest, kept, record.total)
-        half, lost = half_of_symmetric(root.T @ root + rest, record)
+        curvature = root.T @ root + rest
+        curvature = curvature if dent is None else curvature - dent.T @ dent
+        half, lost = half_of_symmetric(curvature, record)
     else:
         rest = _part(found.rest, kept, record.total)
-        half, lost = inverse_half(root, rest, record)
+        half, lost = inverse_half(root, rest, record, dent)
     # Of two parameters that depend on each other, one combination is determined.
     rank = half.shape[1]
     dispersion = dispersion_of(record, rank)
-    inner_matrix = _matrix(record, half, root, kept, dispersion, rank)
+    inner_matrix = _matrix(record, half, root, dent, kept, dispersion, rank)
     full = np.zeros((p, p))
     full[np.ix_(kept, kept)] = inner_matrix
     reason = ""
@@ -142,6 +146,10 @@ def covariance_of(record: FitRecord) -> Covariance:
     outer = delta @ full @ delta.T
     hidden = (delta[:, unknown] != 0).any(axis=1)
     outer[hidden] = outer[:, hidden] = np.nan
+    single = np.zeros(len(delta), bool)
+    if found.alone is not None:
+        single = (delta[:, found.alone] != 0).any(axis=1)
+        outer[single] = outer[:, single] = np.nan
     matrix = outer[np.ix_(table.place[rows], table.place[rows])]
     # No more is known of what follows from these alone, or from fixed ones: where the
     # slopes are 0, the delta method says nothing.
@@ -150,12 +158,21 @@ def covariance_of(record: FitRecord) -> Covariance:
     still = held[rows]
     matrix[still] = matrix[:, still] = np.nan
     names = [table.names[i] for i in rows if hidden[table.place[i]]]
+    singles = [table.names[i] for i in rows if (single & ~hidden)[table.place[i]]]
     if reason:
         _warn(f"There are no standard errors: {reason}.")
     elif names:
         _warn(
             f"The data do not determine {_listed(names)}: the standard errors are NaN. "
             "Fix one of them, tie them, give them priors, or use a simpler model."
+        )
+    if singles and not reason:
+        _warn(
+            f"{record.cov_type} says nothing of {_listed(singles)}: some response is "
+            "followed wholly (its leverage is 1), as that of a row with a parameter of "
+            "its own, and by 1 less the leverage scores are divided. The standard "
+            "errors are NaN, the others those without such rows. Take cov_type='HC1', "
+            "or leave out the row and its parameter."
         )
     dof = _degrees_of_freedom(record, rank)
     return Covariance(table, matrix, rank, dispersion, dof, reason, held)
@@ -188,11 +205,61 @@ def standard_directions(
     if kept is None:
         kept = np.sort(table.place[table.estimated])
     p = found.root.shape[1]
-    root = found.root.astype(float)[:, kept] * math.sqrt(record.total)
-    half, _ = inverse_half(root, _part(found.rest, kept, record.total), record)
+    root = _columns(found.root, kept, record.total)
+    dent = None if found.dent is None else _columns(found.dent, kept, record.total)
+    rest = _part(found.rest, kept, record.total)
+    half, _ = inverse_half(root, rest, record, dent)
+    if not np.isfinite(half).all():
+        # Some entry on its bound is no minimum; without the negative part, there are
+        # directions to begin with.
+        half, _ = inverse_half(root, rest, record)
     full = np.zeros((p, half.shape[1]))
     full[kept] = half * math.sqrt(usable_dispersion(covariance))
     return full
+
+
+def penalty_stretch(record: FitRecord, covariance: Covariance) -> np.ndarray:
+    """
+    Return standard errors over those that the objective's curvature says.
+
+    A penalty is part of the curvature, and adds no scatter to the estimates.
+
+    Parameters
+    ----------
+    record : FitRecord
+        Of a fit with a penalty; it has matrices.
+    covariance : Covariance
+        Of its parameters.
+
+    Returns
+    -------
+    ndarray
+        Of all entries, in the table's order; 1 where it is not known. Of one on its
+        bound, as if it might leave it.
+    """
+    found, table = record.found, covariance.table
+    assert found is not None
+    delta = found.delta.astype(float)
+    sizes = []
+    for kept in (moving(table), np.sort(table.place[table.estimated])):
+        root = _columns(found.root, kept, record.total)
+        dent = None if found.dent is None else _columns(found.dent, kept, record.total)
+        if found.hessian is not None:
+            hessian = _part(found.hessian, kept, record.total)
+            half, _ = half_of_symmetric(hessian, record)
+        else:
+            rest = _part(found.rest, kept, record.total)
+            half, _ = inverse_half(root, rest, record, dent)
+        law = half @ half.T
+        scatter = _of_penalised(half, root, dent, record)
+        of_entries = [
+            np.einsum("qi,ij,qj->q", delta[:, kept], matrix, delta[:, kept])
+            for matrix in (scatter, law)
+        ]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            sizes.append(np.sqrt(of_entries[0] / of_entries[1]))
+    inner = np.where(np.isnan(sizes[0]), sizes[1], sizes[0])
+    return np.where(np.isnan(inner), 1.0, inner)[table.place]
 
 
 def usable_dispersion(covariance: Covariance) -> float:
@@ -202,7 +269,10 @@ def usable_dispersion(covariance: Covariance) -> float:
 
 
 def inverse_half(
-    root: np.ndarray, rest: np.ndarray | None, record: FitRecord
+    root: np.ndarray,
+    rest: np.ndarray | None,
+    record: FitRecord,
+    dent: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """
     Return a root of the inverse curvature, and what is not determined.
@@ -215,11 +285,14 @@ def inverse_half(
         The curvature of what else there is.
     record : FitRecord
         Its size and precision say how far rounding reaches.
+    dent : ndarray of shape (q, p), optional
+        The losses' curvature is less by ``dent.T @ dent``.
 
     Returns
     -------
     half : ndarray of shape (p, r)
-        The inverse of the curvature is ``half @ half.T``, on what is determined.
+        The inverse of the curvature is ``half @ half.T``, on what is determined. NaN if
+        the curvature is negative somewhere.
     lost : ndarray of int
         The positions of what is not.
     """
@@ -230,14 +303,27 @@ def inverse_half(
         values, vectors = np.linalg.eigh(rest)
         more = np.sqrt(np.maximum(values, 0))[:, None] * vectors.T
         root = np.concatenate([root, more])
-    norms = np.linalg.norm(root, axis=0)
+    norms = np.linalg.norm(root if dent is None else [*root, *dent], axis=0)
     silent = ~(norms > 0)
     unit = np.where(silent, 1, norms)
     _, sizes, rows = np.linalg.svd(root / unit, full_matrices=False)
     null = sizes <= rounding(p, record) * sizes[0]
     parts = np.max(np.abs(rows[null]), axis=0, initial=0.0)
     half = rows[~null].T / sizes[~null] / unit[:, None]
+    if dent is not None:
+        edge = rounding(p, record)
+        sunken = np.linalg.norm(dent / unit @ rows[null].T, axis=0) > edge
+        left, flat = lowered(half, dent, edge)
+        if left is None or sunken.any():
+            return np.full((p, p), np.nan), np.zeros(0, int)
+        flat = flat * unit[:, None]
+        flat = np.abs(flat / np.linalg.norm(flat, axis=0))
+        half, parts = left, np.maximum(parts, np.max(flat, axis=1, initial=0.0))
     return half, np.flatnonzero(silent | (parts > _PART))
+
+
+def _columns(root: np.ndarray, kept: np.ndarray, total: float) -> np.ndarray:
+    return np.asarray(root.astype(float)[:, kept] * math.sqrt(total))
 
 
 def dispersion_of(record: FitRecord, rank: int) -> float:
@@ -280,6 +366,7 @@ def _matrix(
     record: FitRecord,
     half: np.ndarray,
     root: np.ndarray,
+    dent: np.ndarray | None,
     kept: np.ndarray,
     dispersion: float,
     rank: int,
@@ -295,9 +382,22 @@ def _matrix(
             factor = record.n / (record.n - rank) if record.n > rank else math.nan
         return factor * left.T @ left
     if record.has_penalty and not record.has_priors:
-        left = root @ half @ half.T
-        return np.asarray(dispersion * left.T @ left)
+        return dispersion * _of_penalised(half, root, dent, record)
     return np.asarray(dispersion * half @ half.T)
+
+
+def _of_penalised(
+    half: np.ndarray, root: np.ndarray, dent: np.ndarray | None, record: FitRecord
+) -> np.ndarray:
+    """Return the covariance for a dispersion of 1, where the penalty is no law."""
+    if dent is None or not np.isfinite(half).all():
+        left = root @ half @ half.T
+        return np.asarray(left.T @ left)
+    above, below = root @ half, dent @ half
+    of_losses = above.T @ above - below.T @ below
+    if not np.isfinite(half_of_symmetric(of_losses, record)[0]).all():
+        return np.full((len(half), len(half)), np.nan)
+    return np.asarray(half @ of_losses @ half.T)
 
 
 def _part(matrix: Any, kept: np.ndarray, total: float) -> Any:
@@ -364,6 +464,12 @@ def _why_not_finite(record: FitRecord, rank: int) -> str:
         return f"{record.n} responses leave no degrees of freedom for {rank} parameters"
     if record.cov_type == "hessian" or record.has_priors:
         return "the Hessian of the objective is not positive definite there"
+    if record.found is not None and record.found.dent is not None:
+        return (
+            "the losses' curvature is not positive definite there, as too many "
+            "responses lie where the loss has a negative second derivative (give it a "
+            "wider scale, or better start values)"
+        )
     return "the matrices are not finite there"
 
 

@@ -7,8 +7,8 @@ With all other parameters fitted anew at each value of one,
 
 is a t statistic (Bates and Watts 1988). An interval ends where it has the quantile's
 size; no symmetry is supposed, and the parameters' units do not matter. With a robust
-covariance the statistic is divided by how many times its standard error is the plain
-one (Chandler and Bate 2007).
+covariance, and with a penalty, the statistic is divided by how many times its standard
+error is the one that the objective's curvature says (Chandler and Bate 2007).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scipy import stats
 from .._constrained import Held
 from ..exceptions import InvalidParameterError, UndeterminedWarning
 from ._continuation import Fits, fits_on_grid
-from ._covariance import Covariance, standard_directions
+from ._covariance import Covariance, penalty_stretch, standard_directions
 from ._entries import moving
 from ._record import FitRecord
 from ._statistics import quantile
@@ -37,6 +37,8 @@ _MOST_TRIALS = 120
 _FARTHEST = 1e6
 # A trial that has found so much more than the rise that is looked for is made again.
 _DOUBTFUL = 3.0
+# Where an entry's information is 0, its steps are looked for from here to there.
+_PROBES = 10.0 ** np.arange(-15, 16)
 # So much lower than the fit, beside the rise that is looked for, is another optimum.
 _LOWER = 1e-3
 
@@ -64,30 +66,81 @@ class Profiler:
     fits: Fits
     value: float
 
-    @property
-    def errors(self) -> tuple[np.ndarray, np.ndarray]:
+    def errors(self, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
-        Standard errors in the optimiser's space, and how others follow each entry.
+        Return standard errors in the optimiser's space, and how entries follow others.
 
-        Both over all inner entries; 0 of those that do not move.
+        Parameters
+        ----------
+        reach : float
+            So many are to be about an interval's half.
+
+        Returns
+        -------
+        sizes : ndarray of shape (p,)
+            0 of entries that do not move.
+        follow : ndarray of shape (p, p)
+            For each entry a row: by how much all move with one error of it.
+        matrix : ndarray of shape (p, p)
+            The covariance that the losses' law has.
         """
         directions = standard_directions(self.record, self.covariance)
         matrix = directions @ directions.T
         sizes = np.sqrt(np.diagonal(matrix))
-        follow = matrix / np.where(sizes > 0, sizes, 1)
-        return sizes, follow.T
+        follow = (matrix / np.where(sizes > 0, sizes, 1)).T
+        table = self.covariance.table
+        held = table.place[table.free & table.at_bound]
+        silent = held[~(sizes[held] > 0)]
+        if len(silent):
+            sizes = sizes.copy()
+            sizes[silent] = self._probed(silent, reach)
+        return sizes, follow, matrix
+
+    def _probed(self, places: np.ndarray, reach: float) -> np.ndarray:
+        """
+        Return sizes of entries whose information is 0 on their bounds.
+
+        As of a Poisson mean of 0: the objective rises from there all the same, by its
+        slope. How far away it has risen enough is looked for over many decades.
+        """
+        assert self.record.found is not None
+        p, k = self.record.found.root.shape[1], len(_PROBES)
+        steps = np.concatenate([-_PROBES, _PROBES])
+        offsets = np.zeros((len(places), 2 * k, p))
+        holds = np.zeros(offsets.shape, bool)
+        for i, j in enumerate(places):
+            offsets[i, :, j] = steps
+            holds[i, :, j] = True
+        found = self.fits(offsets.reshape(-1, p), holds.reshape(-1, p))
+        taus = self.tau(found.value).reshape(-1, 2, k)
+        moved = np.asarray(found.offset, float).reshape(-1, 2 * k, p)
+        sizes = np.ones(len(places))
+        for i, j in enumerate(places):
+            far = np.abs(moved[i, :, j])
+            enough = (taus[i] >= reach).any(axis=0)
+            if enough.any():
+                first = int(np.argmax(enough))
+                tau = float(np.max(taus[i, :, first], initial=0.0))
+                # A rise by the slope, whose root is the statistic.
+                sizes[i] = _PROBES[first] / reach * max((reach / tau) ** 2, 0.01)
+            elif far.max() > 0:
+                sizes[i] = min(far.max() / reach, 1.0)
+        return sizes
 
     @property
     def stretch(self) -> np.ndarray:
         """
         Standard errors over those that the losses' law has, of all entries.
 
-        Other than 1 for a robust covariance: then the statistic is divided by it, as
+        Other than 1 for a robust covariance, and with a penalty, by which the objective
+        rises and no estimate scatters: then the statistic is divided by it, as
         Chandler and Bate scale a likelihood. NaN where it is not known, and for an
         entry that a robust covariance has held on its bound.
         """
         table, found = self.covariance.table, self.record.found
         if found is None or found.scores is None:
+            if self.record.has_penalty and not self.record.has_priors and found:
+                return penalty_stretch(self.record, self.covariance)
             return np.ones(len(table.names))
         # Robust standard errors are those of the others, held on the bound.
         directions = standard_directions(self.record, self.covariance, moving(table))
@@ -179,9 +232,9 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
         reached, NaN where nothing is known.
     """
     covariance, table = profiler.covariance, profiler.covariance.table
-    sizes, follow = profiler.errors
     rows = table.estimated
     reaches = quantile(level, covariance.dof) * profiler.stretch[rows]
+    sizes, follow, _ = profiler.errors(quantile(level, covariance.dof))
     names = pd.Index([table.names[i] for i in rows], name="parameter")
     ends = np.full((len(rows), 2), np.nan)
     places = table.place[rows]
@@ -190,8 +243,10 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
         (k, int(places[k]), sign)
         for k in range(len(rows))
         for sign in (-1, 1)
-        if not unknown[k] and np.isfinite(reaches[k])
+        if not unknown[k] and np.isfinite(reaches[k]) and reaches[k] > 0
     ]
+    # What a penalty alone determines does not scatter.
+    ends[reaches == 0] = table.value[rows[reaches == 0], None]
     sides = {lane: _Side(reaches[lane[0]], trial=reaches[lane[0]]) for lane in lanes}
     known: dict[Any, np.ndarray] = {}
     lower_found = False
@@ -285,12 +340,18 @@ def profile_table(
     Raises
     ------
     InvalidParameterError
-        If the covariance is robust, and the entry has no standard error.
+        If the covariance is robust, and the entry has no standard error, or if it has
+        one of 0.
     """
     table = profiler.covariance.table
-    sizes, follow = profiler.errors
     j = int(table.place[position])
     stretch = profiler.stretch[position]
+    if stretch == 0:
+        raise InvalidParameterError(
+            f"There is no profile of {table.names[position]!r}: the penalty alone "
+            "determines it, so that its standard error is 0, in units of which every "
+            "rise of the objective is infinite."
+        )
     if not np.isfinite(stretch):
         raise InvalidParameterError(
             f"A profile with cov_type={profiler.record.cov_type!r} is scaled by the "
@@ -298,6 +359,7 @@ def profile_table(
             "bound, or the data do not determine it. Fit with cov_type='nonrobust'."
         )
     reach = quantile(level, profiler.covariance.dof) * stretch
+    sizes, follow, _ = profiler.errors(reach)
     steps = np.linspace(-reach, reach, n_points)
     offsets = steps[:, None] * follow[j]
     offsets[:, j] = steps * sizes[j]
@@ -344,9 +406,7 @@ def profile_table_2d(
     # In units in which the rise of a linear model is that of squared standard errors.
     times = 1 if math.isinf(dof) else 2
     reach = math.sqrt(times * law.ppf(level))
-    sizes, _ = profiler.errors
-    directions = standard_directions(profiler.record, profiler.covariance)
-    matrix = directions @ directions.T
+    sizes, _, matrix = profiler.errors(reach)
     held = table.place[[a, b]]
     steps = np.linspace(-reach, reach, n_points)
     pairs = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)

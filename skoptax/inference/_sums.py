@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._information import Derivatives
-from ._leverages import enlarged_scores, leverages, weighted_rows, what_is_left
+from ._leverages import Dent, enlarged
 
 # To the power of so much of 1 less a row's leverage, its squared score is divided.
 _LEVERAGE_POWERS = {"HC0": 0, "HC1": 0, "HC2": 1, "HC3": 2}
@@ -40,17 +40,22 @@ class Information(NamedTuple):
     the sum of the weights.
     """
 
-    root: np.ndarray  # of shape (p, p): the losses' curvature is root.T @ root
+    root: np.ndarray  # of shape (p, p): the losses' curvature is root.T @ root, less
     delta: np.ndarray  # of shape (q, p): the slopes of free and tied entries
     sums: Sums  # not divided
     rest: np.ndarray | None = None  # the Hessian of penalties and priors
     scores: np.ndarray | None = None  # a root of the sum of the rows' squared scores
     hessian: np.ndarray | None = None  # of the whole objective
+    # dent.T @ dent, of the responses where a loss has a negative second derivative.
+    dent: np.ndarray | None = None
+    # Of shape (p,): which entries a row of leverage 1 determines, of HC2 and HC3.
+    alone: np.ndarray | None = None
 
     @property
     def is_finite(self) -> bool:
         """Whether all matrices are numbers."""
         matrices = (self.root, self.delta, self.rest, self.scores, self.hessian)
+        matrices += (self.dent,)
         return all(np.isfinite(m).all() for m in matrices if m is not None)
 
 
@@ -98,8 +103,10 @@ def summed_up(
     bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
     rows = weighted_rows(found, m, n)
     root = triangle(rows)
+    eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
+    dent = _dent(columns, bend, eps)
     rest = None if found.rest is None else np.asarray(found.rest, float)
-    scores = None
+    scores = alone = None
     power = _LEVERAGE_POWERS.get(cov_type)
     if power is not None:
         each = columns * slope
@@ -108,13 +115,17 @@ def summed_up(
             # Of a loss that is more than a sum over its responses, a row has one score.
             each = each.reshape(len(each), m, -1).sum(axis=2)
         if power:
-            eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
-            if is_by_row:
-                each = enlarged_scores(each, root, rest, rows, eps, power / 2, kept)
-            else:
-                left = what_is_left(leverages(root, rest, rows, eps, kept), eps * n)
-                left = np.where(slope == 0, 1, left)
-                each = each / left ** (power / 2)
+            each, alone = enlarged(
+                each,
+                root,
+                rest,
+                rows,
+                eps,
+                power / 2,
+                kept,
+                dent,
+                is_by_row=is_by_row,
+            )
         scores = triangle(each)
     predictions = np.asarray(found.predictions, float)[:m]
     return Information(
@@ -124,6 +135,8 @@ def summed_up(
         rest=rest,
         scores=scores,
         hessian=None if found.hessian is None else np.asarray(found.hessian, float),
+        dent=None if dent is None else dent.root,
+        alone=alone,
     )
 
 
@@ -145,10 +158,12 @@ def put_together(parts: Sequence[Information]) -> Information:
     scores = None
     if first.scores is not None:
         scores = triangle(np.concatenate([p.scores for p in parts]).T)
+    dents = [p.dent for p in parts if p.dent is not None]
     return first._replace(
         root=triangle(np.concatenate([p.root for p in parts]).T),
         sums=Sums(*map(math.fsum, zip(*(p.sums for p in parts), strict=True))),
         scores=scores,
+        dent=triangle(np.concatenate(dents).T) if dents else None,
     )
 
 
@@ -181,6 +196,70 @@ def triangle(columns: np.ndarray) -> np.ndarray:
     found = np.asarray(np.linalg.qr(columns.T, mode="r"))
     # (Nothing to pad takes as long as to factorise a few columns.)
     return found if n >= p else np.pad(found, ((0, p - n), (0, 0)))
+
+
+def weighted_rows(found: Derivatives, m: int, n: int) -> np.ndarray:
+    """
+    Return the Jacobian's columns times a root of the losses' curvature.
+
+    Parameters
+    ----------
+    found : Derivatives
+        As NumPy arrays.
+    m, n : int
+        How many rows and responses there are without those that were added.
+
+    Returns
+    -------
+    ndarray of shape (p, n)
+        Their products are the losses' curvature, without its negative part: it is what
+        an optimiser's steps are made of.
+    """
+    columns = np.asarray(found.columns, float)[:, :n]
+    bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
+    return _times(_bend_root(bend), columns)
+
+
+def _bend_root(bend: np.ndarray, least: float = 0.0) -> np.ndarray:
+    """
+    Return a root of the losses' curvature, without its negative part.
+
+    Of matrices, without what is below `least` of their diagonals either.
+    """
+    if bend.ndim == 1:
+        return np.sqrt(np.maximum(bend, 0))
+    size = np.sqrt(np.abs(np.diagonal(bend, axis1=1, axis2=2)))
+    size = np.where(size > 0, size, 1)
+    values, vectors = np.linalg.eigh(bend / size[:, None] / size[:, :, None])
+    sizes = np.sqrt(np.where(values > least, values, 0))[:, :, None]
+    return np.asarray(sizes * np.swapaxes(vectors, 1, 2) * size[:, None])
+
+
+def _dent(columns: np.ndarray, bend: np.ndarray, eps: float) -> Dent | None:
+    """
+    Return the negative part of the losses' curvature, where they have one.
+
+    A loss that levels off has it far out, and a likelihood where a response is rare.
+    There the objective is less curved than the others say: without these responses,
+    standard errors would be too small.
+    """
+    if bend.ndim == 1:
+        if not (bend < 0).any():
+            return None
+        rows = _bend_root(-bend)
+    else:
+        rows = _bend_root(-bend, 10 * bend.shape[1] * eps)
+        if not rows.any():
+            return None
+    found = _times(rows, columns)
+    return Dent(triangle(found), found)
+
+
+def _times(root: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    if root.ndim == 1:
+        return root * columns
+    by_row = columns.reshape(len(columns), *root.shape[:2])
+    return np.einsum("mab,pmb->pma", root, by_row).reshape(columns.shape)
 
 
 def _sums(

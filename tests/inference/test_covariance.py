@@ -624,6 +624,11 @@ def mixed(y_true, y_pred):
     return jnp.einsum("mi,ij,mj->m", r, jnp.asarray(MIX, r.dtype), r) / 2
 
 
+def heavy(y_true, y_pred):
+    """Be of heavy tails, both responses together: far out it bends down."""
+    return jnp.log1p(mixed(y_true, y_pred))
+
+
 def of_classes(y_true, y_pred):
     """Take logits; it is flat where all of them rise."""
     return jax.nn.logsumexp(y_pred, axis=1) - (y_true * y_pred).sum(axis=1)
@@ -646,6 +651,23 @@ def coupled_rows(which, n=60):
         J = np.array([[ones, nothing, x], [nothing, ones, x]]).transpose(2, 0, 1)
         return model, mixed, x, y, J, lambda f: ((f - y) @ MIX, np.tile(MIX, (n, 1, 1)))
 
+    if which == "heavy":
+        # A ridge of the likelihood is not convex where a row is far out.
+        def trend(t, a, b, c):
+            return jnp.stack([a + c * t, b + c * t], axis=1)
+
+        noise = 0.5 * rng.standard_t(2, size=(n, 2))
+        y = np.stack([1 + x, x], axis=1) + noise
+        J = np.array([[ones, nothing, x], [nothing, ones, x]]).transpose(2, 0, 1)
+
+        def of_heavy(f):
+            pull = (f - y) @ MIX
+            q = 1 + np.einsum("mi,mi->m", pull, f - y)[:, None] / 2
+            outer = pull[:, :, None] * pull[:, None]
+            return pull / q, MIX / q[:, :, None] - outer / q[:, :, None] ** 2
+
+        return trend, heavy, x, y, J, of_heavy
+
     def classes(t, a, b, c):
         return jnp.stack([a + c * t, b - c * t, jnp.zeros_like(t)], axis=1)
 
@@ -664,7 +686,7 @@ def coupled_rows(which, n=60):
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("cov_type", ["HC0", "HC1", "HC2", "HC3"])
-@pytest.mark.parametrize("which", ["mixed", "classes"])
+@pytest.mark.parametrize("which", ["mixed", "classes", "heavy"])
 def test_a_row_of_a_loss_of_several_outputs_has_one_score(which, cov_type, weighted):
     model, loss, x, y, J, derivatives = coupled_rows(which)
     w = np.random.default_rng(4).uniform(0.5, 2, len(x)) if weighted else np.ones(60)
@@ -755,3 +777,214 @@ def test_where_everything_is_on_its_bound_nothing_follows(cov_type):
     )
     assert found.params_["a"] == 4.0
     assert np.isnan(found.stderr_["a"])
+
+
+def of_cauchy(r, scale):
+    """Return the derivatives of the Cauchy loss by the prediction."""
+    z = r / scale
+    return r / (1 + z**2), (1 - z**2) / (1 + z**2) ** 2
+
+
+def heavy_tails(weighted, n=60):
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-1, 1, n)
+    y = 1 + 2 * x + 0.5 * rng.standard_t(2, size=n)
+    return x, y, rng.uniform(0.5, 2, n) if weighted else None
+
+
+def straight(t, a, b):
+    return a + b * t
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+@pytest.mark.parametrize("penalty", [0.0, 0.02])
+@pytest.mark.parametrize("cov_type", ["HC0", "HC1", "HC2", "HC3", "nonrobust"])
+def test_where_a_loss_bends_down_it_counts_against(
+    cov_type, penalty, optimizer, weighted
+):
+    x, y, weights = heavy_tails(weighted)
+    found = fit(
+        straight,
+        {"a": 0.0, "b": 0.0},
+        x[:, None],
+        y,
+        weights,
+        loss=losses.Cauchy(0.4),
+        penalty=penalties.L2(penalty) if penalty else None,
+        optimizer=optimizer,
+        tol=1e-8,
+        cov_type=cov_type,
+    )
+    w = np.ones(60) if weights is None else weights
+    slope, bend = of_cauchy(found.predict(x[:, None]) - y, 0.4)
+    assert (bend < 0).sum() > 10
+    J = np.stack([np.ones(60), x], axis=1)
+    A = J.T @ (J * (w * bend)[:, None])
+    both = A + np.eye(2) * w.sum() * penalty
+    inverse = np.linalg.inv(both)
+    if cov_type == "nonrobust":
+        dispersion = np.sum(w * slope**2) / 58 / np.average(bend, weights=w)
+        expected = dispersion * inverse @ A @ inverse
+    else:
+        leverage = w * bend * np.einsum("ni,ij,nj->n", J, inverse, J)
+        power = {"HC2": 0.5, "HC3": 1.0}.get(cov_type, 0.0)
+        scores = J * (w * slope / (1 - leverage) ** power)[:, None]
+        expected = inverse @ scores.T @ scores @ inverse
+        expected *= 60 / 58 if cov_type == "HC1" else 1.0
+    assert_allclose(found.covariance_, expected, rtol=1e-5)
+
+
+def test_rows_in_pieces_and_single_precision_where_a_loss_bends_down(monkeypatch):
+    x, y, _ = heavy_tails(False, 2000)
+    start = {"a": 0.0, "b": 0.0}
+    settings = {"loss": losses.Cauchy(0.4), "cov_type": "HC0", "optimizer": "lbfgs"}
+    found = fit(straight, start, x[:, None], y, **settings)
+    monkeypatch.setattr("skoptax.inference._pieces._LARGE", 64)
+    monkeypatch.setattr("skoptax.inference._pieces._PIECE", 600)
+    again = fit(straight, start, x[:, None], y, **settings)
+    assert_allclose(again.covariance_, found.covariance_, rtol=1e-9)
+    single = fit(straight, start, x[:, None].astype("f4"), y.astype("f4"), **settings)
+    assert_allclose(single.covariance_, found.covariance_, rtol=1e-3)
+
+
+@pytest.mark.parametrize("cov_type", ["HC0", "nonrobust"])
+def test_a_likelihood_of_ones_own_has_the_observed_information(cov_type):
+    rng = np.random.default_rng(6)
+    x = rng.uniform(0, 2, 80)
+    y = (1 + 2 * x) * rng.gamma(1.5, 1 / 1.5, 80)
+    found = fit(
+        straight,
+        {"a": 1.0, "b": 1.0},
+        x[:, None],
+        y,
+        loss=lambda y_true, y_pred: jnp.log(y_pred) + y_true / y_pred,
+        cov_type=cov_type,
+        tol=1e-9,
+    )
+    exog = sm.add_constant(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        law = sm.GLM(y, exog, sm.families.Gamma(sm.families.links.Identity()))
+        b = law.fit(tol=1e-13).params
+    assert_allclose([found.params_["a"], found.params_["b"]], b, rtol=1e-5)
+    information = -law.hessian(b, scale=1.0, observed=True)
+    if cov_type == "HC0":
+        scores = exog * law.score_factor(b, scale=1.0)[:, None]
+        half = np.linalg.solve(information, scores.T)
+        expected = half @ half.T
+    else:
+        f = exog @ b
+        slope, bend = 1 / f - y / f**2, 2 * y / f**3 - 1 / f**2
+        assert (bend < 0).any()
+        expected = slope @ slope / 78 / bend.mean() * np.linalg.inv(information)
+    assert_allclose(found.covariance_, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0", "HC3"])
+def test_where_the_losses_bend_down_altogether_there_are_no_errors(cov_type):
+    # Between two heaps of responses is a maximum, where a fit may begin and end.
+    y = np.repeat([-10.0, 10.0], 20)
+    found = fit(
+        lambda t, a: a + 0 * t,
+        {"a": 0.0},
+        np.zeros((40, 1)),
+        y,
+        loss=losses.Cauchy(0.3),
+        cov_type=cov_type,
+    )
+    assert abs(found.params_["a"]) < 1e-6
+    with pytest.warns(UndeterminedWarning, match="not positive definite"):
+        assert np.isnan(found.stderr_["a"])
+
+
+def test_losses_that_bend_up_everywhere_have_no_negative_part():
+    for loss in ("squared_error", "poisson", losses.Cauchy(1e3), "log_cosh"):
+        found = fit(y=np.abs(Y), loss=loss, cov_type="HC0")
+        assert found.fit_record().found.dent is None
+
+
+def with_dummy(X, a, b, c):
+    return a + b * X[:, 0] + c * X[:, 1]
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_row_with_a_parameter_of_its_own(cov_type, dtype, weighted):
+    # By rounding, its leverage is 1 or not, and its residual 0 or not.
+    others = np.arange(20) != 4
+    start = {"a": 0.0, "b": 0.0, "c": 0.0}
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=20)
+        y = 1 + 2 * x + rng.normal(size=20)
+        w = rng.uniform(0.5, 2, 20) if weighted else None
+        X = np.stack([x, ~others], axis=1)
+        found = fit(
+            with_dummy, start, X.astype(dtype), y.astype(dtype), w, cov_type=cov_type
+        )
+        with pytest.warns(UndeterminedWarning, match="nothing of 'c': some response"):
+            errors = found.stderr_
+        exog = sm.add_constant(x)[others]
+        of_others = np.ones(19) if w is None else w[others]
+        law = sm.WLS(y[others], exog, of_others).fit(cov_type=cov_type)
+        rtol = 1e-6 if dtype == "f8" else 1e-3
+        assert_allclose([errors["a"], errors["b"]], law.bse, rtol=rtol)
+        assert np.isnan(errors["c"])
+
+
+def test_what_a_row_of_leverage_1_determines_need_not_be_one_parameter():
+    # Two lines, of which the second has two rows that lie at different places.
+    x = np.linspace(0, 1, 12)
+    second = np.arange(12) >= 10
+    y = np.random.default_rng(0).normal(size=12)
+
+    def lines(X, a, b, c, d):
+        return jnp.where(X[:, 1] > 0, c + d * X[:, 0], a + b * X[:, 0])
+
+    spec = {"a": 0.0, "b": 0.0, "c": 0.0, "d": 0.0, "e": Parameter(tie=lambda b, d: b)}
+    spec["f"] = Parameter(tie=lambda b, d: b + d)
+    found = fit(lines, spec, np.stack([x, second], axis=1), y, cov_type="HC3")
+    with pytest.warns(UndeterminedWarning, match="nothing of 'c', 'd', 'f'"):
+        errors = found.stderr_
+    law = sm.OLS(y[:10], sm.add_constant(x[:10])).fit(cov_type="HC3")
+    assert_allclose([errors[k] for k in "abe"], [*law.bse, law.bse[1]], rtol=1e-6)
+    assert np.isnan([errors[k] for k in "cdf"]).all()
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+def test_a_leverage_near_1_is_none_of_1(cov_type):
+    x = np.append(np.linspace(-1, 1, 15), 3e3)
+    y = 1 + x + np.random.default_rng(1).normal(size=16)
+    found = fit(straight, {"a": 0.0, "b": 0.0}, x[:, None], y, cov_type=cov_type)
+    law = sm.OLS(y, sm.add_constant(x)).fit(cov_type=cov_type)
+    assert 1 - law.get_influence().hat_matrix_diag[-1] < 1e-5
+    assert_allclose([found.stderr_["a"], found.stderr_["b"]], law.bse, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cov_type", ["HC2", "HC3"])
+@pytest.mark.parametrize("which", ["mixed", "heavy"])
+def test_a_row_of_several_outputs_with_a_parameter_of_its_own(which, cov_type):
+    model, loss, x, y, _, _ = coupled_rows(which)
+    alone = np.arange(60) == 7
+    start = {"a": 0.0, "b": 0.0, "c": 0.0}
+
+    def extended(X, a, b, c, d):
+        shift = jnp.stack([d[0] * X[:, 1], d[1] * X[:, 1]], axis=1)
+        return model(X[:, 0], a, b, c) + shift
+
+    settings = {"loss": loss, "cov_type": cov_type, "tol": 1e-9}
+    found = fit(
+        extended,
+        start | {"d": np.zeros(2)},
+        np.stack([x, alone], axis=1),
+        y,
+        **settings,
+    )
+    few = fit(model, start, x[~alone, None], y[~alone], **settings)
+    with pytest.warns(UndeterminedWarning, match=r"nothing of 'd\[0\]', 'd\[1\]'"):
+        errors = found.stderr_
+    assert np.isnan(errors["d"]).all()
+    for name in "abc":
+        assert_allclose(errors[name], few.stderr_[name], rtol=1e-5)

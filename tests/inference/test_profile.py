@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import optimize, stats
 
-from skoptax import OptaxEstimator, Parameter, priors
+from skoptax import OptaxEstimator, Parameter, losses, penalties, priors
 from skoptax._information import LossSlopes
 from skoptax._refit import rounding_of
 from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
@@ -596,3 +596,182 @@ def test_a_bound_in_single_precision():
     )
     expected = fit(params=spec).confidence_intervals(X, Y, method="profile")
     assert_allclose(found, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0"])
+def test_a_profile_where_the_loss_bends_down(cov_type):
+    y = 0.5 * np.random.default_rng(7).standard_t(2, size=60)
+    rows = np.zeros((60, 1)), y
+    found = fit(
+        lambda t, b: b + 0 * t,
+        {"b": 0.0},
+        *rows,
+        loss=losses.Cauchy(0.4),
+        cov_type=cov_type,
+        tol=1e-9,
+    )
+    best = found.params_["b"]
+
+    def sums(b):
+        z = (b - y) / 0.4
+        return (0.08 * np.log1p(z**2)).sum()
+
+    z = (best - y) / 0.4
+    slope, bend = (best - y) / (1 + z**2), (1 - z**2) / (1 + z**2) ** 2
+    assert (bend < 0).any()
+    dispersion = slope @ slope / 59 / bend.mean()
+    stretch = 1.0 if cov_type == "nonrobust" else np.sqrt(59 / 60)
+    reach = stats.norm.ppf(0.975) * stretch
+
+    def rise(b):
+        return 2 * (sums(b) - sums(best)) / dispersion - reach**2
+
+    ends = [optimize.brentq(rise, best, best + step) for step in (-1, 1)]
+    intervals = found.confidence_intervals(*rows, method="profile")
+    assert_allclose(intervals.loc["b"], ends, rtol=1e-5)
+
+
+def groups(X, mu):
+    return X @ mu
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4"])
+def test_a_mean_of_counts_that_are_all_0(dtype):
+    # The objective rises by n mu, but its information is 0 at mu = 0.
+    X = np.repeat(np.eye(3), 4, axis=0).astype(dtype)
+    y = np.array([3, 4, 2, 5, 0, 0, 0, 0, 0, 0, 0, 0], dtype)
+    spec = {"mu": Parameter(value=np.ones(3), lower=0.0)}
+    found = fit(groups, spec, X, y, loss="poisson")
+    rtol = 1e-6 if dtype == "f8" else 1e-4
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = found.confidence_intervals(X, y, method="profile")
+        for name in "mu[1]", "mu[2]":
+            assert_allclose(
+                table.loc[name], [0, stats.chi2.ppf(0.95, 1) / 8], rtol=rtol
+            )
+        curve = found.profile(X, y, "mu[1]", n_points=9)
+    assert_allclose(curve["tau"], np.sqrt(8 * curve["mu[1]"]), rtol=rtol)
+    farthest = curve["tau"].max()
+    assert stats.norm.ppf(0.995) * 0.99 < farthest < stats.norm.ppf(0.995) * 1.2
+    assert curve["mu[1]"].nunique() == 5
+    both = found.profile2d(X, y, "mu[1]", "mu[2]", n_points=5)
+    assert_allclose(both["tau"] ** 2, 8 * (both["mu[1]"] + both["mu[2]"]), rtol=rtol)
+    assert len(both) == 9
+
+    def count(n, mu):
+        return 2 * (n * mu - 14 * np.log(mu)) - stats.chi2.ppf(0.95, 1)
+
+    low = 2 * (14 - 14 * np.log(3.5))
+    ends = [
+        optimize.brentq(lambda mu: count(4, mu) - low, *side)
+        for side in ((1e-3, 3.5), (3.5, 20))
+    ]
+    assert_allclose(table.loc["mu[0]"], ends, rtol=rtol)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_a_mean_of_0_in_other_units(scale):
+    spec = {"mu": Parameter(value=1.0 / scale, lower=0.0, scale=1.0)}
+    X, y = np.zeros((5, 1)), np.zeros(5)
+    found = fit(lambda t, mu: scale * mu + 0 * t, spec, X, y, loss="poisson")
+    ends = found.confidence_intervals(X, y, method="profile").loc["mu"]
+    assert_allclose(ends, [0, stats.chi2.ppf(0.95, 1) / 10 / scale], rtol=1e-6)
+
+
+@pytest.mark.parametrize("outcome", [0.0, 1.0])
+def test_a_probability_of_classes_that_are_all_one(outcome):
+    X, y = np.zeros((10, 1)), np.full(10, outcome)
+    spec = {"p": Parameter(value=0.5, lower=0.0, upper=1.0)}
+    found = fit(lambda t, p: p + 0 * t, spec, X, y, loss="log_loss")
+    ends = found.confidence_intervals(X, y, method="profile").loc["p"]
+    least = np.exp(-stats.chi2.ppf(0.95, 1) / 20)
+    expected = [least, 1.0] if outcome else [0.0, 1 - least]
+    assert_allclose(ends, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0"])
+def test_responses_that_are_fitted_exactly_have_no_profile(cov_type):
+    x = np.linspace(0, 1, 30)[:, None]
+    rows = x, np.ones(30)
+    start = {"a": 1.0, "b": 0.0}
+    found = fit(lambda t, a, b: a + b * t, start, *rows, cov_type=cov_type)
+    with pytest.raises(InvalidParameterError, match=r"fitted exactly.*absolute_sigma"):
+        found.confidence_intervals(*rows, method="profile")
+    with pytest.raises(InvalidParameterError, match="fitted exactly"):
+        found.profile(*rows, "a")
+    assert_allclose(found.confidence_intervals(), [[1, 1], [0, 0]], atol=1e-12)
+    known = fit(lambda t, a, b: a + b * t, start, *rows, absolute_sigma=True)
+    half = stats.norm.ppf(0.975) * known.stderr_["a"]
+    ends = known.confidence_intervals(*rows, method="profile").loc["a"]
+    assert_allclose(ends, [1 - half, 1 + half], rtol=1e-6)
+
+
+def test_as_many_responses_as_parameters_have_no_profile_with_robust_errors():
+    rows = np.array([[0.0], [1.0]]), np.array([1.0, 3.0])
+    start = {"a": 1.0, "b": 0.0}
+    found = fit(lambda t, a, b: a + b * t, start, *rows, cov_type="HC0")
+    with pytest.raises(InvalidParameterError, match="2 responses leave no degrees"):
+        found.confidence_intervals(*rows, method="profile")
+
+
+def ridge(cov_type="nonrobust", bound=np.inf):
+    rng = np.random.default_rng(0)
+    A = rng.normal(size=(30, 2)) @ [[1.0, 0.6], [0.0, 0.8]]
+    y = A @ [1.0, 2.0] + rng.normal(size=30)
+    spec = {"w": Parameter(value=np.zeros(2), upper=np.array([bound, np.inf]))}
+    penalty = penalties.L2(0.3)
+    return A, y, fit(groups_of, spec, A, y, penalty=penalty, cov_type=cov_type)
+
+
+def groups_of(X, w):
+    return X @ w
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "hessian", "HC0"])
+def test_a_linear_model_with_a_penalty_needs_no_profile(cov_type):
+    A, y, found = ridge(cov_type)
+    bread = np.linalg.inv(A.T @ A + 30 * 0.3 * np.eye(2))
+    r = y - A @ (bread @ A.T @ y)
+    middle = A.T @ A * (r @ r) / 28
+    if cov_type == "HC0":
+        middle = A.T @ (A * r[:, None] ** 2)
+    errors = np.sqrt(np.diagonal(bread @ middle @ bread))
+    half = stats.t.ppf(0.975, 28) * errors
+    intervals = found.confidence_intervals(A, y, method="profile")
+    best = bread @ A.T @ y
+    assert_allclose(intervals, np.stack([best - half, best + half], 1), rtol=1e-6)
+    curve = found.profile(A, y, "w[1]", n_points=7)
+    assert_allclose(curve["tau"], (curve["w[1]"] - best[1]) / errors[1], atol=1e-5)
+
+
+def test_a_profile_with_a_penalty_of_an_entry_on_its_bound():
+    A, y, found = ridge(bound=0.5)
+    assert found.at_bound_["w"].tolist() == [True, False]
+    both = A.T @ A + 30 * 0.3 * np.eye(2)
+    bread = np.linalg.inv(both)
+    ratio = (bread @ A.T @ A @ bread)[0, 0] / bread[0, 0]
+
+    def lowest(w):
+        """Return the least of the objective, and its residuals."""
+        other = A[:, 1] @ (y - w * A[:, 0]) / both[1, 1]
+        r = y - A @ [w, other]
+        return r @ r + 9 * (w**2 + other**2), r @ r
+
+    best, squares = lowest(0.5)
+    reach = stats.t.ppf(0.975, 29) ** 2 * ratio * squares / 29
+    end = optimize.brentq(lambda w: lowest(w)[0] - best - reach, -2, 0.5)
+    intervals = found.confidence_intervals(A, y, method="profile")
+    assert_allclose(intervals.loc["w[0]"], [end, 0.5], rtol=1e-6)
+
+
+def test_what_a_penalty_alone_determines_has_an_error_of_0():
+    x = np.linspace(0, 1, 20)[:, None]
+    rows = x, 1 + np.random.default_rng(0).normal(size=20)
+    start, penalty = {"a": 0.0, "b": 1.0}, penalties.L2(0.1)
+    found = fit(lambda t, a, b: a + 0 * b * t, start, *rows, penalty=penalty)
+    assert found.stderr_["b"] == 0
+    intervals = found.confidence_intervals(*rows, method="profile")
+    assert_allclose(intervals.loc["b"], [0, 0], atol=1e-8)
+    with pytest.raises(InvalidParameterError, match="the penalty alone"):
+        found.profile(*rows, "b")
