@@ -73,12 +73,16 @@ class FitRecord:
     spread : float
         The weighted sum of squares of the responses about their means.
     saturated : float
-        The weighted log-likelihood of predictions that equal the responses; NaN
-        where the loss is no likelihood, or one that has a scale.
+        The weighted log-likelihood of predictions that equal the responses; of gamma
+        responses the part that has no shape in it. NaN where the loss is no
+        likelihood, or that of squared errors.
     found : Information or None
         The matrices.
     reason : str
         Why there are none; empty if there are.
+    shapes : float
+        Of gamma responses with weights, the part of the log-likelihood that has
+        nothing but their shapes in it; else NaN.
     """
 
     spec: dict[str, Any]
@@ -99,6 +103,7 @@ class FitRecord:
     saturated: float
     found: Information | None
     reason: str
+    shapes: float = math.nan
 
     @property
     def sums(self) -> Sums:
@@ -311,7 +316,9 @@ def _saturated(loss: Any, y: np.ndarray, weights: np.ndarray | None) -> float:
         y = y.astype(float)
         each = xlogy(y, y) - y - gammaln(y + 1.0)
     elif type(loss) is Gamma:
-        each = -np.log(y)
+        # A weight is part of the shape, and not of what is left without it.
+        each = -np.log(y.astype(float))
+        weights = None if weights is None else (weights > 0).astype(float)
     else:
         return math.nan
     rows = each if each.ndim == 1 else each.sum(axis=1)
