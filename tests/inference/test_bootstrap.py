@@ -137,6 +137,29 @@ def test_an_optimum_on_a_bound_may_be_left():
         np.testing.assert_allclose(row, expected.x, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("loss", "y", "upper"),
+    [
+        ("poisson", [0.0] * 8 + [1.0, 2.0], None),
+        ("log_loss", [0.0] * 8 + [1.0, 1.0], 1.0),
+        ("log_loss", [1.0] * 8 + [0.0, 0.0], 1.0),
+    ],
+)
+def test_a_mean_on_the_edge_of_what_the_loss_admits(loss, y, upper, dtype):
+    # In every tenth resample all responses are the same: those that are not drawn have
+    # an infinite loss at its mean, and do not count.
+    X, y = np.zeros((10, 1)), np.array(y)
+    spec = {"mu": Parameter(value=0.5, lower=0.0, upper=upper)}
+    fit = OptaxEstimator(level, spec, loss=loss, dtype=dtype).fit(X, y)
+    found = fit.bootstrap(X, y, n_resamples=400, random_state=0)["mu"].to_numpy()
+    means = drawn(np.ones(10), 400) @ y / 10
+    assert 0.05 < np.mean(means == y[0]) < 0.2
+    rtol, atol = (1e-9, 0) if dtype == "float64" else (2e-5, 1e-6)
+    np.testing.assert_allclose(found, means, rtol=rtol, atol=atol)
+    assert (found[means == y[0]] == y[0]).all()
+
+
 def test_rows_of_weight_zero_are_not_drawn(decaying):
     X, y, weights = decaying
     spec = {"a": 1.0, "k": 1.0, "c": 1.0}
