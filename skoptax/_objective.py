@@ -274,8 +274,8 @@ class Objective:
         """
         Return predictions, with others that the loss admits where the weight is 0.
 
-        There the mean of counts may be 0 although the count is not. The loss is infinite
-        then, and no number times 0.
+        There the mean of counts may be 0 although the count is not: the loss is
+        infinite then, and no number times 0.
         """
         has_edge = is_own(self.loss) and type(self.loss) in _WITH_EDGE
         if sample_weight is None or not has_edge:
