@@ -25,6 +25,9 @@ from .optimizers._linearisation import flat_bound
 
 # So many steps are more than a neighbour's optimum is ever away.
 MOST_STEPS = 200
+# A step to a bound is rounded, and where the curvature has no end on the way there, as
+# that of the mean of counts at 0, so is each of the next ones.
+_ULPS = 4
 
 
 class Held(NamedTuple):
@@ -47,6 +50,7 @@ class _State(NamedTuple):
     settled: Array  # how often in a row the rule held
     moved: Array
     steps: Array
+    snaps: Array  # whether what comes next to a bound is put there
 
 
 def make_value(
@@ -148,6 +152,7 @@ def constrained_fit(
 
     def fit(data: Any, offset: Array, hold: Array) -> Held:
         start = jnp.clip(flat + offset, *bounds)
+        eps = jnp.finfo(start.dtype).eps
         box = Box(
             unravel(jnp.where(hold, start, bounds[0])),
             unravel(jnp.where(hold, start, bounds[1])),
@@ -177,14 +182,27 @@ def constrained_fit(
                 ravel_pytree(box.lower)[0],
                 ravel_pytree(box.upper)[0],
             )
-            return _after(
+            ahead = jnp.where(x < state.x, bounds[0], bounds[1])
+            near = jnp.abs(x - ahead) <= _ULPS * eps * jnp.abs(start - ahead)
+            near &= (x != state.x) & ~hold & state.snaps
+            x = jnp.where(near, ahead, x)
+            found = evaluated(x)
+            after = _after(
                 x,
                 memory,
-                evaluated(x),
+                found,
                 jnp.any(x != state.x),
                 state.steps + 1,
                 state.settled,
+                state.snaps,
             )
+            # Not a number compares as false.
+            refused = jnp.any(near) & ~(found[0] <= state.value)
+            again = state._replace(steps=state.steps + 1, snaps=jnp.asarray(False))
+            chosen: _State = jax.tree.map(
+                lambda old, new: jnp.where(refused, old, new), again, after
+            )
+            return chosen
 
         def _after(
             x: Array,
@@ -193,6 +211,7 @@ def constrained_fit(
             moved: Any,
             steps: Any,
             settled: Any,
+            snaps: Any,
         ) -> _State:
             value, gradient, linearisation = found
             left = linearisation.left
@@ -206,6 +225,7 @@ def constrained_fit(
                 jnp.where(left <= tol, settled + 1, 0),
                 moved,
                 steps,
+                snaps,
             )
 
         def goes_on(state: _State) -> Array:
@@ -220,6 +240,7 @@ def constrained_fit(
             jnp.asarray(True),
             zero,
             zero,
+            jnp.asarray(True),
         )
         end = jax.lax.while_loop(goes_on, step, begin)
         values = user_values(structure, numbers, unravel(end.x))

@@ -51,6 +51,7 @@ from ._validation import check_named_inputs, refuse_tracer
 from ._whole import objective_of_all
 from .callbacks._base import resolve_callbacks
 from .inference._record import FitRecord, record_fit, wanted_at_end
+from .inference._statistics import with_shapes
 from .optimizers._states import has_line_search
 
 # The largest number of subtasks that scikit-learn's callbacks are told of, and that
@@ -315,6 +316,7 @@ def gather(
         left = left_at_kinks(run, problem, *responses)
         warning = doubt_about(message, problem.objective.loss, left)
     record = record_fit(run, problem, params, at_bound, *responses, *covariance, value)
+    record = with_shapes(record, responses[1])
     return Fitted(
         params=params,
         at_bound=at_bound,

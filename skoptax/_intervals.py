@@ -19,7 +19,11 @@ from ._reporting import ProgressBar
 from ._typing import ArrayLike
 from ._uncertainty import UncertaintyMixin
 from ._validation import check_choice, check_integer, check_level, check_verbose
-from .exceptions import ConvergenceWarning, InvalidParameterError
+from .exceptions import (
+    ConvergenceWarning,
+    InvalidParameterError,
+    UndeterminedWarning,
+)
 from .inference._summary import wald_intervals
 
 if TYPE_CHECKING:
@@ -188,7 +192,7 @@ class IntervalsMixin(UncertaintyMixin):
         -------
         pandas.DataFrame
             A row for each resample, a column for each free and tied entry. NaN where a
-            fit has not converged, and for what the data do not determine.
+            fit has not converged, and for what its rows do not determine.
 
         Raises
         ------
@@ -201,6 +205,8 @@ class IntervalsMixin(UncertaintyMixin):
         -----
         ConvergenceWarning
             If some of the fits have not converged.
+        UndeterminedWarning
+            If the rows of some resamples do not determine a parameter that all rows do.
 
         See Also
         --------
@@ -471,6 +477,18 @@ class IntervalsMixin(UncertaintyMixin):
                 "determine the parameters: give these bounds or priors, or use "
                 "resample='residuals'.",
                 ConvergenceWarning,
+                stacklevel=3,
+            )
+        if found.undetermined:
+            shown = ", ".join(
+                f"{name!r} in {k}" for name, k in found.undetermined.items()
+            )
+            warnings.warn(
+                f"Of {count} resamples some have no rows that determine a parameter: "
+                f"{shown}. It is NaN there, and its intervals are those of the others. "
+                "If they are many, use resample='residuals', which keeps the inputs, "
+                "or give a prior.",
+                UndeterminedWarning,
                 stacklevel=3,
             )
         return found

@@ -28,10 +28,14 @@ from ._parameter import is_parameter
 from ._tracing import own
 from ._unpacking import build_state, internal_start, user_values
 from .exceptions import ModelError
-from .losses import Loss, SquaredError, per_sample
+from .losses import Gamma, LogLoss, Loss, Poisson, SquaredError, per_sample
 from .losses._regression import squares
 from .losses._resolve import information_of, is_own
 from .penalties import Penalty
+
+# Losses that are infinite beyond some edge, and finite where the prediction is the
+# response.
+_WITH_EDGE = (Poisson, Gamma, LogLoss)
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ class Objective:
         """
         values = parameter_values(state)
         unit, loss = self._in_units(loss_numbers)
-        losses, aux = self._row_losses(loss, values, X, y)
+        losses, aux = self._row_losses(loss, values, X, y, sample_weight)
         losses, total = _counted(losses, sample_weight, n_rows)
         value = _mean(unit, losses, _log_prior(state), total)
         penalty = self._penalty(values, penalty_numbers)
@@ -134,7 +138,8 @@ class Objective:
     ) -> Any:
         """Return the weighted mean of the losses, without priors and penalty."""
         unit, loss = self._in_units(loss_numbers)
-        losses, _ = self._row_losses(loss, parameter_values(state), X, y)
+        values = parameter_values(state)
+        losses, _ = self._row_losses(loss, values, X, y, sample_weight)
         losses, total = _counted(losses, sample_weight, n_rows)
         return _mean(unit, losses, 0, total)
 
@@ -156,6 +161,7 @@ class Objective:
         unit, loss = self._in_units(loss_numbers)
 
         def shares(prediction: Any) -> Any:
+            prediction = self._admitted(y, prediction, sample_weight)
             losses = _one_for_each(loss(y, prediction), y.shape)
             losses, total = _counted(losses, sample_weight, n_rows)
             return unit * losses / total
@@ -257,9 +263,31 @@ class Objective:
             return 0.5, own(squares)
         return 1.0, self._whole_loss(numbers)
 
-    def _row_losses(self, loss: Any, values: Any, X: Any, y: Any) -> tuple[Any, Any]:
+    def _row_losses(
+        self, loss: Any, values: Any, X: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[Any, Any]:
         prediction, aux = predictions(self.call, values, X, y.shape)
+        prediction = self._admitted(y, prediction, sample_weight)
         return _one_for_each(loss(y, prediction), y.shape), aux
+
+    def _admitted(self, y: Any, prediction: Any, sample_weight: Any) -> Any:
+        """
+        Return predictions, with others that the loss admits where the weight is 0.
+
+        There the mean of counts may be 0 although the count is not: the loss is
+        infinite then, and no number times 0.
+        """
+        has_edge = is_own(self.loss) and type(self.loss) in _WITH_EDGE
+        if sample_weight is None or not has_edge:
+            return prediction
+        return _where_counted(prediction, y, sample_weight)
+
+
+@own
+def _where_counted(prediction: Any, y: Any, sample_weight: Any) -> Any:
+    counts = (sample_weight > 0).reshape(-1, *[1] * (y.ndim - 1))
+    counts = jnp.broadcast_to(counts, y.shape)
+    return jax.lax.select(counts, prediction, y.astype(prediction.dtype))
 
 
 @own

@@ -23,7 +23,7 @@ from ._information import (
 )
 from ._optimizer import precision
 from ._problem import OWNER, make_problem, make_task, with_values
-from ._resampled import Shares, make_resampled, make_resampled_by_lm
+from ._resampled import Resampled, Shares, make_resampled, make_resampled_by_lm
 from ._training import read_rows, split
 from .exceptions import InvalidParameterError
 from .inference._bootstrap import Resampler
@@ -176,7 +176,7 @@ class Refit:
         derivatives: Derivatives = jax.tree.map(np.asarray, found)
         any_held = bool(covariance.table.at_bound.any())
 
-        def launch(*arguments: Any) -> Callable[[], Held]:
+        def launch(*arguments: Any) -> Callable[[], Resampled]:
             # JAX runs what one thread asks for one after the other.
             return pool.submit(self._fitted, any_held, *arguments).result
 
@@ -190,27 +190,29 @@ class Refit:
         place: int,
         samples: np.ndarray,
         shares: Shares | tuple[()],
-    ) -> Held:
+    ) -> Resampled:
         """Fit to a group of resamples."""
         dtype = samples.dtype.type
         if any_held:
             # Each resample decides by itself what is on a bound.
-            return self._by_lm(place, samples)
+            found = self._by_lm(place, samples)
+            return Resampled(found, np.full(len(samples), len(shares) > 0))
         tol = np.finfo(dtype).eps ** _RESAMPLED_TOL
         make = partial(make_resampled, place=place, together=self._together)
         arguments = directions.astype(dtype), dtype(unit), dtype(tol), samples, shares
         with precision(self._double):
-            found = on_host(
-                self._task.call(make, arguments, "resampled", place, self._together)
+            found, differs = self._task.call(
+                make, arguments, "resampled", place, self._together
             )
+            found, differs = on_host(found), np.asarray(differs)
         missing = np.flatnonzero(~(found.left <= tol))
         if not len(missing):
-            return found
+            return Resampled(found, differs)
         others = self._by_lm(place, samples[missing])
         parts: list[Any] = [x.copy() for x in found]
         for part, other in zip(parts, others, strict=True):
             part[missing] = other
-        return Held(*parts)
+        return Resampled(Held(*parts), differs)
 
     def _by_lm(self, place: int, samples: np.ndarray) -> Held:
         """Fit to resamples from the solution, wherever they lead; a few at a time."""

@@ -34,6 +34,13 @@ _LIKE = 0.9
 _ULPS = 16
 
 
+class Resampled(NamedTuple):
+    """Fits to resamples, and which of these may not determine all parameters."""
+
+    fits: Held
+    differs: Any  # of shape (k,): whether a resample's curvature is far from the rows'
+
+
 class Shares(NamedTuple):
     """What a row of weight 1 adds at the solution, in units of standard errors."""
 
@@ -62,7 +69,7 @@ def make_resampled(
     *,
     place: int,
     together: int,
-) -> Block[Held, None]:
+) -> Block[Resampled, None]:
     """
     Build the function that fits resamples near a solution.
 
@@ -82,8 +89,8 @@ def make_resampled(
         objective times ``unit`` has the curvature 1 along each column of ``half``, of
         shape (p, r). ``samples`` of shape (k, ...) take the place of the data. If they
         are weights, and only then, ``shares`` may be a `Shares`, else an empty
-        tuple: then each fit starts at the solution. ``left`` is infinite where a fit
-        met a bound.
+        tuple: then each fit starts at the solution, and none is said to differ.
+        ``left`` is infinite where a fit met a bound.
     """
     structure = at_state.structure
 
@@ -95,7 +102,7 @@ def make_resampled(
         tol: Array,
         samples: Array,
         shares: Shares | tuple[()],
-    ) -> Held:
+    ) -> Resampled:
         flat, unravel = ravel_pytree(internal_start(structure, numbers))
         lower, upper = flat_bounds(structure, numbers, unravel(flat))
         eps = jnp.finfo(flat.dtype).eps
@@ -177,10 +184,9 @@ def make_resampled(
                 jnp.asarray(False),
             )
 
-        def side_by_side(some: Array) -> Held:
-            starts = _starts(some, data[place], shares, half)
-            found: Held = jax.vmap(fit)(some, starts)
-            return found
+        def side_by_side(some: Array) -> Resampled:
+            starts, differs = _starts(some, data[place], shares, half)
+            return Resampled(jax.vmap(fit)(some, starts), differs)
 
         if jax.default_backend() != "cpu":
             return side_by_side(samples)
@@ -188,16 +194,17 @@ def make_resampled(
         found = jax.lax.map(
             side_by_side, samples.reshape(-1, together, *samples.shape[1:])
         )
-        return Held(*[x.reshape(-1, *x.shape[2:]) for x in found])
+        joined: Resampled = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
+        return joined
 
     return Block(run, lambda *_: None)
 
 
 def _starts(
     samples: Array, weights: Array, shares: Shares | tuple[()], half: Array
-) -> _Start:
+) -> tuple[_Start, Array]:
     """
-    Return where the fits to some resamples start.
+    Return where the fits to some resamples start, and which curvatures differ by much.
 
     A resample of rows has their slopes and curvatures at the solution, in other
     proportions: one step of Newton's is known before anything is evaluated.
@@ -205,17 +212,19 @@ def _starts(
     k, r = len(samples), half.shape[1]
     identity = jnp.eye(r, dtype=half.dtype)
     if not shares:
-        return _Start(
+        start = _Start(
             jnp.zeros((k, r), half.dtype), jnp.broadcast_to(identity, (k, r, r))
         )
+        return start, jnp.zeros(k, bool)
     change = samples - weights
     away = (change @ shares.curvature).reshape(k, r, r)
     size = jnp.sqrt(jnp.sum(away**2, axis=(1, 2), keepdims=True))
-    away = jnp.where(size > _LIKE, 0, away)
+    differs = size > _LIKE
+    away = jnp.where(differs, 0, away)
     # The inverse of identity plus this, nearly; positive in any case.
     inverse = identity - away + away @ away
     z = -inverse @ (change @ shares.slope)[:, :, None]
-    return _Start(z[:, :, 0], inverse)
+    return _Start(z[:, :, 0], inverse), differs[:, 0, 0]
 
 
 def make_resampled_by_lm(

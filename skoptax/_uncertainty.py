@@ -42,7 +42,7 @@ from .inference._summary import (
     notes_of,
     summary_table,
 )
-from .losses import SquaredError
+from .losses import Gamma, SquaredError
 from .losses._resolve import is_own, resolve_loss
 
 _BANDS = {"confidence": confidence_band, "prediction": prediction_band}
@@ -348,7 +348,7 @@ class UncertaintyMixin:
             The new responses' weights, positive and relative as those of the fit:
             their noise has the variance of weight 1 over these, and that of weight 1
             for ``None``: sigma = 1, where the fit had ``1 / sigma**2``. For squared
-            errors.
+            errors and gamma responses.
 
         Returns
         -------
@@ -453,10 +453,11 @@ class UncertaintyMixin:
         weights = check_weights(sample_weight, inputs)
         if weights is not None:
             loss = self._record.loss
-            if not (is_own(loss) and type(loss) is SquaredError):
+            if not (is_own(loss) and type(loss) in (SquaredError, Gamma)):
                 raise InvalidParameterError(
-                    "sample_weight of new rows needs loss='squared_error': the noise "
-                    "of other responses follows from their mean."
+                    "sample_weight of new rows needs loss='squared_error' or 'gamma': "
+                    "the noise of other responses has no scale that it could be "
+                    f"relative to. Got loss={loss!r}."
                 )
             if not (weights > 0).all():
                 raise ValueError(

@@ -15,6 +15,7 @@ of the rows' influences :math:`U_i` on the estimate.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,15 +27,20 @@ from scipy.special import ndtr, ndtri
 
 from .._constrained import Held
 from .._information import Derivatives
-from .._resampled import Shares
+from .._resampled import Resampled, Shares
 from ..exceptions import InvalidParameterError
 from ..losses import Cauchy, Huber, LogCosh, SquaredError
 from ..losses._resolve import is_own
-from ._covariance import Covariance, standard_directions, usable_dispersion
+from ._covariance import (
+    Covariance,
+    inverse_half,
+    standard_directions,
+    usable_dispersion,
+)
 from ._entries import moving
 from ._leverages import leverages
 from ._record import FitRecord
-from ._sums import weighted_rows
+from ._sums import triangle, weighted_rows
 
 RESAMPLES = ("cases", "residuals")
 INTERVALS = ("bca", "percentile")
@@ -143,7 +149,7 @@ class Resampler:
         Their weights.
     launch : callable
         Takes directions, the objective's unit, the place of what differs, samples, and
-        `Shares` or an empty tuple; returns a function that returns the fits.
+        `Shares` or an empty tuple; returns a function that returns a `Resampled`.
     """
 
     record: FitRecord
@@ -151,7 +157,7 @@ class Resampler:
     derivatives: Derivatives
     y: np.ndarray
     weights: np.ndarray
-    launch: Callable[..., Callable[[], Held]]
+    launch: Callable[..., Callable[[], Resampled]]
 
     def sampler(self, resample: str) -> Sampler:
         """
@@ -203,6 +209,57 @@ class Resampler:
             whole[:m] = part
             each.append(whole)
         return Shares(*each)
+
+    def undetermined(
+        self, samples: np.ndarray, shares: Shares, estimates: np.ndarray
+    ) -> np.ndarray:
+        """
+        Tell which entries the rows of resamples do not determine, as a fit does.
+
+        It is judged at the solution for all rows, whose derivatives are at hand.
+
+        Parameters
+        ----------
+        samples : ndarray of shape (k, length)
+            Their weights.
+        shares : Shares
+            As of `shares`.
+        estimates : ndarray of shape (k, q)
+            The free and tied entries that were found.
+
+        Returns
+        -------
+        ndarray of shape (k, q)
+            Of bool.
+        """
+        record, table = self.record, self.covariance.table
+        assert record.found is not None
+        found = np.zeros(estimates.shape, bool)
+        m, r = len(self.y), shares.slope.shape[1]
+        change = samples[:, :m] - self.weights
+        curvature = np.eye(r) + (change @ shares.curvature[:m]).reshape(-1, r, r)
+        # Of those that differ, most are regular: to all but half of the digits.
+        known = np.flatnonzero(np.isfinite(curvature).all(axis=(1, 2)))
+        lowest = np.linalg.eigvalsh(curvature[known]).min(axis=1, initial=1.0)
+        singular = known[lowest <= math.sqrt(record.eps)]
+        if not len(singular):
+            return found
+        rows = weighted_rows(self.derivatives, m, self.y.size)
+        counted = np.where(self.weights > 0, self.weights, 1)
+        delta, rest = record.found.delta, record.found.rest
+        entries = table.estimated
+        places, fitted = table.place[entries], table.value[entries]
+        for i in singular:
+            factor = np.sqrt(samples[i, :m].astype(float) / counted)
+            root = triangle(rows * np.repeat(factor, self.y.size // m))
+            # What is still on its bound is held there, whatever else depends on it.
+            is_held = table.at_bound[entries] & (estimates[i, places] == fitted)
+            is_held &= np.linalg.norm(root, axis=0)[places] > 0
+            kept = np.sort(places[~is_held])
+            part = None if rest is None else rest[np.ix_(kept, kept)]
+            _, lost = inverse_half(root[:, kept], part, record)
+            found[i] = (delta[:, kept[lost]] != 0).any(axis=1)
+        return found
 
     def accelerations(self) -> np.ndarray:
         """Return the acceleration of each free and tied entry, in the table's order."""
@@ -262,7 +319,7 @@ class Resamples:
     fitted : ndarray of shape (q,)
         The fit's own values.
     estimates : ndarray of shape (n_resamples, q)
-        NaN where a fit has not converged.
+        NaN where a fit has not converged, and for what its rows do not determine.
     accelerations : ndarray of shape (q,)
         For BCa intervals.
     """
@@ -276,6 +333,16 @@ class Resamples:
     def failed(self) -> int:
         """How many fits have not converged."""
         return int(np.isnan(self.estimates).all(axis=1).sum())
+
+    @property
+    def undetermined(self) -> dict[str, int]:
+        """Of which entries some of the other fits say nothing, and of how many."""
+        missing = np.isnan(self.estimates)
+        lost = (missing & ~missing.all(axis=1, keepdims=True)).sum(axis=0)
+        whole = len(self.estimates) - self.failed
+        counts = zip(self.names, map(int, lost), strict=True)
+        # What the fit itself does not determine has been told.
+        return {name: k for name, k in counts if 0 < k < whole}
 
     def frame(self) -> pd.DataFrame:
         """Return a row for each resample."""
@@ -299,12 +366,12 @@ class Resamples:
             ``ci_lower`` and ``ci_upper`` of the free and tied entries; NaN where
             there are no estimates, or none on one side of the fit.
         """
-        usable = self.estimates[~np.isnan(self.estimates).all(axis=1)]
         shares = np.array([(1 - level) / 2, (1 + level) / 2])
         ends = np.full((len(self.names), 2), np.nan)
         for j in range(len(self.names)):
-            column = usable[:, j]
-            if not len(column) or np.isnan(column).any():
+            column = self.estimates[:, j]
+            column = column[~np.isnan(column)]
+            if not len(column):
                 continue
             at = shares
             if interval == "bca":
@@ -363,21 +430,26 @@ def bootstrapped(
     shares = resampler.shares(sampler)
     parts: list[np.ndarray] = []
 
-    def collect(fits: Callable[[], Held]) -> None:
-        parts.append(_estimates(fits()))
+    def collect(fits: Callable[[], Resampled], samples: np.ndarray) -> None:
+        found, differs = fits()
+        estimates = _estimates(found)
+        some = np.flatnonzero(differs)
+        if len(some) and shares:
+            lost = resampler.undetermined(samples[some], shares, estimates[some])
+            estimates[some] = np.where(lost, np.nan, estimates[some])
+        parts.append(estimates)
         report(min(len(parts) * group, count))
 
-    launched: deque[Callable[[], Held]] = deque()
+    launched: deque[tuple[Callable[[], Resampled], np.ndarray]] = deque()
     for _ in range(0, count, group):
         # While some are fitted, the next ones are drawn.
         samples = sampler.draw(rng, group)
-        launched.append(
-            resampler.launch(directions, unit, sampler.place, samples, shares)
-        )
+        fits = resampler.launch(directions, unit, sampler.place, samples, shares)
+        launched.append((fits, samples))
         if len(launched) > _AHEAD:
-            collect(launched.popleft())
+            collect(*launched.popleft())
     while launched:
-        collect(launched.popleft())
+        collect(*launched.popleft())
     estimates = np.concatenate(parts)[:count, table.place[table.varying]]
     # What the data do not determine has stayed where the fit left it.
     unknown = ~np.isfinite(covariance.stderr) & ~covariance.held

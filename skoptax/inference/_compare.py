@@ -12,9 +12,10 @@ from scipy.special import fdtrc
 
 from .._validation import invalid
 from ..exceptions import InvalidParameterError
-from ..losses import SquaredError
+from ..losses import Gamma, SquaredError
 from ..losses._resolve import is_own
 from ._covariance import covariance_of
+from ._record import FitRecord
 from ._statistics import statistics_of
 
 
@@ -56,7 +57,9 @@ def compare(*estimators: Any, names: Sequence[str] | None = None) -> pd.DataFram
     ------
     InvalidParameterError
         If there are fewer than two, or they were not fitted to the same data or by
-        the same loss; or if there are not as many names.
+        the same loss; if some take the variance as known, by ``absolute_sigma`` or
+        because they have priors, and others estimate it; or if there are not as many
+        names.
 
     See Also
     --------
@@ -153,13 +156,12 @@ def _f_test(fits: list[Any], i: int) -> tuple[float, float]:
     return value, float(fdtrc(more, left, value)) if value > 0 else 1.0
 
 
-def _refuse_different(records: list[Any]) -> None:
+def _refuse_different(records: list[FitRecord]) -> None:
     first = records[0]
     for other in records[1:]:
         # The data are gone; their number, weights and spread are not.
         here, there = (
-            np.array([r.n, r.total, r.log_weights, r.spread, r.absolute_sigma], float)
-            for r in (first, other)
+            np.array([r.n, r.total, r.log_weights, r.spread]) for r in (first, other)
         )
         if not np.allclose(here, there, rtol=1e-6):
             raise InvalidParameterError(
@@ -171,6 +173,30 @@ def _refuse_different(records: list[Any]) -> None:
                 "compare needs fits by the same loss. Got "
                 f"{first.loss!r} and {other.loss!r}."
             )
+        if _takes_scale_as_known(first) != _takes_scale_as_known(other):
+            raise InvalidParameterError(_different_scales(first, other))
+
+
+def _takes_scale_as_known(record: FitRecord) -> bool:
+    """Tell whether a likelihood that has a scale is that of a known one."""
+    has_scale = is_own(record.loss) and type(record.loss) in (SquaredError, Gamma)
+    return has_scale and (record.absolute_sigma or record.has_priors)
+
+
+def _different_scales(first: FitRecord, other: FitRecord) -> str:
+    known = first if _takes_scale_as_known(first) else other
+    what, cause = "one over their weight", "absolute_sigma=True"
+    if type(known.loss) is Gamma:
+        what = "their squared mean over their weight"
+    advice = "fit all of them with it, or none"
+    if known.has_priors:
+        cause = "a prior"
+        advice = "give all of them priors, be they vague ones, or none of them any"
+    return (
+        "compare needs fits that all estimate the variance of the responses, or none. "
+        f"Got one with {cause}, which takes it to be {what}, and one that estimates "
+        f"it, so that their likelihoods are those of different laws: {advice}."
+    )
 
 
 def _name(estimator: Any) -> str:

@@ -75,8 +75,9 @@ class FitRecord:
     spread : float
         The weighted sum of squares of the responses about their means.
     saturated : float
-        The weighted log-likelihood of predictions that equal the responses; NaN
-        where the loss is no likelihood, or one that has a scale.
+        The weighted log-likelihood of predictions that equal the responses; of gamma
+        responses the part that has no shape in it. NaN where the loss is no
+        likelihood, or that of squared errors.
     found : Information or None
         The matrices.
     reason : str
@@ -84,6 +85,9 @@ class FitRecord:
     of_one_chunk : bool
         Whether all of it is of one chunk of the rows, as after
         `OptaxEstimator.fit_chunks`.
+    shapes : float
+        Of gamma responses with weights, the part of the log-likelihood that has
+        nothing but their shapes in it; else NaN.
     """
 
     spec: dict[str, Any]
@@ -105,6 +109,7 @@ class FitRecord:
     found: Information | None
     reason: str
     of_one_chunk: bool = False
+    shapes: float = math.nan
 
     @property
     def sums(self) -> Sums:
@@ -351,7 +356,9 @@ def _saturated(loss: Any, y: np.ndarray, weights: np.ndarray | None) -> float:
     if type(loss) is Poisson:
         each = xlogy(y, y) - y - gammaln(y + 1.0)
     elif type(loss) is Gamma:
+        # A weight is part of the shape, and not of what is left without it.
         each = -np.log(y)
+        weights = None if weights is None else (weights > 0).astype(float)
     else:
         return math.nan
     return _sum_of_rows(each, weights)

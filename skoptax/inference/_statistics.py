@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+import warnings
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import gammaln, ndtri, stdtr, stdtrit
 
+from ..exceptions import UndeterminedWarning
 from ..losses import Gamma, LogLoss, Poisson, SquaredError
 from ..losses._resolve import is_own
-from ._covariance import Covariance
+from ._covariance import Covariance, covariance_of
 from ._record import FitRecord
+
+# From here on two terms of Stirling's series have all digits.
+_LARGE_SHAPE = 1e5
 
 
 class FitStatistics(NamedTuple):
@@ -81,8 +87,9 @@ def log_likelihood(record: FitRecord, covariance: Covariance) -> float:
     float
         For squared errors that of normal responses with variance
         :math:`\sigma^2 / w_i`, :math:`\sigma^2` being 1 with known variances and else
-        the residuals' mean square; for Poisson, gamma (with the estimated dispersion)
-        and log loss a weight counts rows. NaN for other losses.
+        the residuals' mean square; for gamma that of shapes :math:`w_i / \varphi` with
+        the estimated dispersion; for Poisson and log loss a weight counts rows. NaN for
+        other losses.
     """
     loss, sums, n = record.loss, record.sums, record.n
     if not is_own(loss):
@@ -99,11 +106,52 @@ def log_likelihood(record: FitRecord, covariance: Covariance) -> float:
     if type(loss) in (Poisson, LogLoss):
         return record.saturated - sums.loss
     if type(loss) is Gamma and covariance.dispersion > 0:
-        shape = 1 / covariance.dispersion
-        count = record.total * record.outputs
-        each = float(shape * np.log(shape) - gammaln(shape))
-        return -shape * (sums.loss + count) + count * each + record.saturated
+        shapes = record.shapes
+        if math.isnan(shapes):
+            # Without weights all are the same.
+            shapes = n * float(_of_shape(1 / covariance.dispersion))
+        return shapes - sums.loss / covariance.dispersion + record.saturated
     return math.nan
+
+
+def with_shapes(record: FitRecord, weights: np.ndarray | None) -> FitRecord:
+    r"""
+    Add what a gamma likelihood needs of the weights, while these are at hand.
+
+    Parameters
+    ----------
+    record : FitRecord
+        Of the fit.
+    weights : ndarray of shape (n,) or None
+        Its weights, relative ones: a response has the variance
+        :math:`\varphi f_i^2 / w_i`, and so the shape :math:`w_i / \varphi`.
+
+    Returns
+    -------
+    FitRecord
+        The same one of other losses, and without weights.
+    """
+    loss = record.loss
+    if weights is None or not (is_own(loss) and type(loss) is Gamma):
+        return record
+    with warnings.catch_warnings():
+        # It is told where standard errors are asked for.
+        warnings.simplefilter("ignore", UndeterminedWarning)
+        dispersion = covariance_of(record).dispersion
+    if not dispersion > 0:
+        return record
+    each = _of_shape(weights[weights > 0].astype(float) / dispersion)
+    return replace(record, shapes=float(each.sum()) * record.outputs)
+
+
+def _of_shape(shape: Any) -> Any:
+    """Return the part of a gamma log-likelihood that has only the shape in it."""
+    # By Stirling's series for large ones: the terms cancel.
+    large = shape > _LARGE_SHAPE
+    s = np.where(large, 1.0, shape)
+    t = np.where(large, shape, 1.0)
+    exact = s * np.log(s) - s - gammaln(s)
+    return np.where(large, np.log(t / (2 * np.pi)) / 2 - 1 / (12 * t), exact)
 
 
 def quantile(level: float, dof: float) -> float:

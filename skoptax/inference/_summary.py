@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
+from ..losses import Gamma, LogLoss, Poisson, SquaredError
+from ..losses._resolve import is_own
 from ._covariance import Covariance
 from ._record import FitRecord
 from ._statistics import p_values, quantile
@@ -124,8 +126,8 @@ def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[st
     notes.append(f"Intervals have a level of {level:g} and are those of {law}.")
     if record.has_priors:
         notes.append(
-            "With priors: the Laplace approximation of the posterior, for responses "
-            "of variance one over their weight."
+            "With priors: the Laplace approximation of the posterior, "
+            f"{_likelihood_of(record)}."
         )
     elif record.has_penalty:
         notes.append(
@@ -138,3 +140,15 @@ def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[st
             note += ", and add none to that of a parameter tied to them"
         notes.append(f"{note}.")
     return notes
+
+
+def _likelihood_of(record: FitRecord) -> str:
+    """Return which likelihood a posterior is made of."""
+    kind = type(record.loss) if is_own(record.loss) else None
+    if kind is SquaredError:
+        return "for responses of variance one over their weight"
+    if kind is Gamma:
+        return "for responses whose variance is their squared mean over their weight"
+    if kind in (Poisson, LogLoss):
+        return "in which a weight counts rows"
+    return "with the weighted loss as the responses' negative log-likelihood"

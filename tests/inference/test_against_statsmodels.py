@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.testing import assert_allclose
 from scipy import stats
 
 from skoptax import OptaxEstimator, losses
+from skoptax.inference._statistics import _of_shape
 
 pytestmark = pytest.mark.optimised
 
@@ -203,6 +206,64 @@ def test_gamma():
     family = sm.families.Gamma(sm.families.links.Log())
     results = sm.GLM(y, sm.add_constant(X), family).fit(tol=1e-14, maxiter=200)
     compare(estimator, results)
+
+
+@pytest.mark.parametrize("factor", [1.0, 7.0])
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0"])
+def test_weights_of_gamma_responses_are_relative(factor, cov_type):
+    X = inputs()
+    rng = np.random.default_rng(4)
+    y = rng.gamma(5.0, np.exp(X @ [0.5, -0.4] + 1.0) / 5.0)
+    w = factor * rng.uniform(0.3, 3.0, N) * (np.arange(N) > 3)
+    estimator = fitted(exponential, X, y, w, loss="gamma", cov_type=cov_type)
+    has = w > 0
+    family = sm.families.Gamma(sm.families.links.Log())
+    # A row of weight 0 has no shape.
+    model = sm.GLM(y[has], sm.add_constant(X[has]), family, var_weights=w[has])
+    results = model.fit(tol=1e-14, maxiter=200)
+    statistics = estimator.report().statistics
+    assert_allclose(statistics["Log-likelihood"], results.llf, rtol=1e-9)
+    assert_allclose(statistics["AIC"], results.aic, rtol=1e-9)
+    assert_allclose(statistics["BIC"], results.bic_llf, rtol=1e-9)
+    expected = results.bse
+    if cov_type == "HC0":
+        # With Fisher's information, which statsmodels takes for canonical links alone.
+        D = sm.add_constant(X[has])
+        scores = D * (w[has] * (y[has] / results.fittedvalues - 1))[:, None]
+        inverse = np.linalg.inv(D.T @ (D * w[has, None]))
+        expected = np.sqrt(np.diagonal(inverse @ scores.T @ scores @ inverse))
+    assert_allclose(estimator.summary()["stderr"], expected[[1, 2, 0]], rtol=RTOL)
+
+
+def test_the_likelihood_of_a_large_shape():
+    # Of a whole number the gamma function is a product.
+    for shape in (99_999, 100_001, 400_000):
+        logarithms = math.fsum(map(math.log, range(1, shape)))
+        expected = math.fsum([shape * math.log(shape), -shape, -logarithms])
+        assert_allclose(_of_shape(float(shape)), expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0"])
+def test_weights_of_counts(cov_type):
+    # They count rows in the likelihood, and in robust covariances are those of
+    # estimating equations. The criteria count responses.
+    X = inputs()
+    rng = np.random.default_rng(4)
+    y = rng.poisson(np.exp(X @ [0.5, -0.4] + 1.0)).astype(float)
+    w = rng.integers(1, 4, N).astype(float)
+    estimator = fitted(exponential, X, y, w, loss="poisson", cov_type=cov_type)
+    kinds = {"freq_weights": w} if cov_type == "nonrobust" else {"var_weights": w}
+    model = sm.GLM(y, sm.add_constant(X), sm.families.Poisson(), **kinds)
+    results = model.fit(tol=1e-14, maxiter=200, cov_type=cov_type)
+    assert_allclose(estimator.summary()["stderr"], results.bse[[1, 2, 0]], rtol=RTOL)
+    statistics = estimator.report().statistics
+    assert_allclose(statistics["AIC"], results.aic, rtol=1e-9)
+    assert_allclose(
+        statistics["BIC"], 3 * np.log(N) - 2 * statistics["Log-likelihood"], rtol=1e-12
+    )
+    if cov_type == "nonrobust":
+        more = 3 * np.log(w.sum() / N)
+        assert_allclose(statistics["BIC"] + more, results.bic_llf, rtol=1e-9)
 
 
 @pytest.mark.parametrize("cov_type", ["nonrobust", "HC0"])

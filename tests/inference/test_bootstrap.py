@@ -137,6 +137,95 @@ def test_an_optimum_on_a_bound_may_be_left():
         np.testing.assert_allclose(row, expected.x, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("lower", [None, 0.0])
+def test_what_a_resample_does_not_determine_is_nan(dtype, lower):
+    # Two of 24 rows are treated: without them there is no effect to be seen. With the
+    # bound on the fit's estimate the other method judges, too.
+    g = np.zeros(24)
+    g[:2] = 1
+    y = 1 + 2 * g + 0.3 * np.random.default_rng(0).normal(size=24)
+    if lower is not None:
+        y[:2] = y[2:].mean() - 0.1
+
+    def treated(X, base, effect):
+        return base + effect * X[:, 0]
+
+    spec = {"base": 0.5, "effect": Parameter(value=0.5, lower=lower)}
+    fit = OptaxEstimator(treated, spec, dtype=dtype).fit(g[:, None], y)
+    samples = drawn(np.ones(24), 500)
+    without = samples[:, :2].sum(axis=1) == 0
+    assert 0.05 < without.mean() < 0.2
+    arguments = {"n_resamples": 500, "random_state": 0}
+    with pytest.warns(UndeterminedWarning, match=f"'effect' in {without.sum()}"):
+        found = fit.bootstrap(g[:, None], y, **arguments)
+    np.testing.assert_array_equal(found["effect"].isna(), without)
+    bases = (samples[:, 2:] @ y[2:]) / samples[:, 2:].sum(axis=1)
+    effects = np.full(500, np.nan)
+    inside = samples[~without, :2]
+    effects[~without] = inside @ y[:2] / inside.sum(axis=1) - bases[~without]
+    if lower is not None:
+        means = samples @ y / 24
+        bases = np.where(effects < 0, means, bases)
+        effects = np.maximum(effects, lower)
+    rtol = 1e-7 if dtype == "float64" else 1e-4
+    np.testing.assert_allclose(found["base"], bases, rtol=rtol)
+    np.testing.assert_allclose(found["effect"], effects, rtol=rtol, atol=1e-6)
+    with pytest.warns(UndeterminedWarning):
+        table = fit.confidence_intervals(
+            g[:, None], y, method="bootstrap", interval="percentile", **arguments
+        )
+    expected = np.nanquantile(effects, [0.025, 0.975])
+    np.testing.assert_allclose(table.loc["effect"], expected, rtol=rtol, atol=1e-6)
+
+
+def test_what_a_resample_confounds_is_nan():
+    # Two columns differ in two rows alone.
+    rng = np.random.default_rng(4)
+    a = rng.normal(size=30)
+    b = a.copy()
+    b[:2] += [3.0, -2.0]
+    X = np.column_stack([a, b, rng.normal(size=30)])
+    y = X @ [1.0, 0.5, 2.0] + 0.1 * rng.normal(size=30)
+
+    def plane(X, w):
+        return X @ w
+
+    fit = OptaxEstimator(plane, {"w": np.zeros(3)}).fit(X, y)
+    with pytest.warns(UndeterminedWarning, match="'w\\[0\\]' in"):
+        found = fit.bootstrap(X, y, n_resamples=300, random_state=0).to_numpy()
+    for row, sample in zip(found, drawn(np.ones(30), 300), strict=True):
+        root = np.sqrt(sample)[:, None]
+        solution = np.linalg.lstsq(X * root, y * root[:, 0], rcond=None)
+        expected = solution[0]
+        if solution[2] < 3:
+            expected[:2] = np.nan
+        np.testing.assert_allclose(row, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("loss", "y", "upper"),
+    [
+        ("poisson", [0.0] * 8 + [1.0, 2.0], None),
+        ("log_loss", [0.0] * 8 + [1.0, 1.0], 1.0),
+        ("log_loss", [1.0] * 8 + [0.0, 0.0], 1.0),
+    ],
+)
+def test_a_mean_on_the_edge_of_what_the_loss_admits(loss, y, upper, dtype):
+    # In every tenth resample all responses are the same: those that are not drawn have
+    # an infinite loss at its mean, and do not count.
+    X, y = np.zeros((10, 1)), np.array(y)
+    spec = {"mu": Parameter(value=0.5, lower=0.0, upper=upper)}
+    fit = OptaxEstimator(level, spec, loss=loss, dtype=dtype).fit(X, y)
+    found = fit.bootstrap(X, y, n_resamples=400, random_state=0)["mu"].to_numpy()
+    means = drawn(np.ones(10), 400) @ y / 10
+    assert 0.05 < np.mean(means == y[0]) < 0.2
+    rtol, atol = (1e-9, 0) if dtype == "float64" else (2e-5, 1e-6)
+    np.testing.assert_allclose(found, means, rtol=rtol, atol=atol)
+    assert (found[means == y[0]] == y[0]).all()
+
+
 def test_rows_of_weight_zero_are_not_drawn(decaying):
     X, y, weights = decaying
     spec = {"a": 1.0, "k": 1.0, "c": 1.0}

@@ -13,9 +13,10 @@ import pytest
 import statsmodels.api as sm
 from numpy.testing import assert_allclose
 from pandas.testing import assert_frame_equal
+from scipy import stats
 from sklearn.base import clone
 
-from skoptax import OptaxEstimator, Parameter
+from skoptax import OptaxEstimator, Parameter, priors
 from skoptax.exceptions import ConvergenceWarning, InvalidParameterError
 from skoptax.inference import compare
 
@@ -114,6 +115,65 @@ def test_refusals():
     with pytest.raises(InvalidParameterError, match="fitted"):
         compare(first, "middle")
     assert compare(first, second).shape[0] == 2
+
+
+VAGUE = {"a": Parameter(value=0.0, prior=priors.Normal(0.0, 1e6)), "c": 0.0}
+
+
+def test_a_known_variance_is_not_compared_with_an_estimated_one():
+    estimated, larger, _ = fits()
+    vague = OptaxEstimator(small, VAGUE).fit(X, Y)
+    known = OptaxEstimator(small, absolute_sigma=True).fit(X, Y)
+    for other, cause in ((vague, "a prior"), (known, "absolute_sigma=True")):
+        for pair in ((other, larger), (larger, other)):
+            with pytest.raises(InvalidParameterError, match=f"Got one with {cause}"):
+                compare(*pair)
+    # Both take the variance to be 1, and the prior is too vague to move the optimum.
+    residuals = Y - sm.OLS(Y, sm.add_constant(X[:, :1])).fit().fittedvalues
+    table = compare(vague, known)
+    expected = stats.norm.logpdf(residuals).sum()
+    assert_allclose(table["log_likelihood"], expected, rtol=1e-9)
+    assert_allclose(table["weight"], 0.5, rtol=1e-6)
+    assert_allclose(estimated.params_["a"], vague.params_["a"], rtol=1e-6)
+
+
+def exponential(X, a=0.0, c=0.0):
+    return jnp.exp(a * X[:, 0] + c)
+
+
+def test_priors_and_likelihoods_with_a_scale_or_without():
+    rng = np.random.default_rng(3)
+    mean = np.exp(0.3 * X[:, 0] + 1)
+    amounts, counts = rng.gamma(3.0, mean / 3), rng.poisson(mean).astype(float)
+
+    def both(y, loss):
+        return [
+            OptaxEstimator(exponential, spec, loss=loss).fit(X, y)
+            for spec in (VAGUE, None)
+        ]
+
+    with pytest.raises(InvalidParameterError, match="their squared mean over"):
+        compare(*both(amounts, "gamma"))
+    # A Poisson likelihood has no scale that a prior could make known.
+    table = compare(*both(counts, "poisson"))
+    assert_allclose(table["weight"], 0.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        ("squared_error", "responses of variance one over their weight"),
+        ("gamma", "variance is their squared mean over their weight"),
+        ("poisson", "in which a weight counts rows"),
+        ("huber", "the weighted loss as the responses' negative log-likelihood"),
+    ],
+)
+def test_the_note_on_priors_says_which_likelihood(loss, words):
+    y = np.random.default_rng(3).poisson(np.exp(0.3 * X[:, 0] + 1)) + 1.0
+    fit = OptaxEstimator(exponential, VAGUE, loss=loss).fit(X, y)
+    found = [note for note in fit.summary().attrs["notes"] if "With priors" in note]
+    assert len(found) == 1
+    assert words in found[0]
 
 
 def test_eigenvalues_of_the_scaled_information():

@@ -223,6 +223,26 @@ def test_intervals_of_amounts_cover():
     assert 0.035 < (y < ends[:, 0]).mean() < 0.065
 
 
+def test_weights_of_new_amounts():
+    rng = np.random.default_rng(5)
+    y = rng.gamma(4.0, np.exp(X @ [0.4, -0.3]) / 4.0)
+    w = rng.uniform(0.5, 2.0, N)
+    new = rng.uniform(0.5, 2.0, 7)
+    one = OptaxEstimator(exponential, SPEC, loss="gamma").fit(X, y, sample_weight=w)
+    ends = one.predict_interval(NEW, 0.9, "prediction", sample_weight=new)
+    # Pearson's dispersion, and a gamma law of the mean and of both variances.
+    mean, stderr = one.predict(NEW), one.predict_summary(NEW)["mean_stderr"]
+    dispersion = np.sum(w * (y / one.predict(X) - 1) ** 2) / (N - 3)
+    variance = dispersion * mean**2 / new + stderr.to_numpy() ** 2
+    law = stats.gamma(mean**2 / variance, scale=variance / mean)
+    assert_allclose(ends, np.stack([law.ppf(0.05), law.ppf(0.95)], 1), rtol=1e-9)
+    # The unit of weights is nobody's business.
+    other = OptaxEstimator(exponential, SPEC, loss="gamma")
+    other.fit(X, y, sample_weight=8 * w)
+    again = other.predict_interval(NEW, 0.9, "prediction", sample_weight=8 * new)
+    assert_allclose(again, ends, rtol=1e-9)
+
+
 def test_ties_and_bounds():
     def tied(X, a, b, c):
         return X[:, 0] * a + X[:, 1] * b + c
