@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from sklearn.utils import check_random_state
 
 from ._reporting import ProgressBar
 from ._typing import ArrayLike
 from ._uncertainty import UncertaintyMixin
-from ._validation import check_choice, check_integer, check_level, check_verbose
+from ._validation import (
+    check_choice,
+    check_integer,
+    check_level,
+    check_seed,
+    check_verbose,
+)
 from .exceptions import (
     ConvergenceWarning,
     InvalidParameterError,
@@ -445,6 +450,7 @@ class IntervalsMixin(UncertaintyMixin):
         count = check_integer("n_resamples", "bootstrap", n_resamples, 1)
         check_choice("resample", "bootstrap", resample, RESAMPLES)
         speaks = check_verbose(verbose, "bootstrap") > 0
+        rng = np.random.default_rng(check_seed(random_state, "bootstrap"))
         self._need_rows("A bootstrap", X, y)
         covariance, record = self._covariance(), self._record
         if sample_weight is None:
@@ -458,7 +464,6 @@ class IntervalsMixin(UncertaintyMixin):
                 "say so by row_independent=True and fit again; else use "
                 "resample='residuals'."
             )
-        rng = np.random.default_rng(check_random_state(random_state).randint(2**31 - 1))
         bar = ProgressBar("resamples", count) if speaks else None
 
         def report(done: int) -> None:

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from sklearn.utils import check_random_state
 
 from ._component import Component, split_numbers
 from ._diagnose import explained
@@ -32,6 +31,7 @@ from ._structure import treedef_content
 from ._task import Task
 from ._tracing import labelled
 from ._validation import (
+    check_seed,
     invalid,
     shorten,
 )
@@ -302,7 +302,7 @@ def continued(estimator: Any) -> Any:
 
 def draw_seed(estimator: Any) -> int:
     """Return a number that seeds all that a fit draws."""
-    return int(check_random_state(estimator.random_state).randint(2**31 - 1))
+    return check_seed(estimator.random_state, OWNER)
 
 
 def arrange_held_out(

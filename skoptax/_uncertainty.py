@@ -56,6 +56,7 @@ class UncertaintyMixin:
     _call: Any
     _dtype: Any
     row_independent: Any
+    status_: str
 
     def fit_record(self) -> FitRecord:
         """
@@ -231,7 +232,8 @@ class UncertaintyMixin:
         """
         level, covariance = check_level(level, "summary"), self._covariance()
         table = summary_table(covariance, level)
-        table.attrs["notes"] = notes_of(self._record, covariance, level)
+        notes = notes_of(self._record, covariance, level, self.status_)
+        table.attrs["notes"] = notes
         return table
 
     def report(self, level: float = 0.95, min_correlation: float = 0.1) -> Report:

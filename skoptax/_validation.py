@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
     _check_sample_weight,
     check_is_fitted,
@@ -132,6 +133,41 @@ def check_verbose(value: Any, owner: str) -> int:
     if isinstance(value, (bool, np.bool_)):
         return int(value)
     return check_integer("verbose", owner, value, 0)
+
+
+def check_seed(value: Any, owner: str) -> int:
+    """
+    Draw a number that seeds all that is drawn.
+
+    Parameters
+    ----------
+    value : int, RandomState instance or None
+        The argument ``random_state``.
+    owner : str
+        The class or function it belongs to.
+
+    Returns
+    -------
+    int
+        The same one for the same int.
+
+    Raises
+    ------
+    InvalidParameterError
+        If it is something else.
+    """
+    try:
+        state = check_random_state(value)
+    except (ValueError, TypeError) as error:
+        must = "an int from 0 to 2**32 - 1, a numpy.random.RandomState or None"
+        remedy = ""
+        if isinstance(value, np.random.Generator):
+            remedy = (
+                "scikit-learn's estimators take no Generator. Draw an int from it: "
+                "random_state=int(rng.integers(2**31))."
+            )
+        raise invalid("random_state", owner, must, value, remedy) from error
+    return int(state.randint(2**31 - 1))
 
 
 def check_real(

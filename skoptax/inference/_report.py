@@ -174,7 +174,7 @@ def make_report(
         numbers,
         summary_table(covariance, level),
         _strong_pairs(covariance, min_correlation),
-        notes_of(record, covariance, level),
+        notes_of(record, covariance, level, estimator.status_),
     )
 
 

@@ -13,6 +13,9 @@ from ._covariance import Covariance
 from ._record import FitRecord
 from ._statistics import p_values, quantile
 
+# How a fit ends at an optimum, one that the data determine or one of many.
+_AT_OPTIMUM = ("converged", "stalled", "singular", "plateau")
+
 
 def summary_table(covariance: Covariance, level: float) -> pd.DataFrame:
     """
@@ -92,7 +95,9 @@ def correlation_table(covariance: Covariance) -> pd.DataFrame:
     return pd.DataFrame(found, index=names, columns=names.rename(None))
 
 
-def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[str]:
+def notes_of(
+    record: FitRecord, covariance: Covariance, level: float, status: str
+) -> list[str]:
     """
     Return how to read standard errors and intervals, in sentences.
 
@@ -104,6 +109,8 @@ def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[st
         Of its parameters.
     level : float
         The intervals' probability, in (0, 1).
+    status : str
+        How the fit ended.
 
     Returns
     -------
@@ -124,6 +131,13 @@ def notes_of(record: FitRecord, covariance: Covariance, level: float) -> list[st
         else "the normal distribution"
     )
     notes.append(f"Intervals have a level of {level:g} and are those of {law}.")
+    if status not in _AT_OPTIMUM:
+        notes.append(
+            f"The fit has not converged (status_ is {status!r}), and standard errors "
+            "are those of an optimum: away from it, neither they nor the intervals "
+            "about the values there mean anything. Fit with more steps or another "
+            "optimizer."
+        )
     if record.has_priors:
         notes.append(
             "With priors: the Laplace approximation of the posterior, "

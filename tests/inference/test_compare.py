@@ -176,6 +176,15 @@ def test_the_note_on_priors_says_which_likelihood(loss, words):
     assert words in found[0]
 
 
+def test_a_fit_that_has_not_converged_says_so_beside_its_standard_errors():
+    adam = OptaxEstimator(small, optimizer="adam", max_steps=20).fit(X, Y)
+    for notes in (adam.summary().attrs["notes"], adam.report().notes):
+        assert any("not converged (status_ is 'max_steps')" in note for note in notes)
+    assert "has not converged" in str(adam.report())
+    done = OptaxEstimator(small).fit(X, Y)
+    assert not any("converged" in note for note in done.summary().attrs["notes"])
+
+
 def test_eigenvalues_of_the_scaled_information():
     found = OptaxEstimator(middle).fit(X, Y).identifiability()
     A = np.column_stack([X[:, 0], X[:, 1], np.ones(N)])
