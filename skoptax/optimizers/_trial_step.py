@@ -40,6 +40,7 @@ class Model(NamedTuple):
     root: Array  # the curvature is root.T @ root
     gradient: Array
     noise: Array  # what the objective may change by rounding alone
+    size: Array  # what it is summed from
 
 
 class Place(NamedTuple):
@@ -113,19 +114,20 @@ def search(
     Trial
         The last one.
     """
-    unit, noise = place.unit, here.noise + jnp.abs(place.value)
+    unit, size = place.unit, here.noise + jnp.abs(place.value)
     held = held_at(place.point, gradient, place.lower, place.upper)
     model = _without(
         Model(
             here.root / unit,
             gradient / unit,
-            NOISE_ULPS * jnp.finfo(gradient.dtype).eps * noise,
+            NOISE_ULPS * jnp.finfo(gradient.dtype).eps * size,
+            size,
         ),
         held,
     )
 
     is_bounded = place.lower is not None or place.upper is not None
-    curvature = None if is_bounded else factorised(model.root)
+    curvature = None if is_bounded else factorised(model.root, size)
 
     def attempt(trial: Trial) -> Trial:
         new = _proposal(model, curvature, trial.radius, place, bend)
@@ -163,7 +165,7 @@ def _proposal(
     if bend is None:
         return Proposal(modelled, modelled, jnp.all(modelled == target), step)
     if curvature is None:
-        curvature = factorised(_without(model, held).root)
+        curvature = factorised(_without(model, held).root, model.size)
     pull = jnp.where(held, 0, bend(step.step / place.unit) / place.unit)
     acceleration = damped(curvature, step.damping, pull)
     # What is not finite compares as false.
@@ -179,7 +181,7 @@ def _within_bounds(model: Model, radius: Array, place: Place) -> tuple[Array, St
 
     def solve(active: _Active) -> _Active:
         free = _without(model, active.held)
-        step = lowest_within(factorised(free.root), free.gradient, radius)
+        step = lowest_within(factorised(free.root, free.size), free.gradient, radius)
         # What the step would push out of the box is held, too.
         out = held_at(place.point, -step.step, place.lower, place.upper) & ~active.held
         return _Active(active.held | out, step, jnp.any(out))

@@ -37,8 +37,9 @@ class Spectrum(NamedTuple):
     """A curvature by its eigenvalues: each damping then costs next to nothing."""
 
     squares: Array  # the eigenvalues
-    known: Array  # those above rounding error
+    is_flat: Array  # those that are rounding error
     vectors: Array  # in rows
+    noise: Array  # what of a gradient's part along such a vector is rounding error
 
     @property
     def least(self) -> Array:
@@ -46,8 +47,16 @@ class Spectrum(NamedTuple):
         return jnp.square(jnp.finfo(self.squares.dtype).eps)
 
     def along(self, gradient: Array) -> Array:
-        """Return the parts of a gradient along the vectors."""
-        return jnp.where(self.known, self.vectors @ gradient, 0)
+        """
+        Return the parts of a gradient along the vectors, without what is noise.
+
+        Where the curvature is 0 a gradient need not be: a robust loss pulls at the
+        parameters, however far out it has no second derivative.
+        """
+        parts = self.vectors @ gradient
+        eps = jnp.finfo(gradient.dtype).eps
+        edge = self.noise + 4 * len(parts) * eps * jnp.linalg.norm(gradient)
+        return jnp.where(self.is_flat & (jnp.abs(parts) <= edge), 0, parts)
 
     def bound(self, parts: Array, radius: Array) -> Array:
         """Return a damping below which the step is longer than the radius."""
@@ -55,13 +64,13 @@ class Spectrum(NamedTuple):
 
     def length(self, parts: Array, damping: Array) -> tuple[Array, Array]:
         """Return the step's squared length, and minus half its slope."""
-        damped = jnp.where(self.known, self.squares + damping, 1)
+        damped = self.squares + damping
         squares = (parts / damped) ** 2
         return jnp.sum(squares), jnp.sum(squares / damped)
 
     def solve(self, parts: Array, damping: Array) -> Array:
         """Solve with the damped curvature."""
-        return parts / jnp.where(self.known, self.squares + damping, 1) @ self.vectors
+        return parts / (self.squares + damping) @ self.vectors
 
 
 class Product(NamedTuple):
@@ -106,7 +115,7 @@ class Product(NamedTuple):
 Curvature: TypeAlias = Spectrum | Product
 
 
-def factorised(root: Array) -> Curvature:
+def factorised(root: Array, size: Any) -> Curvature:
     """
     Prepare a curvature for steps of any length.
 
@@ -114,19 +123,23 @@ def factorised(root: Array) -> Curvature:
     ----------
     root : array of shape (p, p)
         The curvature is ``root.T @ root``.
+    size : scalar
+        What the objective is summed from: the sizes of its terms.
 
     Returns
     -------
     Spectrum or Product
-        By the number of columns. In a spectrum, directions in which the root is
-        rounding error are left out: a step along them would be, too.
+        By the number of columns. In a spectrum, directions in which both curvature and
+        gradient are rounding error are left out: a step along them would be, too.
     """
     p = root.shape[1]
     if p > FEW_COLUMNS:
         return Product(root, root.T @ root)
     _, values, vectors = svd(root, full_matrices=False)
-    known = values > p * jnp.finfo(root.dtype).eps * values[0]
-    return Spectrum(values**2, known, vectors)
+    eps = jnp.finfo(root.dtype).eps
+    # Of a least-squares gradient: the residuals' norm times a column's.
+    noise = 4 * p * eps * values[0] * jnp.sqrt(2 * size)
+    return Spectrum(values**2, values <= p * eps * values[0], vectors, noise)
 
 
 def lowest_within(curvature: Curvature, gradient: Array, radius: Array) -> Step:
