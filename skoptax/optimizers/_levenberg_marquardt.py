@@ -249,7 +249,7 @@ class LevenbergMarquardtState(NamedTuple):
 
 
 def levenberg_marquardt(
-    initial_radius: float = 3.0, max_trials: int = 30, geodesic: bool = False
+    initial_radius: float = 0.3, max_trials: int = 30, geodesic: bool = False
 ) -> optax.GradientTransformationExtraArgs:
     r"""
     Return a Levenberg-Marquardt optimiser.
@@ -262,7 +262,7 @@ def levenberg_marquardt(
 
     Parameters
     ----------
-    initial_radius : float, default=3.0
+    initial_radius : float, default=0.3
         How long the first step may be, positive: so many times the vector of
         parameters, in units of what each column of the Jacobian is long. A larger one
         takes bolder first steps.
