@@ -29,6 +29,9 @@ _ENOUGH = 1e-4
 # Up to this share the radius shrinks; from this one on it grows, to so many times the
 # step.
 _POOR, _GOOD, _GROWTH = 0.25, 0.75, 2.0
+# Steps that are so short beside the parameters grow faster: a fit that has come close
+# to a saddle point leaves it before it looks stalled.
+_TINY, _LEAP = 1e-4, 10.0
 # An acceleration of more than this share of the step is not trusted (Transtrum and
 # Sethna 2012).
 _CURVED = 0.75
@@ -231,7 +234,7 @@ def _judge(
     in_noise &= gain >= -model.noise
     accepted = usable & (((ratio > _ENOUGH) & (gain > 0)) | in_noise)
     return Trial(
-        radius=_radius(trial, proposal.step, ratio, in_noise),
+        radius=_radius(trial, proposal.step, place, ratio, in_noise),
         damping=proposal.step.damping,
         point=jnp.where(accepted, new, trial.point),
         accepted=accepted,
@@ -240,12 +243,16 @@ def _judge(
     )
 
 
-def _radius(trial: Trial, step: Step, ratio: Array, in_noise: Array) -> Array:
+def _radius(
+    trial: Trial, step: Step, place: Place, ratio: Array, in_noise: Array
+) -> Array:
     """Return how long the next step may be (Moré's rules, but for what is noise)."""
     length = jnp.where(jnp.isfinite(step.length), step.length, trial.radius)
     # Trial by trial it shrinks more, so that a few lead far.
     share = jnp.where(ratio > 0, 0.5, _POOR / (1 + trial.tries))
     shrunk = share * jnp.minimum(trial.radius, 10 * length)
-    grown = jnp.where(length > 0, _GROWTH * length, trial.radius)
+    is_tiny = length < _TINY * jnp.linalg.norm(place.unit * place.point)
+    growth = jnp.where(is_tiny & (ratio >= _GOOD) & ~in_noise, _LEAP, _GROWTH)
+    grown = jnp.where(length > 0, growth * length, trial.radius)
     is_good = in_noise | (ratio >= _GOOD) | ((ratio > _POOR) & step.is_whole)
     return jnp.where(is_good, grown, jnp.where(ratio > _POOR, trial.radius, shrunk))

@@ -22,7 +22,7 @@ from skoptax import (
     penalties,
     priors,
 )
-from skoptax.exceptions import InvalidParameterError
+from skoptax.exceptions import ConvergenceWarning, InvalidParameterError
 from skoptax.optimizers import levenberg_marquardt
 from tests.test_nist import MODELS
 
@@ -503,6 +503,35 @@ def test_in_the_estimator_it_finds_what_lbfgs_finds(name, weighted):
         assert found.params_["a"] == 2.2
     if name == "mask":
         assert found.params_["c"][1] == 0.0
+
+
+def test_a_saddle_point_on_the_way_is_left():
+    # To the right sign of the product leads the way through a = b = 0, where the
+    # gradient vanishes.
+    t = np.linspace(0.0, 4.0, 30)
+    y = 1.4 - 0.5 * t + 0.1 * np.random.default_rng(0).normal(size=30)
+    slope, offset = np.polyfit(t, y, 1)
+    for b in (1.0, 2.0):
+        with pytest.warns(ConvergenceWarning, match="'a', 'b' separately"):
+            fitted = OptaxEstimator(
+                lambda t, a, b, c: a * b * t + c, {"a": 1.0, "b": b, "c": 0.0}
+            ).fit(t[:, None], y)
+        assert fitted.status_ == "singular"
+        assert_allclose(fitted.params_["a"] * fitted.params_["b"], slope, rtol=1e-9)
+        assert_allclose(fitted.params_["c"], offset, rtol=1e-9)
+
+
+def test_a_loss_without_curvature_at_the_start():
+    # All residuals are beyond delta there.
+    t = np.linspace(0.0, 3.0, 30)
+    y = 100.0 + 20.0 * t + np.random.default_rng(1).normal(size=30)
+    fitted = OptaxEstimator(
+        lambda t, a, b: a + b * t, {"a": 1.0, "b": 0.0}, loss=losses.Huber(1.5)
+    ).fit(t[:, None], y)
+    assert fitted.converged_
+    r = y - (fitted.params_["a"] + fitted.params_["b"] * t)
+    pull = np.clip(r, -1.5, 1.5)
+    assert_allclose([pull.sum(), pull @ t], 0.0, atol=1e-9)
 
 
 def test_a_model_that_only_forward_mode_can_differentiate():
