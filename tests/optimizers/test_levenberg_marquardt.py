@@ -128,7 +128,8 @@ def test_certified_values(name, start):
     params, state, steps, cosine = run(jnp.asarray(data[start], float))
     assert state.accepted
     assert cosine <= 1e-12
-    assert steps <= (700 if name == "MGH17" else 130)
+    # Most are quicker; these two go along flat valleys.
+    assert steps <= {"MGH17": 700, "MGH09": 150}.get(name, 100)
     certified = np.asarray(data["certified"])
     digits = -np.log10(np.abs(params - certified) / np.abs(certified) + 1e-16)
     assert digits.min() >= 9.0
