@@ -427,9 +427,13 @@ def levenberg_marquardt(
         slope = gradient / place.unit
         radius = _after_overshoot(state, slope)
         # No step is known to be good yet: none that is far longer than the parameters.
-        size = jnp.linalg.norm(place.unit * point)
-        size = jnp.where(size > 0, size, jnp.linalg.norm(slope))
-        radius = jnp.where(state.trials == 0, radius * size, radius)
+        # (Next to 0 they say nothing of how far the answer is.)
+        size, steep = jnp.linalg.norm(place.unit * point), jnp.linalg.norm(slope)
+        size = jnp.where(size > jnp.finfo(size.dtype).eps * steep, size, steep)
+        size = jnp.where(size > 0, size, 1)
+        # What was not finite, or had no gradient at all, has left no radius.
+        is_first = (state.trials == 0) | ~(radius > 0)
+        radius = jnp.where(is_first, initial_radius * size, radius)
         end = search(
             objective,
             place,

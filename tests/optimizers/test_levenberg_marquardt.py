@@ -310,6 +310,28 @@ def test_trial_points_that_are_not_finite_are_rejected():
     assert np.isfinite(values).all()
 
 
+def test_a_start_without_any_radius_begins_when_there_is_a_gradient():
+    # All is 0 there, gradient, parameter and their product; then the data change.
+    t, optimizer = np.linspace(0.0, 1.0, 9), levenberg_marquardt()
+
+    def step(x, state, y):
+        def losses(predictions):
+            return 0.5 * (predictions - y) ** 2
+
+        gradient = jax.grad(lambda x: jnp.sum(losses(x * t)))(x)
+        updates, state = optimizer.update(
+            gradient, state, x, predict_fn=lambda x: x * t, sample_loss=losses
+        )
+        return x + updates, state
+
+    x = jnp.asarray(0.0)
+    x, state = step(x, optimizer.init(x), 0.0 * t)
+    assert float(x) == 0.0
+    for _ in range(5):
+        x, state = step(x, state, 2.0 * t)
+    assert_allclose(x, 2.0, rtol=1e-12)
+
+
 def test_a_start_that_is_not_finite_does_not_move():
     def predict(x):
         return jnp.log(x)
