@@ -33,6 +33,8 @@ from ._linearisation import Linearisation, flat_bound, linearise
 from ._trial_step import Place, search
 
 OWNER = "levenberg_marquardt"
+# What stands for the damping of the step before the first one, for many parameters.
+_FIRST_DAMPING = 10.0
 # A gradient of more than this share of the last one is hardly smaller.
 _HARDLY = 0.3
 
@@ -440,6 +442,9 @@ def levenberg_marquardt(
             gradient,
             linearisation,
             radius,
+            jnp.where(
+                is_first | ~jnp.isfinite(state.damping), _FIRST_DAMPING, state.damping
+            ),
             max_trials,
             _bend(predict, summed, point) if geodesic else None,
         )

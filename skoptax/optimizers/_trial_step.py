@@ -44,6 +44,7 @@ class Model(NamedTuple):
     gradient: Array
     noise: Array  # what the objective may change by rounding alone
     size: Array  # what it is summed from
+    last: Array  # the damping of the step before
 
 
 class Place(NamedTuple):
@@ -88,6 +89,7 @@ def search(
     gradient: Array,
     here: Linearisation,
     radius: Array,
+    damping: Array,
     most: Any,
     bend: Callable[[Array], Array] | None = None,
 ) -> Trial:
@@ -106,6 +108,8 @@ def search(
         Its quadratic model.
     radius : scalar
         How long the first trial may be, in units of the scale.
+    damping : scalar
+        That of the step before.
     most : int
         How many trials.
     bend : callable, optional
@@ -125,12 +129,13 @@ def search(
             gradient / unit,
             NOISE_ULPS * jnp.finfo(gradient.dtype).eps * size,
             size,
+            damping,
         ),
         held,
     )
 
     is_bounded = place.lower is not None or place.upper is not None
-    curvature = None if is_bounded else factorised(model.root, size)
+    curvature = None if is_bounded else factorised(model.root, size, damping)
 
     def attempt(trial: Trial) -> Trial:
         new = _proposal(model, curvature, trial.radius, place, bend)
@@ -168,7 +173,7 @@ def _proposal(
     if bend is None:
         return Proposal(modelled, modelled, jnp.all(modelled == target), step)
     if curvature is None:
-        curvature = factorised(_without(model, held).root, model.size)
+        curvature = factorised(_without(model, held).root, model.size, model.last)
     pull = jnp.where(held, 0, bend(step.step / place.unit) / place.unit)
     acceleration = damped(curvature, step.damping, pull)
     # What is not finite compares as false.
@@ -184,7 +189,9 @@ def _within_bounds(model: Model, radius: Array, place: Place) -> tuple[Array, St
 
     def solve(active: _Active) -> _Active:
         free = _without(model, active.held)
-        step = lowest_within(factorised(free.root, free.size), free.gradient, radius)
+        step = lowest_within(
+            factorised(free.root, free.size, free.last), free.gradient, radius
+        )
         # What the step would push out of the box is held, too.
         out = held_at(place.point, -step.step, place.lower, place.upper) & ~active.held
         return _Active(active.held | out, step, jnp.any(out))

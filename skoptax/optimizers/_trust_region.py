@@ -20,6 +20,11 @@ from ._factorisation import FEW_COLUMNS
 
 T = TypeVar("T")
 
+# Where columns cancel to so many digits, a step along a rounding error in the gradient
+# would be as long as the parameters.
+_DEPENDENT = 9 / 16
+# Of many columns the damping falls by no more than this from step to step.
+_FALL = 1e-3
 # A step may be longer than the radius by this share.
 _SLACK = 0.1
 # Newton's method on the damping rises from below, and is there after two or three.
@@ -37,7 +42,7 @@ class Spectrum(NamedTuple):
     """A curvature by its eigenvalues: each damping then costs next to nothing."""
 
     squares: Array  # the eigenvalues
-    is_flat: Array  # those that are rounding error
+    is_flat: Array  # those that are next to nothing
     vectors: Array  # in rows
     noise: Array  # what of a gradient's part along such a vector is rounding error
 
@@ -78,12 +83,7 @@ class Product(NamedTuple):
 
     root: Array
     curvature: Array
-
-    @property
-    def least(self) -> Array:
-        """The damping that counts as none: less would be lost in the sums."""
-        eps = jnp.finfo(self.curvature.dtype).eps
-        return jnp.asarray(4 * len(self.curvature) * eps, self.curvature.dtype)
+    least: Array  # the damping that counts as none
 
     def along(self, gradient: Array) -> Array:
         """Return a gradient: there are no vectors."""
@@ -115,7 +115,7 @@ class Product(NamedTuple):
 Curvature: TypeAlias = Spectrum | Product
 
 
-def factorised(root: Array, size: Any) -> Curvature:
+def factorised(root: Array, size: Any, last: Any) -> Curvature:
     """
     Prepare a curvature for steps of any length.
 
@@ -125,21 +125,28 @@ def factorised(root: Array, size: Any) -> Curvature:
         The curvature is ``root.T @ root``.
     size : scalar
         What the objective is summed from: the sizes of its terms.
+    last : scalar
+        The damping of the step before.
 
     Returns
     -------
     Spectrum or Product
-        By the number of columns. In a spectrum, directions in which both curvature and
-        gradient are rounding error are left out: a step along them would be, too.
+        By the number of columns. In a spectrum, directions in which the curvature is
+        next to nothing and the gradient is rounding error are left out: a step along
+        them would be noise, too.
     """
     p = root.shape[1]
     if p > FEW_COLUMNS:
-        return Product(root, root.T @ root)
+        # Below the first, it is lost in the sums. And where the curvature is 0 in some
+        # direction, the gradient's rounding error over the damping is a step: it falls
+        # as the residuals do, not at once.
+        least = jnp.maximum(4 * p * jnp.finfo(root.dtype).eps, _FALL * last)
+        return Product(root, root.T @ root, least.astype(root.dtype))
     _, values, vectors = svd(root, full_matrices=False)
     eps = jnp.finfo(root.dtype).eps
     # Of a least-squares gradient: the residuals' norm times a column's.
     noise = 4 * p * eps * values[0] * jnp.sqrt(2 * size)
-    return Spectrum(values**2, values <= p * eps * values[0], vectors, noise)
+    return Spectrum(values**2, values <= eps**_DEPENDENT * values[0], vectors, noise)
 
 
 def lowest_within(curvature: Curvature, gradient: Array, radius: Array) -> Step:

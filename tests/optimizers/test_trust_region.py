@@ -40,7 +40,7 @@ def length(root, gradient, damping):
 def test_a_step_cut_short_is_as_long_as_the_radius(p, seed, share):
     root, gradient = problem(p, seed, 2)
     radius = share * length(root, gradient, 0.0)
-    found = lowest_within(factorised(jnp.asarray(root), 1.0), gradient, radius)
+    found = lowest_within(factorised(jnp.asarray(root), 1.0, 0.0), gradient, radius)
     assert not found.is_whole
     assert radius * (1 - 1e-6) <= found.length <= 1.1 * radius
     assert_allclose(found.length, np.linalg.norm(found.step), rtol=1e-12)
@@ -62,7 +62,7 @@ def test_a_step_that_is_short_enough_is_whole(p):
     root, gradient = problem(p, 0, 2)
     best = -np.linalg.solve(root, np.linalg.solve(root.T, gradient))
     found = lowest_within(
-        factorised(jnp.asarray(root), 1.0), gradient, np.linalg.norm(best) * 1.01
+        factorised(jnp.asarray(root), 1.0, 0.0), gradient, np.linalg.norm(best) * 1.01
     )
     assert found.is_whole
     # For many columns 4 p eps is the least damping.
@@ -74,7 +74,7 @@ def test_directions_that_are_rounding_error_are_left_out():
     columns = rng.normal(size=(8, 2))
     root = np.linalg.qr(np.c_[columns, columns.sum(axis=1)], mode="r")
     gradient = root.T @ rng.normal(size=3)
-    found = lowest_within(factorised(jnp.asarray(root), 1.0), gradient, 1e9)
+    found = lowest_within(factorised(jnp.asarray(root), 1.0, 0.0), gradient, 1e9)
     # Of all lowest points, the nearest.
     best = -np.linalg.pinv(root.T @ root, rcond=1e-12) @ gradient
     assert found.is_whole
@@ -84,7 +84,7 @@ def test_directions_that_are_rounding_error_are_left_out():
 @pytest.mark.parametrize("p", [3, 20])
 def test_nothing_to_gain_is_a_step_of_nothing(p):
     root, _ = problem(p, 2, 1)
-    found = lowest_within(factorised(jnp.asarray(root), 1.0), np.zeros(p), 1.0)
+    found = lowest_within(factorised(jnp.asarray(root), 1.0, 0.0), np.zeros(p), 1.0)
     assert found.is_whole
     assert not np.any(found.step)
 
@@ -94,7 +94,7 @@ def test_single_precision_does_not_overflow(p):
     with jax.enable_x64(False):
         root, gradient = problem(p, 3, 6)
         root, gradient = (jnp.asarray(x, jnp.float32) for x in (root, 1e6 * gradient))
-        found = lowest_within(factorised(root, 1.0), gradient, jnp.float32(1e-3))
+        found = lowest_within(factorised(root, 1.0, 0.0), gradient, jnp.float32(1e-3))
         assert found.step.dtype == jnp.float32
         assert 0.99e-3 <= found.length <= 1.11e-3
 
@@ -103,6 +103,6 @@ def test_damped_solves_the_damped_equations():
     root, gradient = problem(5, 4, 4)
     for p in (root, np.kron(np.eye(4), root)):
         right = np.tile(gradient, len(p) // 5)
-        found = damped(factorised(jnp.asarray(p), 1.0), 0.3, right)
+        found = damped(factorised(jnp.asarray(p), 1.0, 0.0), 0.3, right)
         best = -np.linalg.solve(p.T @ p + 0.3 * np.eye(len(p)), right)
         assert_allclose(found, best, rtol=1e-10)
