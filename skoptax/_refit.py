@@ -30,6 +30,7 @@ from .inference._bootstrap import Resampler
 from .inference._covariance import Covariance
 from .inference._profile import Profiler
 from .inference._record import FitRecord
+from .losses import Gamma, LogLoss, Poisson
 from .optimizers._find import resolve_optimizer
 
 # The objective at the fitted values says whether the rows are those of the fit.
@@ -37,6 +38,8 @@ _SAME = 1e-6
 # And how the predictions are rounded, which another program may do otherwise: by so
 # many times what independent errors of one unit each would come to.
 _ROUNDED = 4
+# Losses that are sums of logarithms, which are rounded, too.
+_LOGARITHMS = (Poisson, Gamma, LogLoss)
 # So many values of one array of fits side by side stay in a processor's own memory.
 _NEAR = 2**14
 # A program does about so many fits, as many as its data leave room for.
@@ -88,6 +91,7 @@ class Refit:
             self._task = make_task(there, problem, optimizer)
         #: Whether a row's loss may depend on other rows.
         self.couples_rows = problem.couples_rows
+        self._has_logarithms = type(problem.objective.loss) in _LOGARITHMS
         with precision(self._double):
             value = float(self._task.call(make_value, (), "value"))
         apart = abs(value - estimator.loss_)
@@ -109,7 +113,9 @@ class Refit:
         with precision(self._double):
             found = self._task.call(make_loss_slopes, (), "slopes of the losses")
         eps = float(np.finfo(self._rows[0].dtype).eps)
-        return rounding_of(jax.tree.map(np.asarray, found), eps)
+        found = jax.tree.map(np.asarray, found)
+        more = logarithms_rounding(found, eps) if self._has_logarithms else 0.0
+        return rounding_of(found, eps) + more
 
     def fits(self, offsets: np.ndarray, holds: np.ndarray) -> Held:
         """
@@ -264,6 +270,27 @@ def rounding_of(found: LossSlopes, eps: float) -> float:
         curved = np.abs(bend) @ errors**2
     whole = float(_ROUNDED * np.linalg.norm(slope * errors) + curved / 2)
     return whole if np.isfinite(whole) else np.nan
+
+
+def logarithms_rounding(found: LossSlopes, eps: float) -> float:
+    r"""
+    Return by how much the losses' own logarithms are rounded.
+
+    Parameters
+    ----------
+    found : LossSlopes
+        As NumPy arrays, of losses of one output each.
+    eps : float
+        The relative rounding error of a logarithm's argument.
+
+    Returns
+    -------
+    float
+        A loss such as :math:`f - y + y \log(y / f)` is a difference of terms of the
+        size of :math:`\ell'' f^2`, however small it is itself.
+    """
+    predictions, bend = np.ravel(found.predictions), np.ravel(found.bend)
+    return float(eps * np.linalg.norm(bend.astype(float) * predictions**2))
 
 
 def entry_position(names: list[str], free: np.ndarray, name: Any) -> int:

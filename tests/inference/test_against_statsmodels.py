@@ -177,8 +177,9 @@ def test_likelihoods_in_single_precision(loss, cov_type, weighted):
     if loss == "poisson":
         law = stats.poisson(mean).logpmf(y)
     elif loss == "gamma":
-        k = (n - 3) / (w @ ((y - mean) / mean) ** 2)
-        law = stats.gamma(k, scale=mean / k).logpdf(y)
+        # A weight is part of the shape: each response counts once.
+        k = w * (n - 3) / (w @ ((y - mean) / mean) ** 2)
+        law, w = stats.gamma(k, scale=mean / k).logpdf(y), np.ones(n)
     else:
         law = stats.bernoulli(mean).logpmf(y)
     numbers = estimator.report().statistics

@@ -402,13 +402,14 @@ def test_far_out_a_profile_stays_in_the_lowest_optimum(name):
     for i, row in enumerate(rows):
         lowest = lowest_sigmoid(x, y, {name: row[name]}, rows[max(i - 1, 0) : i + 2])
         limit = limit_of_sigmoid(x, y, row["top"]) if name == "top" else np.inf
-        if limit >= lowest:
+        if limit > lowest * (1 + 1e-3):
             assert row["loss"] <= lowest * (1 + 1e-6)
             continue
         # No value is the lowest, and where SciPy ends on the way is no bound.
         without_minimum += 1
-        tau, least = np.sqrt((18 - 4) * (np.array([row["loss"], limit]) / fitted - 1))
-        assert 0 < tau - least < 1e-4
+        known = np.array([row["loss"], min(limit, lowest)])
+        tau, least = np.sqrt((18 - 4) * (known / fitted - 1))
+        assert tau - least < 1e-4
     if name == "bottom":
         assert (np.diff(table["tau"]) > 0).all()
     else:
@@ -467,7 +468,11 @@ def test_the_rows_of_a_fit_that_rounding_ends(loss, dtype, noise, n, seed):
     estimator = fit(peak, spec, t[:, None], y, loss=loss, dtype=dtype)
     profile = estimator.profile(t[:, None], y, "m", n_points=2)
     assert profile["tau"].notna().all()
-    for others in (y[::-1], y + 2e3 * noise * (np.arange(n) == 3)):
+    apart = 2e3 * noise
+    if loss == "poisson":
+        # A mean less its logarithm is rounded by an ulp of the mean.
+        apart = 20 * np.sqrt(np.finfo(dtype).eps) * y.mean()
+    for others in (y[::-1], y + apart * (np.arange(n) == 3)):
         with pytest.raises(InvalidParameterError, match="those of the fit"):
             estimator.profile(t[:, None], others, "m", n_points=2)
 

@@ -636,15 +636,26 @@ def test_acceleration_saves_steps_in_curved_valleys(name, start, plain, bent):
         return np.array([float(final[k].value) for k in values]), found["history"]
 
     certified = np.asarray(data["certified"])
+    # The three exponentials of Lanczos3 may come in any order.
+    rates = [1, 3, 5] if name == "Lanczos3" else []
+
+    def in_order(table):
+        table = np.array(table, dtype=float)
+        order = np.argsort(table[..., rates], axis=-1)
+        for shift in (0, -1) if rates else ():
+            columns = np.array(rates) + shift
+            table[..., columns] = np.take_along_axis(table[..., columns], order, -1)
+        return table
 
     def steps(history):
         """Count those until the parameters have seven digits."""
-        far = np.abs(history[list(values)] / certified - 1).max(axis=1) > 1e-7
+        found = in_order(history[list(values)].to_numpy())
+        far = np.abs(found / certified - 1).max(axis=1) > 1e-7
         return int(np.flatnonzero(far)[-1]) + 1
 
     straight_steps = steps(fit()[1])
     found, history = fit(geodesic=True)
-    assert_allclose(found, certified, rtol=1e-8)
+    assert_allclose(in_order(found), certified, rtol=1e-8)
     assert straight_steps > plain
     assert steps(history) < bent
 
