@@ -402,7 +402,8 @@ def test_far_out_a_profile_stays_in_the_lowest_optimum(name):
     for i, row in enumerate(rows):
         lowest = lowest_sigmoid(x, y, {name: row[name]}, rows[max(i - 1, 0) : i + 2])
         limit = limit_of_sigmoid(x, y, row["top"]) if name == "top" else np.inf
-        if limit > lowest * (1 + 1e-3):
+        # (Far out, rounding makes it some thousandths lower than the limit.)
+        if limit > lowest * (1 + 1e-2):
             assert row["loss"] <= lowest * (1 + 1e-6)
             continue
         # No value is the lowest, and where SciPy ends on the way is no bound.
