@@ -25,6 +25,9 @@ from .optimizers._linearisation import flat_bound
 
 # So many steps are more than a neighbour's optimum is ever away.
 MOST_STEPS = 200
+# Farther out than so many of its values or standard errors, a parameter counts as at
+# infinity: there, rounding makes objectives lower than they ever are.
+_INFINITE = 1e7
 # A step to a bound is rounded, and where the curvature has no end on the way there, as
 # that of the mean of counts at 0, so is each of the next ones.
 _ULPS = 4
@@ -93,15 +96,20 @@ def make_constrained(
     Returns
     -------
     Block
-        ``run(numbers, data, offsets, holds, tol)``, to be compiled: offsets from
-        the start, of shape (k, p), which entries to hold there, of the same shape, and
-        the tolerance.
+        ``run(numbers, data, offsets, holds, tol, errors)``, to be compiled: offsets
+        from the start, of shape (k, p), which entries to hold there, of the same shape,
+        the tolerance, and the entries' standard errors, of shape (p,).
     """
 
     def run(
-        numbers: Numbers, data: Any, offsets: Array, holds: Array, tol: Any
+        numbers: Numbers,
+        data: Any,
+        offsets: Array,
+        holds: Array,
+        tol: Any,
+        errors: Array,
     ) -> Held:
-        fit = constrained_fit(at_state, numbers, tol)
+        fit = constrained_fit(at_state, numbers, tol, errors)
         return in_turn(lambda lane: fit(data, *lane), (offsets, holds))
 
     return Block(run, lambda *_: None)
@@ -125,7 +133,7 @@ def flat_bounds(structure: Structure, numbers: Numbers, start: PyTree) -> list[A
 
 
 def constrained_fit(
-    at_state: Evaluator, numbers: Numbers, tol: Any
+    at_state: Evaluator, numbers: Numbers, tol: Any, errors: Any = np.inf
 ) -> Callable[[Any, Array, Array], Held]:
     """
     Build the function that fits once, by Levenberg-Marquardt.
@@ -138,6 +146,9 @@ def constrained_fit(
         Of the packed state.
     tol : scalar
         The tolerance of the rule of convergence.
+    errors : array of shape (p,), optional
+        The standard errors of the entries in the optimiser's space; infinite for one
+        that may go anywhere.
 
     Returns
     -------
@@ -148,7 +159,9 @@ def constrained_fit(
     structure = at_state.structure
     method = optax.with_extra_args_support(levenberg_marquardt())
     flat, unravel = ravel_pytree(internal_start(structure, numbers))
-    bounds = flat_bounds(structure, numbers, unravel(flat))
+    lower, upper = flat_bounds(structure, numbers, unravel(flat))
+    far = _INFINITE * jnp.maximum(jnp.abs(flat), errors)
+    bounds = jnp.maximum(lower, -far), jnp.minimum(upper, far)
 
     def fit(data: Any, offset: Array, hold: Array) -> Held:
         start = jnp.clip(flat + offset, *bounds)

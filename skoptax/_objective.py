@@ -28,14 +28,11 @@ from ._parameter import is_parameter
 from ._tracing import own
 from ._unpacking import build_state, internal_start, user_values
 from .exceptions import ModelError
-from .losses import Gamma, LogLoss, Loss, Poisson, SquaredError, per_sample
+from .losses import Loss, SquaredError, per_sample
+from .losses._likelihood import HALF_DEVIANCES
 from .losses._regression import squares
 from .losses._resolve import information_of, is_own
 from .penalties import Penalty
-
-# Losses that are infinite beyond some edge, and finite where the prediction is the
-# response.
-_WITH_EDGE = (Poisson, Gamma, LogLoss)
 
 
 @dataclass(frozen=True)
@@ -275,9 +272,10 @@ class Objective:
         Return predictions, with others that the loss admits where the weight is 0.
 
         There the mean of counts may be 0 although the count is not: the loss is
-        infinite then, and no number times 0.
+        infinite then, and no number times 0. Half a deviance is finite where the
+        prediction is the response.
         """
-        has_edge = is_own(self.loss) and type(self.loss) in _WITH_EDGE
+        has_edge = is_own(self.loss) and type(self.loss) in HALF_DEVIANCES
         if sample_weight is None or not has_edge:
             return prediction
         return _where_counted(prediction, y, sample_weight)

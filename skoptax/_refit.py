@@ -27,10 +27,10 @@ from ._resampled import Resampled, Shares, make_resampled, make_resampled_by_lm
 from ._training import read_rows, split
 from .exceptions import InvalidParameterError
 from .inference._bootstrap import Resampler
-from .inference._covariance import Covariance
+from .inference._covariance import Covariance, standard_directions
 from .inference._profile import Profiler
 from .inference._record import FitRecord
-from .losses import Gamma, LogLoss, Poisson
+from .losses._likelihood import HALF_DEVIANCES
 from .optimizers._find import resolve_optimizer
 
 # The objective at the fitted values says whether the rows are those of the fit.
@@ -38,8 +38,6 @@ _SAME = 1e-6
 # And how the predictions are rounded, which another program may do otherwise: by so
 # many times what independent errors of one unit each would come to.
 _ROUNDED = 4
-# Losses that are sums of logarithms, which are rounded, too.
-_LOGARITHMS = (Poisson, Gamma, LogLoss)
 # So many values of one array of fits side by side stay in a processor's own memory.
 _NEAR = 2**14
 # A program does about so many fits, as many as its data leave room for.
@@ -91,7 +89,7 @@ class Refit:
             self._task = make_task(there, problem, optimizer)
         #: Whether a row's loss may depend on other rows.
         self.couples_rows = problem.couples_rows
-        self._has_logarithms = type(problem.objective.loss) in _LOGARITHMS
+        self._has_logarithms = type(problem.objective.loss) in HALF_DEVIANCES
         with precision(self._double):
             value = float(self._task.call(make_value, (), "value"))
         apart = abs(value - estimator.loss_)
@@ -117,12 +115,15 @@ class Refit:
         more = logarithms_rounding(found, eps) if self._has_logarithms else 0.0
         return rounding_of(found, eps) + more
 
-    def fits(self, offsets: np.ndarray, holds: np.ndarray) -> Held:
+    def fits(self, errors: np.ndarray, offsets: np.ndarray, holds: np.ndarray) -> Held:
         """
         Return fits with entries held.
 
         Parameters
         ----------
+        errors : ndarray of shape (p,)
+            The entries' standard errors in the space of the optimiser's steps; infinite
+            where there is none.
         offsets : ndarray of shape (k, p)
             Where each begins, from the solution in the space of the optimiser's steps.
         holds : ndarray of shape (k, p)
@@ -134,13 +135,20 @@ class Refit:
             As NumPy arrays.
         """
         dtype = np.float64 if self._double else np.float32
-        arguments = offsets.astype(dtype), holds, dtype(self._tol)
+        arguments = (
+            offsets.astype(dtype),
+            holds,
+            dtype(self._tol),
+            errors.astype(dtype),
+        )
         with precision(self._double):
             return on_host(self._task.call(make_constrained, arguments, "constrained"))
 
     def profiler(self, record: FitRecord, covariance: Covariance) -> Profiler:
         """Return what profiles are made from."""
-        return Profiler(record, covariance, self.fits, self.value)
+        errors = np.linalg.norm(standard_directions(record, covariance), axis=1)
+        errors = np.where(errors > 0, errors, np.inf)
+        return Profiler(record, covariance, partial(self.fits, errors), self.value)
 
     @property
     def _together(self) -> int:

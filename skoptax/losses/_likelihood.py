@@ -265,3 +265,7 @@ class LogLoss(Loss):
         if np.any(values < 0) or np.any(values > 1):
             domain = "in [0, 1], such as two classes encoded as 0 and 1"
             raise outside_domain(self, "below 0 or above 1", domain)
+
+
+# Each is infinite beyond an edge, and a difference of logarithms, which are rounded.
+HALF_DEVIANCES = (Poisson, Gamma, LogLoss)

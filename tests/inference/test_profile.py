@@ -402,15 +402,13 @@ def test_far_out_a_profile_stays_in_the_lowest_optimum(name):
     for i, row in enumerate(rows):
         lowest = lowest_sigmoid(x, y, {name: row[name]}, rows[max(i - 1, 0) : i + 2])
         limit = limit_of_sigmoid(x, y, row["top"]) if name == "top" else np.inf
-        # (Far out, rounding makes it some thousandths lower than the limit.)
-        if limit > lowest * (1 + 1e-2):
+        if limit >= lowest:
             assert row["loss"] <= lowest * (1 + 1e-6)
             continue
         # No value is the lowest, and where SciPy ends on the way is no bound.
         without_minimum += 1
-        known = np.array([row["loss"], min(limit, lowest)])
-        tau, least = np.sqrt((18 - 4) * (known / fitted - 1))
-        assert tau - least < 1e-4
+        tau, least = np.sqrt((18 - 4) * (np.array([row["loss"], limit]) / fitted - 1))
+        assert 0 < tau - least < 1e-4
     if name == "bottom":
         assert (np.diff(table["tau"]) > 0).all()
     else:
