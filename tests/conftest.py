@@ -33,6 +33,34 @@ hypothesis.settings.load_profile("ci")
 collect_ignore = ["typing/usage.py"]
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--most-cases",
+        type=int,
+        help="run so many cases of each parametrised test at most, spread evenly, "
+        "but all of those marked every_case",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    most = config.getoption("--most-cases")
+    if most is None:
+        return
+    tests, kept = {}, set()
+    for item in items:
+        if item.get_closest_marker("every_case"):
+            kept.add(item)
+        else:
+            name, _, _ = item.nodeid.partition("[")
+            tests.setdefault(name, []).append(item)
+    for cases in tests.values():
+        few = min(most, len(cases))
+        # The middles of as many equal parts.
+        kept.update(cases[(2 * i + 1) * len(cases) // (2 * few)] for i in range(few))
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = [item for item in items if item in kept]
+
+
 # Before the fixtures of the test's module, which may fit.
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):

@@ -193,6 +193,7 @@ def assert_by_hand(found, case, variant):
 
 
 @pytest.mark.processes
+@pytest.mark.every_case
 @pytest.mark.parametrize("name", CASES)
 def test_look_alikes_do_not_share(name, fresh, tmp_path):
     case = CASES[name]

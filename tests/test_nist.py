@@ -15,7 +15,7 @@ import pytest
 from skoptax import OptaxEstimator
 from skoptax.exceptions import ConvergenceWarning
 
-pytestmark = pytest.mark.optimised
+pytestmark = [pytest.mark.optimised, pytest.mark.every_case]
 
 REFERENCE = Path(__file__).parent / "reference"
 NIST, MORE = (

@@ -62,6 +62,7 @@ CHECKS = [
 
 # The data that some checks make up do not determine all parameters, which is said.
 @pytest.mark.filterwarnings("ignore:.*Jacobian is singular")
+@pytest.mark.every_case
 @pytest.mark.parametrize(("estimator", "check"), CHECKS)
 def test_estimator_check(estimator, check):
     try:
