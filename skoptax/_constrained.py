@@ -26,8 +26,9 @@ from .optimizers._linearisation import flat_bound
 # So many steps are more than a neighbour's optimum is ever away.
 MOST_STEPS = 200
 # Farther out than so many of its values or standard errors, a parameter counts as at
-# infinity: there, rounding makes objectives lower than they ever are.
-_INFINITE = 1e7
+# infinity: there, rounding makes objectives lower than they ever are. Others go there
+# with one that is held very far out itself: by the square, beyond so many of its own.
+_INFINITE, _FAR = 1e7, 100.0
 # A step to a bound is rounded, and where the curvature has no end on the way there, as
 # that of the mean of counts at 0, so is each of the next ones.
 _ULPS = 4
@@ -160,10 +161,12 @@ def constrained_fit(
     method = optax.with_extra_args_support(levenberg_marquardt())
     flat, unravel = ravel_pytree(internal_start(structure, numbers))
     lower, upper = flat_bounds(structure, numbers, unravel(flat))
-    far = _INFINITE * jnp.maximum(jnp.abs(flat), errors)
-    bounds = jnp.maximum(lower, -far), jnp.minimum(upper, far)
+    size = jnp.maximum(jnp.abs(flat), errors)
 
     def fit(data: Any, offset: Array, hold: Array) -> Held:
+        away = jnp.where(hold & (size > 0), jnp.abs(offset) / size, 0)
+        far = _INFINITE * jnp.max(away / _FAR, initial=1) ** 2 * size
+        bounds = jnp.maximum(lower, -far), jnp.minimum(upper, far)
         start = jnp.clip(flat + offset, *bounds)
         eps = jnp.finfo(start.dtype).eps
         box = Box(

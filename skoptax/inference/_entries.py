@@ -57,6 +57,29 @@ def moving(table: EntryTable) -> np.ndarray:
     return np.asarray(np.sort(table.place[rows[~table.at_bound[rows]]]))
 
 
+def held_ones(spec: dict[str, Any], at_bound: dict[str, Any]) -> bool:
+    """
+    Tell whether some entry of a free parameter does not follow the responses.
+
+    Parameters
+    ----------
+    spec, at_bound : dict
+        As `FitRecord` has them.
+
+    Returns
+    -------
+    bool
+        True where one is fixed by a mask, or on its bound.
+    """
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(spec, is_leaf=is_parameter)
+    pairs = zip(leaves, treedef.flatten_up_to(at_bound), strict=True)
+    return any(
+        is_free(leaf) and (np.any(flags) or not np.all(leaf.free))
+        for leaf, flags in pairs
+    )
+
+
 def read_table(record: FitRecord) -> EntryTable:
     """
     Return the entries of a fit's parameters.

@@ -116,6 +116,8 @@ def enlarged(
         curvature = curvature if rest is None else curvature + rest
         curvature = curvature[at][:, at]
         found, axes = _by_row_with(scores, inverse, followed, curvature, eps, power, at)
+    if axes.size == 0:
+        return Enlarged(found, alone)
     # How entries follow these, relative to their errors.
     shares = np.abs(inverse.T @ axes) / np.maximum(np.linalg.norm(axes, axis=0), 1e-300)
     sizes = np.linalg.norm(inverse, axis=0)[:, None]

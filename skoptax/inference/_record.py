@@ -25,9 +25,9 @@ from .._task import Task
 from ..exceptions import DifferentiationError
 from ..losses import Gamma, LogLoss, Poisson, SquaredError
 from ..losses._resolve import is_own
-from ._entries import entry_table, moving
+from ._entries import entry_table, held_ones, moving
 from ._pieces import Piece, derivatives_at_end, in_pieces, piece_size
-from ._sums import Information, Sums, put_together, summed_up
+from ._sums import Information, Sums, has_leverages, put_together, summed_up
 
 # Of so many free entries the matrices are still cheap beside a fit.
 MOST_ENTRIES = 100
@@ -185,7 +185,9 @@ def record_fit(
                 run, y, weights, total, size, with_hessian=cov_type == "hessian"
             )
             known = value if is_bare else None
-            kept = moving(entry_table(problem.spec, params, at_bound))
+            kept = None
+            if has_leverages(cov_type) and held_ones(problem.spec, at_bound):
+                kept = moving(entry_table(problem.spec, params, at_bound))
             found, reason = _with_rows(run, loss, pieces, cov_type, total, known, kept)
     if found is not None and not found.is_finite:
         found, reason = None, "the derivatives of some row are not finite there"
@@ -270,7 +272,7 @@ def _with_rows(
     cov_type: str,
     total: float,
     known: float | None,
-    kept: np.ndarray,
+    kept: np.ndarray | None,
 ) -> tuple[Information | None, str]:
     """Return the matrices, or why there are none."""
     parts = []

@@ -59,6 +59,23 @@ class Information(NamedTuple):
         return all(np.isfinite(m).all() for m in matrices if m is not None)
 
 
+def has_leverages(cov_type: str) -> bool:
+    """
+    Tell whether a covariance takes leverages.
+
+    Parameters
+    ----------
+    cov_type : str
+        Which covariance.
+
+    Returns
+    -------
+    bool
+        Whether it does.
+    """
+    return _LEVERAGE_POWERS.get(cov_type, 0) > 0
+
+
 def summed_up(
     found: Derivatives,
     delta: np.ndarray,
