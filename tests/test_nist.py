@@ -135,9 +135,14 @@ def test_certified_values(name, start):
 def test_those_that_nothing_was_chosen_by(name, start):
     estimator, found = digits(name, start)
     assert found >= 9.5, estimator.message_
-    # (Lanczos1's residuals are rounding. So is whether its last step finds a lower
-    # point: with JAX 0.8 and code that is not optimised, one of the two does not.)
-    assert estimator.converged_ or name == "Lanczos1", estimator.message_
+    if name == "Lanczos1":
+        # Its residuals are rounding. So is whether the last step finds a lower point:
+        # with JAX 0.8 and code that is not optimised, one of the two does not.
+        assert estimator.status_ in ("converged", "stalled"), estimator.message_
+    else:
+        assert estimator.converged_, estimator.message_
+    if name == "MGH10":
+        assert found >= 10.5
     problem = MORE[name]
     rss = estimator.loss_ * 2 * len(problem["y"])
     stderr = [float(error) for error in estimator.stderr_.values()]
@@ -145,7 +150,7 @@ def test_those_that_nothing_was_chosen_by(name, start):
         # All digits but the last have cancelled.
         assert rss < 3e-25
     else:
-        assert rss == pytest.approx(problem["rss"], rel=1e-8)
+        assert rss == pytest.approx(problem["rss"], rel=1e-10)
         np.testing.assert_allclose(stderr, problem["certified_sd"], rtol=1e-9)
 
 
