@@ -100,6 +100,7 @@ class Look(NamedTuple):
 
     optimality: Any  # of the state, as `Linearisation` has it
     before: Any  # of the state before
+    noise: Any  # what rounding may change the loss by
     failed: Any  # the last update has found no step
 
 
@@ -176,6 +177,9 @@ def assess(
     # Close to an optimum the loss is flat to rounding error, and a later state has more
     # digits; one that is clearly higher is a way gone wrong.
     slack = jnp.sqrt(jnp.finfo(value.dtype).eps) * jnp.abs(lowest)
+    if look is not None:
+        # Where residuals are next to nothing, rounding is no small share of the loss.
+        slack = jnp.maximum(slack, look.noise)
     is_good = finite & (value <= lowest + slack)
     if look is None:
         converged = is_good & has_converged(now, Progress(*entries(start)), control.tol)

@@ -322,9 +322,10 @@ def _sentence(status: str, run: Run) -> str:
         )
         if status == "converged":
             return f"Converged after {step} steps: {left}the tolerance {tol:.2g}."
+        side = "below" if max(now.left) <= tol else "above"
         return (
             f"Stopped after {step} steps: no step of any length lowers the objective "
-            f"beyond rounding error; {left}above the tolerance {tol:.2g}."
+            f"beyond rounding error; {left}{side} the tolerance {tol:.2g}."
         )
     if status == "stalled":
         side = "below" if now.optimality <= tol else "above"

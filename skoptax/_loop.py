@@ -442,7 +442,8 @@ def _look(
     # finite compares as false.)
     largest = 0.5 / jnp.finfo(found.damping.dtype).eps
     failed = ~found.accepted & ~(found.damping < largest)
-    return Look(linearisation.left, before.left, advance & failed)
+    noise = linearisation.rounding(here.value)
+    return Look(linearisation.left, before.left, noise, advance & failed)
 
 
 @own

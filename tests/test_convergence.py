@@ -1,6 +1,7 @@
 """The rule of convergence, against NumPy and on fits that could deceive it."""
 
 import warnings
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +14,29 @@ from numpy.testing import assert_allclose
 from sklearn.linear_model import Lasso
 
 from skoptax import OptaxEstimator, Parameter
+from skoptax._assessment import (
+    CONVERGED,
+    OFF,
+    RUNNING,
+    Best,
+    Control,
+    Counts,
+    Look,
+    assess,
+)
 from skoptax._convergence import Progress, has_converged, measure
 from skoptax.exceptions import ConvergenceWarning
 from skoptax.penalties import L1
+
+
+class Past(NamedTuple):
+    """What of the loop's state a step is compared with."""
+
+    counts: Any
+    best: Any
+    now: Any
+    start: Any
+
 
 vectors = st.lists(st.floats(-3, 3), min_size=3, max_size=3).map(np.array)
 
@@ -223,3 +244,29 @@ def test_a_kink_of_the_penalty_is_no_failure():
     half_squares = 0.5 * np.mean((lasso.predict(X) - y) ** 2)
     least = half_squares + 0.2 * np.abs(lasso.coef_).sum()
     assert_allclose(estimator.loss_, least, rtol=1e-8)
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.01, CONVERGED), (0.001, RUNNING)])
+def test_above_the_best_by_no_more_than_rounding_is_as_good(noise, expected):
+    # A fit whose residuals are rounding ends 0.5 % above its best, no gradient left.
+    with jax.enable_x64(True):
+        best = Best(lowest=1e-27, selected=1e-27, value=1e-27, optimality=0.0)
+        counts = Counts(20, 0, RUNNING, 15, 15, 15, 0)
+        now = Progress(1.005e-27, 0.0, 0.0, 0.0, 0.0)
+        carry = Past(
+            jnp.array(counts), jnp.array(best), jnp.array(now), jnp.ones(len(now))
+        )
+        control = Control(False, False, 100, 0, OFF, 25, 0, 0, 0, 1e-12)
+        look = Look(0.0, 0.0, noise * now.value, failed=False)
+        verdict = assess(
+            jnp.asarray(now.value),
+            [jnp.zeros(2)],
+            now,
+            jnp.asarray(21),
+            counts,
+            carry,
+            control,
+            True,
+            look,
+        )
+        assert Counts(*verdict.counts).status == expected

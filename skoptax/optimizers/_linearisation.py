@@ -67,6 +67,11 @@ class Linearisation(NamedTuple):
         """
         return self.sizes[3]
 
+    def rounding(self, value: Any) -> Any:
+        """Return what the objective, of this value here, may change by rounding."""
+        size = self.noise + jnp.abs(value)
+        return NOISE_ULPS * jnp.finfo(size.dtype).eps * size
+
     @property
     def left(self) -> Any:
         """What a rule of convergence compares with its tolerance."""

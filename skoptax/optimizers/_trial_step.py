@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .._tracing import own
-from ._linearisation import NOISE_ULPS, Linearisation, held_at
+from ._linearisation import Linearisation, held_at
 from ._trust_region import (
     Curvature,
     Step,
@@ -127,7 +127,7 @@ def search(
         Model(
             here.root / unit,
             gradient / unit,
-            NOISE_ULPS * jnp.finfo(gradient.dtype).eps * size,
+            here.rounding(place.value),
             size,
             damping,
         ),
