@@ -21,7 +21,7 @@ from ._structure import Numbers, Structure
 from ._typing import Block, PyTree
 from ._unpacking import internal_bounds, internal_start, user_values
 from .optimizers._levenberg_marquardt import levenberg_marquardt
-from .optimizers._linearisation import flat_bound
+from .optimizers._linearisation import Linearisation, flat_bound
 
 # So many steps are more than a neighbour's optimum is ever away.
 MOST_STEPS = 200
@@ -42,6 +42,9 @@ class Held(NamedTuple):
     value: Array  # of shape (k,): the objective
     left: Array  # of shape (k,): what the rule of convergence compares
     stopped: Array  # of shape (k,): whether a bound kept a held entry from its place
+    # Of shape (k, p): of the objective there, by held entries, too. None from a method
+    # that has none.
+    gradient: Array | None = None
 
 
 class _State(NamedTuple):
@@ -110,7 +113,7 @@ def make_constrained(
         tol: Any,
         errors: Array,
     ) -> Held:
-        fit = constrained_fit(at_state, numbers, tol, errors)
+        fit = constrained_fit(at_state, numbers, Rule(tol), errors)
         return in_turn(lambda lane: fit(data, *lane), (offsets, holds))
 
     return Block(run, lambda *_: None)
@@ -133,8 +136,36 @@ def flat_bounds(structure: Structure, numbers: Numbers, start: PyTree) -> list[A
     return found
 
 
+class Rule(NamedTuple):
+    """
+    When a fit has ended.
+
+    Parameters
+    ----------
+    tol : scalar
+        What is left of the gradient's terms, and the share of the objective that a step
+        is predicted to gain, are no larger.
+    gain : scalar, optional
+        What a step gains itself may be as large as this, instead of that share.
+    times : int, default=2
+        How often in a row. Where all that is left may be rounding, the next step still
+        has a digit or two.
+    """
+
+    tol: Any
+    gain: Any = None
+    times: int = 2
+
+    def holds(self, value: Array, there: Linearisation) -> Array:
+        """Tell whether it holds at a point."""
+        if self.gain is None:
+            return there.left <= self.tol
+        is_small = there.gain * jnp.abs(value) <= self.gain
+        return (there.optimality <= self.tol) & is_small
+
+
 def constrained_fit(
-    at_state: Evaluator, numbers: Numbers, tol: Any, errors: Any = np.inf
+    at_state: Evaluator, numbers: Numbers, rule: Rule, errors: Any = np.inf
 ) -> Callable[[Any, Array, Array], Held]:
     """
     Build the function that fits once, by Levenberg-Marquardt.
@@ -145,8 +176,8 @@ def constrained_fit(
         The objective.
     numbers : dict
         Of the packed state.
-    tol : scalar
-        The tolerance of the rule of convergence.
+    rule : Rule
+        When a fit has ended.
     errors : array of shape (p,), optional
         The standard errors of the entries in the optimiser's space; infinite for one
         that may go anywhere.
@@ -238,7 +269,7 @@ def constrained_fit(
                 gradient,
                 linearisation,
                 left,
-                jnp.where(left <= tol, settled + 1, 0),
+                jnp.where(rule.holds(value, linearisation), settled + 1, 0),
                 moved,
                 steps,
                 snaps,
@@ -246,7 +277,7 @@ def constrained_fit(
 
         def goes_on(state: _State) -> Array:
             usable = jnp.isfinite(state.value) & (state.steps < MOST_STEPS)
-            return usable & state.moved & (state.settled < 2)
+            return usable & state.moved & (state.settled < rule.times)
 
         zero = jnp.zeros((), jnp.int32)
         begin = _after(
@@ -264,7 +295,12 @@ def constrained_fit(
         entries = [jnp.ravel(jnp.asarray(values[i])) for i in places]
         stopped = jnp.any(hold & (start != flat + offset))
         return Held(
-            end.x - flat, jnp.concatenate(entries), end.value, end.left, stopped
+            end.x - flat,
+            jnp.concatenate(entries),
+            end.value,
+            end.left,
+            stopped,
+            end.gradient,
         )
 
     return fit
@@ -272,5 +308,5 @@ def constrained_fit(
 
 def on_host(found: Held) -> Held:
     """Return the same as NumPy arrays."""
-    arrays: list[Any] = [np.asarray(x) for x in found]
-    return Held(*arrays)
+    arrays: Held = jax.tree.map(np.asarray, found)
+    return arrays

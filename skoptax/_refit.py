@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from ._information import (
 from ._optimizer import precision
 from ._problem import OWNER, make_problem, make_task, with_values
 from ._resampled import Resampled, Shares, make_resampled, make_resampled_by_lm
+from ._searched import Aim, Searched, make_searched
 from ._training import read_rows, split
 from .exceptions import InvalidParameterError
 from .inference._bootstrap import Resampler
@@ -61,10 +62,9 @@ class Refit:
     X, y, sample_weight : array-like
         The rows of the fit.
 
-    Raises
-    ------
-    InvalidParameterError
-        If they are not the rows of the fit.
+    Notes
+    -----
+    Whatever is asked of it raises an error if they are not the rows of the fit.
     """
 
     def __init__(
@@ -90,21 +90,37 @@ class Refit:
         #: Whether a row's loss may depend on other rows.
         self.couples_rows = problem.couples_rows
         self._has_logarithms = type(problem.objective.loss) in HALF_DEVIANCES
+        self._loss = float(estimator.loss_)
+
+    @cached_property
+    def value(self) -> float:
+        """
+        The objective at the solution.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the rows are not those of the fit.
+        """
         with precision(self._double):
             value = float(self._task.call(make_value, (), "value"))
-        apart = abs(value - estimator.loss_)
+        self._check(value)
+        return value
+
+    def _check(self, value: float) -> None:
+        """Check by the objective at the solution that the rows are those of the fit."""
+        apart = abs(value - self._loss)
         share = _SAME if self._double else _SAME**0.5
         if (
-            not apart <= share * (abs(estimator.loss_) + np.finfo(float).tiny)
+            not apart <= share * (abs(self._loss) + np.finfo(float).tiny)
             and not apart <= self._rounding()
         ):
             raise InvalidParameterError(
                 "X, y and sample_weight must be those of the fit: the objective is "
-                f"{value:.6g} there, and was {estimator.loss_:.6g} in the fit. "
+                f"{value:.6g} there, and was {self._loss:.6g} in the fit. "
                 "In a pipeline, X is what its last step got: "
                 "pipeline[:-1].transform(X)."
             )
-        self.value = value
 
     def _rounding(self) -> float:
         """Return by how much rounded predictions change the objective; or NaN."""
@@ -144,11 +160,53 @@ class Refit:
         with precision(self._double):
             return on_host(self._task.call(make_constrained, arguments, "constrained"))
 
+    def search(self, errors: np.ndarray, rate: float, aims: Aim) -> Searched:
+        """
+        Return trials of where the objective has risen by so much.
+
+        Parameters
+        ----------
+        errors : ndarray of shape (p,)
+            As for `fits`.
+        rate : float
+            The statistic's square, per unit that the objective rises.
+        aims : Aim
+            Of NumPy arrays.
+
+        Returns
+        -------
+        Searched
+            Of NumPy arrays.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the rows are not those of the fit.
+        """
+        dtype = np.float64 if self._double else np.float32
+
+        def typed(x: Any) -> Any:
+            return x.astype(dtype) if x.dtype == np.float64 else x
+
+        numbers = dtype(self._tol), errors.astype(dtype), dtype(rate)
+        with precision(self._double):
+            found = self._task.call(
+                make_searched, (*numbers, jax.tree.map(typed, aims)), "searched"
+            )
+            there: Searched = jax.tree.map(np.asarray, found)
+        self._check(float(there.base))
+        return there
+
     def profiler(self, record: FitRecord, covariance: Covariance) -> Profiler:
         """Return what profiles are made from."""
         errors = np.linalg.norm(standard_directions(record, covariance), axis=1)
         errors = np.where(errors > 0, errors, np.inf)
-        return Profiler(record, covariance, partial(self.fits, errors), self.value)
+        fits = partial(self.fits, errors)
+        search = partial(self.search, errors)
+        eps = float(np.finfo(self._rows[0].dtype).eps)
+        return Profiler(
+            record, covariance, fits, search, lambda: self.value, self._loss, eps
+        )
 
     @property
     def _together(self) -> int:
@@ -181,6 +239,7 @@ class Refit:
         Resampler
             The weights must have been given.
         """
+        self._check(self.value)
         responses, weights = self._rows
         assert weights is not None
         with precision(self._double):
@@ -223,10 +282,13 @@ class Refit:
         if not len(missing):
             return Resampled(found, differs)
         others = self._by_lm(place, samples[missing])
-        parts: list[Any] = [x.copy() for x in found]
-        for part, other in zip(parts, others, strict=True):
+
+        def with_others(part: Any, other: Any) -> Any:
+            part = part.copy()
             part[missing] = other
-        return Resampled(Held(*parts), differs)
+            return part
+
+        return Resampled(jax.tree.map(with_others, found, others), differs)
 
     def _by_lm(self, place: int, samples: np.ndarray) -> Held:
         """Fit to resamples from the solution, wherever they lead; a few at a time."""
@@ -243,13 +305,14 @@ class Refit:
             arguments = holds, dtype(self._tol), padded
             with precision(self._double):
                 found = self._task.call(make, arguments, "resampled by LM", place)
-            parts.append([x[: len(some)] for x in on_host(found)])
-        columns: Any = zip(*parts, strict=True)
-        offset, entries, value, left, stopped = map(np.concatenate, columns)
+            # The other method has no gradients by entry.
+            found = on_host(found)._replace(gradient=None)
+            parts.append(found)
+        joined: Any = jax.tree.map(lambda *x: np.concatenate(x)[: len(samples)], *parts)
         # Others have stalled, but not next to an optimum.
-        left = np.where(left <= np.sqrt(self._tol), left, np.inf)
-        joined: Any = offset, entries, value, left, stopped
-        return Held(*joined)
+        left = np.where(joined.left <= np.sqrt(self._tol), joined.left, np.inf)
+        found = joined._replace(left=left)
+        return found
 
 
 def rounding_of(found: LossSlopes, eps: float) -> float:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
-from ._constrained import Held, constrained_fit, flat_bounds, in_turn
+from ._constrained import Held, Rule, constrained_fit, flat_bounds, in_turn
 from ._evaluation import Evaluator, value_and_grad
 from ._structure import Numbers
 from ._typing import Block
@@ -256,7 +256,7 @@ def make_resampled_by_lm(
         tol: Array,
         samples: Array,
     ) -> Held:
-        fit = constrained_fit(at_state, numbers, tol)
+        fit = constrained_fit(at_state, numbers, Rule(tol))
         nowhere = jnp.zeros(holds.shape[1], tol.dtype)
 
         def one(lane: tuple[Array, Array]) -> Held:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax
 import numpy as np
 
 from .._constrained import Held
@@ -74,8 +75,7 @@ def _is_lower(new: Any, old: Any) -> Any:
 
 
 def _merged(old: Held, new: Held, take: np.ndarray) -> Held:
-    arrays: list[Any] = [
-        np.where(take.reshape(-1, *[1] * (a.ndim - 1)), b, a)
-        for a, b in zip(old, new, strict=True)
-    ]
-    return Held(*arrays)
+    merged: Held = jax.tree.map(
+        lambda a, b: np.where(take.reshape(-1, *[1] * (a.ndim - 1)), b, a), old, new
+    )
+    return merged

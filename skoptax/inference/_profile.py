@@ -15,28 +15,30 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .._constrained import Held
+from .._extrapolation import Known
+from .._searched import AT_ONCE, Aim, Searched, Trials
 from ..exceptions import InvalidParameterError, UndeterminedWarning
 from ._continuation import Fits, fits_on_grid
 from ._covariance import Covariance, penalty_stretch, standard_directions
 from ._entries import moving
 from ._record import FitRecord
+from ._side import Side
 from ._statistics import quantile
 
-# The ends have so many digits of the quantile.
-_DIGITS = 1e-7
+# The ends have so many digits of the quantile, unless rounding leaves fewer.
+_DIGITS, _ROUNDED = 1e-7, 8
+# A bracket that is so narrow, where the statistic jumps, is an end, too.
+_NARROW = 1e-12
 _MOST_TRIALS = 120
-# So many standard errors away, a side that still has not risen has no end.
-_FARTHEST = 1e6
-# A trial that has found so much more than the rise that is looked for is made again.
-_DOUBTFUL = 3.0
 # Where an entry's information is 0, its steps are looked for from here to there.
 _PROBES = 10.0 ** np.arange(-15, 16)
 # So much lower than the fit, beside the rise that is looked for, is another optimum.
@@ -57,14 +59,24 @@ class Profiler:
     fits : callable
         Takes offsets and flags of shape (k, p) and returns the fits with the flagged
         entries held there.
-    value : float
-        The objective at the fit.
+    search : callable
+        Takes the statistic's square per unit that the objective rises, and what is
+        looked for; returns the trials, as NumPy arrays.
+    value : callable
+        Returns the objective at the fit, as the program of fits has it.
+    loss : float
+        As the fit has had it.
+    eps : float
+        Of the fits' data type.
     """
 
     record: FitRecord
     covariance: Covariance
     fits: Fits
-    value: float
+    search: Callable[[float, Aim], Searched]
+    value: Callable[[], float]
+    loss: float
+    eps: float
 
     def errors(self, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """
@@ -148,69 +160,42 @@ class Profiler:
         of_law = size[table.place]
         return self.covariance.stderr / np.where(of_law > 0, of_law, np.nan)
 
-    def tau(self, values: Any) -> np.ndarray:
+    @property
+    def rate(self) -> float:
+        """The statistic's square, per unit that the objective rises."""
+        return 2 * self.record.total / self.covariance.dispersion
+
+    def digits(self, reach: float) -> float:
+        """Return the share of a statistic that its rounding leaves undecided."""
+        size = self.rate * abs(self.loss) / reach**2
+        return float(np.clip(_ROUNDED * self.eps * (1 + size), _DIGITS, 1e-3))
+
+    def slope(self, tau: float, derivative: float) -> float:
+        """Return the statistic's derivative by what the objective has one by."""
+        return 0.5 * self.rate * float(derivative) / abs(tau) if tau else math.nan
+
+    def tau(self, values: Any, base: float | None = None) -> np.ndarray:
         """
         Return the size of the statistic by the losses' law; infinite for no number.
 
         A value below the fit's is negative.
+
+        Parameters
+        ----------
+        values : array-like
+            Of the objective.
+        base : float, optional
+            The fit's, of the same program.
+
+        Returns
+        -------
+        ndarray
+            Of the same shape.
         """
-        scale = 2 * self.record.total / self.covariance.dispersion
-        rise = scale * (np.asarray(values, float) - self.value)
+        base = self.value() if base is None else base
+        rise = self.rate * (np.asarray(values, float) - base)
         size = np.sign(rise) * np.sqrt(np.abs(rise))
         return np.where(np.isfinite(size), size, np.inf)
-
-
-@dataclass
-class _Side:
-    """The search for one end of one interval, in units of the standard error."""
-
-    reach: float
-    low: float = 0.0
-    low_tau: float = 0.0
-    high: float = math.inf
-    high_tau: float = math.inf
-    trial: float = 0.0
-    end: float = math.nan
-    is_done: bool = False
-    kept: str = ""  # which end the last trials have left in place
-    # Whether the last trial is made again, from the fit before as it is: one far along
-    # a line may begin where another optimum is, or nothing is finite.
-    is_doubted: bool = False
-
-    def narrow(self, at: float, tau: float) -> None:
-        """Take in what a trial has found."""
-        self.is_doubted = not self.is_doubted and tau > _DOUBTFUL * self.reach
-        if self.is_doubted:
-            self.trial = at
-            return
-        if abs(tau - self.reach) <= _DIGITS * self.reach:
-            self.end, self.is_done = at, True
-            return
-        if tau < self.reach:
-            self.low, self.low_tau = at, tau
-            side = "high"
-        else:
-            self.high, self.high_tau = at, tau
-            side = "low"
-        twice = self.kept == side
-        self.kept = side
-        if self.high == math.inf:
-            # By the slope so far; but it may be about to level off.
-            ahead = at * self.reach / tau if tau > 0 else math.inf
-            self.trial = min(max(1.05 * ahead, 2 * at if twice else 0.0), 4 * at)
-            if self.trial > _FARTHEST:
-                self.end, self.is_done = math.inf, True
-            return
-        width = self.high - self.low
-        if width <= 1e-12 * self.high:
-            self.end, self.is_done = self.high, True
-            return
-        middle = self.low + 0.5 * width
-        if self.high_tau == math.inf or twice:
-            self.trial = middle
-            return
-        share = (self.reach - self.low_tau) / (self.high_tau - self.low_tau)
-        self.trial = self.low + share * width
 
 
 def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
@@ -247,54 +232,43 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
     ]
     # What a penalty alone determines does not scatter.
     ends[reaches == 0] = table.value[rows[reaches == 0], None]
-    sides = {lane: _Side(reaches[lane[0]], trial=reaches[lane[0]]) for lane in lanes}
-    known: dict[Any, np.ndarray] = {}
+    sides = {}
+    narrow_enough = max(_NARROW, 4 * profiler.eps)
+    for lane in lanes:
+        k, j, sign = lane
+        direction = sign * follow[j]
+        direction[j] = sign * sizes[j]
+        slope = 1.0 if follow[j, j] > 0 else math.nan
+        digits = profiler.digits(reaches[k])
+        sides[lane] = Side(
+            j, reaches[k], digits, narrow_enough, reaches[k], direction, slope
+        )
     lower_found = False
     for _ in range(_MOST_TRIALS):
-        running = [lane for lane in lanes if not sides[lane].is_done]
-        if not running:
+        if all(side.is_done for side in sides.values()):
             break
         # Always all of them: the number of lanes is part of the program.
-        offsets = np.zeros((len(lanes), len(sizes)))
-        holds = np.zeros(offsets.shape, bool)
-        for i, lane in enumerate(lanes):
-            _, j, sign = lane
-            holds[i, j] = True
-            if sides[lane].is_done:
-                continue
-            at = sides[lane].trial
-            if sides[lane].is_doubted:
-                offsets[i] = known.get(lane, 0.0)
-            elif lane in known and sides[lane].low > 0:
-                offsets[i] = known[lane] * at / sides[lane].low
-            else:
-                offsets[i] = sign * at * follow[j]
-            offsets[i, j] = sign * at * sizes[j]
-        found = profiler.fits(offsets, holds)
-        taus = profiler.tau(found.value)
-        for i, lane in enumerate(lanes):
-            side, (k, j, sign) = sides[lane], lane
-            if side.is_done:
-                continue
-            reach = side.reach
-            lower_found |= bool(taus[i] < -_LOWER * reach)
-            got = sign * float(found.offset[i, j]) / sizes[j]
-            if found.stopped[i] and taus[i] < reach:
-                side.end, side.is_done = got, True
-                column = 0 if _user_sign(found, i, places[k], sign, profiler) < 0 else 1
-                ends[k, column] = found.entries[i, places[k]]
-                continue
-            before = side.low
-            side.narrow(side.trial, float(taus[i]))
-            if side.low != before or side.is_done:
-                known[lane] = np.asarray(found.offset[i], float)
-            if side.is_done:
-                value = float(found.entries[i, places[k]])
-                start = table.value[rows[k]]
-                column = int(value > start)
-                if side.end == math.inf:
-                    value = math.inf if column else -math.inf
-                ends[k, column] = value
+        aims = _aims(sides)
+        found, base = profiler.search(profiler.rate, aims)
+        taus = profiler.tau(found.held.value, float(base))
+        for i, (k, _, sign) in enumerate(lanes):
+            side = sides[lanes[i]]
+            for trial in range(int(found.made[i])):
+                tau = float(taus[i, trial])
+                lower_found |= tau < -_LOWER * side.reach
+                value = float(found.held.entries[i, trial, places[k]])
+                if found.held.stopped[i, trial] and tau < side.reach:
+                    side.is_done = True
+                    is_upper = _user_sign(value, places[k], sign, profiler) > 0
+                else:
+                    side.narrow(_known(found, i, trial, tau, side, profiler))
+                    is_upper = value > table.value[rows[k]]
+                if side.is_done:
+                    endless = math.inf if is_upper else -math.inf
+                    ends[k, int(is_upper)] = endless if side.is_endless else value
+                if side.is_done or side.is_doubted:
+                    # What came after this trial was not meant.
+                    break
     if lower_found:
         warnings.warn(
             "The profile has met a lower objective than the fit: the fit is not at the "
@@ -306,10 +280,45 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
     return pd.DataFrame(ends, index=names, columns=["ci_lower", "ci_upper"])
 
 
-def _user_sign(found: Held, i: int, place: int, sign: int, profiler: Profiler) -> int:
+def _aims(sides: dict[tuple[int, int, int], Side]) -> Aim:
+    """Return what is looked for next."""
+    rows = []
+    for side in sides.values():
+        hold = np.zeros(len(side.direction), bool)
+        hold[side.place] = True
+        # What is made again is decided upon before there is more.
+        most = 0 if side.is_done else 1 if side.is_doubted else AT_ONCE
+        rows.append(
+            Aim(
+                side.reach,
+                side.digits,
+                side.trial,
+                side.start(),
+                hold,
+                side.direction,
+                side.closest(),
+                np.int32(most),
+            )
+        )
+    aims: Aim = jax.tree.map(lambda *x: np.array(x), *rows)
+    return aims
+
+
+def _known(
+    found: Trials, i: int, trial: int, tau: float, side: Side, profiler: Profiler
+) -> Known:
+    """Return what one trial has found of one side."""
+    assert found.held.gradient is not None
+    # But for those on a bound, the others' derivatives are 0.
+    derivative = float(found.held.gradient[i, trial, side.place])
+    slope = profiler.slope(tau, derivative * side.direction[side.place])
+    offset = np.asarray(found.held.offset[i, trial], float)
+    return Known(float(found.at[i, trial]), tau, slope, offset)
+
+
+def _user_sign(value: Any, place: int, sign: int, profiler: Profiler) -> int:
     table = profiler.covariance.table
     start = table.value[np.flatnonzero(table.place == place)[0]]
-    value = float(found.entries[i, place])
     return sign if value == start else int(np.sign(value - start))
 
 

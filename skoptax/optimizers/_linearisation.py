@@ -33,7 +33,7 @@ _ULPS = 4
 NOISE_ULPS = 8
 # Far from an optimum, a bound of what is left of the gradient is enough. Next to it
 # (and for any tolerance that is asked for), what a step would still gain counts too.
-_FAR, _NEAR = 1e-3, 1e-6
+_FAR, NEAR = 1e-3, 1e-6
 
 
 class Linearisation(NamedTuple):
@@ -242,7 +242,7 @@ def _assemble(
         if value is None:
             return jnp.stack([share, none])
         gain = jax.lax.cond(
-            share <= _NEAR,
+            share <= NEAR,
             lambda: _gain(root, jnp.where(held, 0, gradient), held),
             lambda: none,
         )
