@@ -470,9 +470,12 @@ class IntervalsMixin(UncertaintyMixin):
             if bar is not None:
                 bar.update(done, dict)
 
+        resampler = refit.resampler(record, covariance)
+        # JAX runs what one thread asks for one after the other.
         with ThreadPoolExecutor(usable_processors()) as pool:
-            resampler = refit.resampler(record, covariance, pool)
-            found = bootstrapped(resampler, resample, count, refit.group, rng, report)
+            found = bootstrapped(
+                resampler, resample, count, refit.group, rng, report, pool
+            )
         if bar is not None:
             bar.close(count, {})
         if found.failed:

@@ -36,6 +36,13 @@ if jax.__version_info__ < (0, 11):
 # together, but up to thirteen times slower where a model is evaluated for its loss
 # alone, and slower for products of long columns: what Levenberg-Marquardt does.
 _own_kernels: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
+# Many short sums take two thirds of the time if they are not split into windows first,
+# and the widest vectors pay. XLA's sums have partial ones of their own: they are as
+# exact. An unknown pass is no error.
+_side_by_side: dict[str, Any] = {
+    "xla_disable_hlo_passes": "tree_reduction_rewriter",
+    "xla_cpu_prefer_vector_width": 512,
+}
 _NO_OPTION = "No such compile option: '"
 # What JAX says of options for a program that is a part of another one.
 _NESTED = "can only be passed to top-level"
@@ -50,6 +57,7 @@ class Code(NamedTuple):
 
     own_kernels: bool = False  # all of it by itself, none from a library
     vectorised: bool = False  # for many integers at once, though it compiles longer
+    side_by_side: bool = False  # for many short sums
 
     def options(self) -> list[dict[str, Any]]:
         """Return what XLA is asked for on a CPU."""
@@ -58,6 +66,8 @@ class Code(NamedTuple):
             found.append(_quickly_made)
         if self.own_kernels:
             found.append(_own_kernels)
+        if self.side_by_side:
+            found.append(_side_by_side)
         return found
 
 

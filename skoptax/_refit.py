@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
-from concurrent.futures import Executor
 from functools import cached_property, partial
 from typing import Any
 
@@ -44,7 +42,7 @@ _NEAR = 2**14
 # A program does about so many fits, as many as its data leave room for.
 _AT_ONCE, _ROOM = 256, 2**23
 # A gradient of so many digits, in standard errors, leaves a step that doubles them.
-_RESAMPLED_TOL = 3 / 8
+_RESAMPLED_TOL = 1 / 3
 # And of the other method's.
 _FEW = 16
 
@@ -219,9 +217,7 @@ class Refit:
         room = _ROOM // self._rows[0].size
         return together * max(min(_AT_ONCE, room) // together, 1)
 
-    def resampler(
-        self, record: FitRecord, covariance: Covariance, pool: Executor
-    ) -> Resampler:
+    def resampler(self, record: FitRecord, covariance: Covariance) -> Resampler:
         """
         Return what a bootstrap is made from.
 
@@ -231,8 +227,6 @@ class Refit:
             Of the fit.
         covariance : Covariance
             Of its parameters.
-        pool : Executor
-            Its threads run the fits.
 
         Returns
         -------
@@ -247,13 +241,8 @@ class Refit:
             values = (self._task.numbers["values"],)
             found = self._task.call(make, values, "derivatives", False)
         derivatives: Derivatives = jax.tree.map(np.asarray, found)
-        any_held = bool(covariance.table.at_bound.any())
-
-        def launch(*arguments: Any) -> Callable[[], Resampled]:
-            # JAX runs what one thread asks for one after the other.
-            return pool.submit(self._fitted, any_held, *arguments).result
-
-        return Resampler(record, covariance, derivatives, responses, weights, launch)
+        fits = partial(self._fitted, bool(covariance.table.at_bound.any()))
+        return Resampler(record, covariance, derivatives, responses, weights, fits)
 
     def _fitted(
         self,

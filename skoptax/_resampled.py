@@ -197,7 +197,7 @@ def make_resampled(
         joined: Resampled = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), found)
         return joined
 
-    return Block(run, lambda *_: None)
+    return Block(run, lambda *_: None, side_by_side=together > 1)
 
 
 def _starts(

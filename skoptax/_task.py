@@ -290,7 +290,7 @@ class Task:
                 return block.blank(*inputs)
 
         walk, self._walk = self._walk, None
-        code = Code(looks or block.for_loss_alone, vectorised=block.shuffles)
+        code = Code(looks or block.for_loss_alone, block.shuffles, block.side_by_side)
         program = PROGRAMS.get(
             content, inputs, block.run, blank, walk, code, self._warns
         )

@@ -43,3 +43,4 @@ class Block(NamedTuple, Generic[Result, About]):
     blank: Callable[..., About]  # makes what goes with it, of numbers, data and hyper
     for_loss_alone: bool = False  # whether it evaluates the loss without a gradient
     shuffles: bool = False  # whether it computes in which order the rows are taken
+    side_by_side: bool = False  # whether it does the same for many small problems

@@ -16,8 +16,9 @@ of the rows' influences :math:`U_i` on the estimate.
 from __future__ import annotations
 
 import math
-from collections import deque
+import threading
 from collections.abc import Callable
+from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,8 +53,6 @@ _Y, _WEIGHTS = 1, 2
 _MOST_PRODUCTS = 2**24
 # So many are drawn at once: their counts stay in a processor's own memory.
 _DRAWN = 32
-# So many groups are under way at once.
-_AHEAD = 3
 
 
 class Sampler(Protocol):
@@ -90,13 +89,14 @@ class Cases:
         found = np.zeros((count, self.length), self.weights.dtype)
         places: Any = slice(m) if m == len(self.weights) else present
         weights = self.weights[present]
+        are_ones = bool((weights == 1).all())
         for start in range(0, count, _DRAWN):
             some = found[start : start + _DRAWN]
             k = len(some)
             picked = rng.integers(0, m, size=(k, m))
             picked += m * np.arange(k)[:, None]
             counts = np.bincount(picked.ravel(), minlength=k * m).reshape(k, m)
-            some[:, places] = counts * weights
+            some[:, places] = counts if are_ones else counts * weights
         return found
 
 
@@ -147,9 +147,9 @@ class Resampler:
         The responses.
     weights : ndarray of shape (n,)
         Their weights.
-    launch : callable
+    fits : callable
         Takes directions, the objective's unit, the place of what differs, samples, and
-        `Shares` or an empty tuple; returns a function that returns a `Resampled`.
+        `Shares` or an empty tuple; returns a `Resampled`, as NumPy arrays.
     """
 
     record: FitRecord
@@ -157,7 +157,7 @@ class Resampler:
     derivatives: Derivatives
     y: np.ndarray
     weights: np.ndarray
-    launch: Callable[..., Callable[[], Resampled]]
+    fits: Callable[..., Resampled]
 
     def sampler(self, resample: str) -> Sampler:
         """
@@ -399,6 +399,7 @@ def bootstrapped(
     group: int,
     rng: np.random.Generator,
     report: Callable[[int], None],
+    pool: Executor,
 ) -> Resamples:
     """
     Fit to resamples.
@@ -417,6 +418,8 @@ def bootstrapped(
         Draws them.
     report : callable
         Called with the number of those that are done.
+    pool : Executor
+        Its threads draw and fit.
 
     Returns
     -------
@@ -428,28 +431,34 @@ def bootstrapped(
     directions = standard_directions(record, covariance)
     unit = record.total / usable_dispersion(covariance)
     shares = resampler.shares(sampler)
-    parts: list[np.ndarray] = []
+    parts: list[Any] = [None] * -(-count // group)
+    places, drawing = iter(range(len(parts))), threading.Lock()
 
-    def collect(fits: Callable[[], Resampled], samples: np.ndarray) -> None:
-        found, differs = fits()
+    def fit_next() -> None:
+        with drawing:
+            # Whichever thread draws them, the first resamples are the first group.
+            place, samples = next(places), sampler.draw(rng, group)
+        found, differs = resampler.fits(
+            directions, unit, sampler.place, samples, shares
+        )
         estimates = _estimates(found)
         some = np.flatnonzero(differs)
         if len(some) and shares:
             lost = resampler.undetermined(samples[some], shares, estimates[some])
             estimates[some] = np.where(lost, np.nan, estimates[some])
-        parts.append(estimates)
-        report(min(len(parts) * group, count))
+        parts[place] = estimates
 
-    launched: deque[tuple[Callable[[], Resampled], np.ndarray]] = deque()
-    for _ in range(0, count, group):
-        # While some are fitted, the next ones are drawn.
-        samples = sampler.draw(rng, group)
-        fits = resampler.launch(directions, unit, sampler.place, samples, shares)
-        launched.append((fits, samples))
-        if len(launched) > _AHEAD:
-            collect(*launched.popleft())
-    while launched:
-        collect(*launched.popleft())
+    # A thread that draws and fits by turns keeps a processor busy; one more, which only
+    # draws, would be in the way.
+    tasks = [pool.submit(fit_next) for _ in parts]
+    try:
+        accelerations = resampler.accelerations()
+        for done, task in enumerate(as_completed(tasks), start=1):
+            task.result()
+            report(min(done * group, count))
+    finally:
+        for task in tasks:
+            task.cancel()
     estimates = np.concatenate(parts)[:count, table.place[table.varying]]
     # What the data do not determine has stayed where the fit left it.
     unknown = ~np.isfinite(covariance.stderr) & ~covariance.held
@@ -458,7 +467,7 @@ def bootstrapped(
         [table.names[i] for i in table.varying],
         table.value[table.varying],
         estimates,
-        resampler.accelerations(),
+        accelerations,
     )
 
 
