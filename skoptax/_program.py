@@ -36,13 +36,14 @@ if jax.__version_info__ < (0, 11):
 # together, but up to thirteen times slower where a model is evaluated for its loss
 # alone, and slower for products of long columns: what Levenberg-Marquardt does.
 _own_kernels: dict[str, Any] = {"xla_cpu_experimental_ynn_fusion_type": ""}
-# Many short sums take two thirds of the time if they are not split into windows first,
-# and the widest vectors pay. XLA's sums have partial ones of their own: they are as
-# exact. An unknown pass is no error.
-_side_by_side: dict[str, Any] = {
-    "xla_disable_hlo_passes": "tree_reduction_rewriter",
-    "xla_cpu_prefer_vector_width": 512,
-}
+# XLA splits a sum into windows first, which takes a fifth of a step over 500 rows. It
+# has partial sums in any case: of some thousand numbers they are as exact without. (An
+# unknown pass is no error.)
+_short_sums: dict[str, Any] = {"xla_disable_hlo_passes": "tree_reduction_rewriter"}
+# The widest vectors pay where rows are what a step costs: a tenth of 10,000 rows.
+_wide: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
+# So many numbers are some thousand.
+_SHORT = 4096
 _NO_OPTION = "No such compile option: '"
 # What JAX says of options for a program that is a part of another one.
 _NESTED = "can only be passed to top-level"
@@ -57,7 +58,8 @@ class Code(NamedTuple):
 
     own_kernels: bool = False  # all of it by itself, none from a library
     vectorised: bool = False  # for many integers at once, though it compiles longer
-    side_by_side: bool = False  # for many short sums
+    short_sums: bool = False  # of a few thousand numbers at most
+    wide: bool = False  # with the widest vectors
 
     def options(self) -> list[dict[str, Any]]:
         """Return what XLA is asked for on a CPU."""
@@ -66,9 +68,31 @@ class Code(NamedTuple):
             found.append(_quickly_made)
         if self.own_kernels:
             found.append(_own_kernels)
-        if self.side_by_side:
-            found.append(_side_by_side)
+        if self.short_sums:
+            found.append(_short_sums)
+        if self.wide:
+            found.append(_wide)
         return found
+
+
+def sums_are_short(data: Any) -> bool:
+    """
+    Tell whether what is summed over the rows of data are few numbers, of many digits.
+
+    Parameters
+    ----------
+    data : pytree
+        Of arrays, each with a row for each sample, and numbers.
+
+    Returns
+    -------
+    bool
+        False if there are no arrays, which says nothing of what is summed.
+    """
+    arrays = [x for x in jax.tree.leaves(data) if np.ndim(x) > 0]
+    return len(arrays) > 0 and all(
+        len(x) <= _SHORT and x.dtype == np.float64 for x in arrays
+    )
 
 
 class Program:

@@ -17,7 +17,7 @@ from ._evaluation import Evaluator
 from ._fingerprint import Walk
 from ._packing import pack
 from ._parameter import is_parameter
-from ._program import Code, Program
+from ._program import Code, Program, sums_are_short
 from ._programs import PROGRAMS, described_shapes
 from ._structure import FREE_NUMBERS, Numbers, Structure, joined, separate
 from ._transfer import to_device
@@ -290,7 +290,14 @@ class Task:
                 return block.blank(*inputs)
 
         walk, self._walk = self._walk, None
-        code = Code(looks or block.for_loss_alone, block.shuffles, block.side_by_side)
+        # A step of the others is judged by what rounding may change.
+        is_short = not self.optimizer.descends and sums_are_short(inputs[1])
+        code = Code(
+            own_kernels=looks or block.for_loss_alone,
+            vectorised=block.shuffles,
+            short_sums=is_short or block.side_by_side,
+            wide=block.side_by_side or not self.optimizer.descends,
+        )
         program = PROGRAMS.get(
             content, inputs, block.run, blank, walk, code, self._warns
         )

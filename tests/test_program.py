@@ -1,5 +1,6 @@
 """One compiled function: compiled once, as XLA can, and run in blocks of a length."""
 
+import math
 import threading
 
 import jax
@@ -11,7 +12,13 @@ from numpy.testing import assert_allclose
 
 import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter
-from skoptax._program import FIRST_STEPS, Program, calls_back
+from skoptax._program import (
+    FIRST_STEPS,
+    Code,
+    Program,
+    calls_back,
+    sums_are_short,
+)
 from skoptax._programs import ProgramCache
 
 
@@ -123,3 +130,27 @@ def test_calls_back_are_found_wherever_they_are(function):
     assert calls_back(jax.make_jaxpr(in_a_loop(function))(x))
     assert calls_back(jax.make_jaxpr(in_a_loop(jax.vmap(told)))(x))
     assert not calls_back(jax.make_jaxpr(in_a_loop(jax.jit(jnp.sin)))(x))
+
+
+@pytest.mark.optimised
+@pytest.mark.parametrize("n", [7, 500, 4096])
+def test_short_sums_are_exact(n):
+    numbers = np.random.default_rng(n).random((3, n)) + 0.5
+
+    def summed(x):
+        return jnp.sum(jnp.sqrt(x) * x, axis=1)
+
+    program = Program(summed, None, code=Code(short_sums=True, wide=True))
+    with jax.enable_x64(True):
+        found = np.asarray(program(numbers))
+    exact = [math.fsum(row) for row in np.sqrt(numbers) * numbers]
+    np.testing.assert_allclose(found, exact, rtol=8 * np.finfo(float).eps)
+
+
+def test_which_sums_are_short():
+    few, many = np.ones(4096), np.ones((4097, 1))
+    assert sums_are_short((np.ones((4096, 2)), few, None, np.int32(4000)))
+    assert not sums_are_short((many, few))
+    assert not sums_are_short((few.astype(np.float32),))
+    # It says nothing of what a loss sums that has its data in itself.
+    assert not sums_are_short((None, np.float64(1.0)))
