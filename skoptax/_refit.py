@@ -42,7 +42,7 @@ _NEAR = 2**14
 # A program does about so many fits, as many as its data leave room for.
 _AT_ONCE, _ROOM = 256, 2**23
 # A gradient of so many digits, in standard errors, leaves a step that doubles them.
-_RESAMPLED_TOL = 1 / 3
+_RESAMPLED_TOL = 3 / 8
 # And of the other method's.
 _FEW = 16
 

@@ -39,6 +39,8 @@ class Aim(NamedTuple):
     hold: Any  # of shape (k, p): which entries are held
     direction: Any  # of shape (k, p): how all entries move at the solution
     before: Known  # what is known already
+    low: Any  # of shape (k,): where the statistic is known to be smaller
+    high: Any  # of shape (k,): and larger; all trials are between these
     most: Any  # of shape (k,): how many trials at most, up to `AT_ONCE`
 
 
@@ -61,6 +63,8 @@ class _State(NamedTuple):
     at: Array
     start: Array
     before: Known
+    low: Array
+    high: Array
     found: Trials
     goes_on: Array
 
@@ -114,12 +118,16 @@ def make_searched(at_state: Evaluator) -> Block[Searched, None]:
                 usable = jnp.abs(tau - aim.reach) > aim.digits * aim.reach
                 usable &= (tau > 0) & (tau <= TRUSTED * aim.reach) & ~held.stopped
                 usable &= (new.slope > 0) & (state.before.slope > 0)
-                usable &= (ahead > 0) & (ahead <= 2 * at)
+                low = jnp.where(tau < aim.reach, at, state.low)
+                high = jnp.where(tau < aim.reach, state.high, at)
+                usable &= (ahead > low) & (ahead < high) & (ahead <= 2 * at)
                 found = _with(state.found, at, held)
                 return _State(
                     ahead,
                     _start(ahead, aim.direction, new, state.before),
                     new,
+                    low,
+                    high,
                     found,
                     usable & (found.made < aim.most),
                 )
@@ -131,7 +139,9 @@ def make_searched(at_state: Evaluator) -> Block[Searched, None]:
             none = Trials(
                 jnp.zeros(AT_ONCE, aim.at.dtype), rows, jnp.zeros((), jnp.int32)
             )
-            begin = _State(aim.at, aim.start, aim.before, none, aim.most > 0)
+            begin = _State(
+                aim.at, aim.start, aim.before, aim.low, aim.high, none, aim.most > 0
+            )
             return jax.lax.while_loop(lambda s: s.goes_on, tried, begin).found
 
         return Searched(in_turn(one, aims), base)

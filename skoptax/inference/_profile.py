@@ -244,6 +244,9 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
             j, reaches[k], digits, narrow_enough, reaches[k], direction, slope
         )
     lower_found = False
+    if not sides:
+        # Nothing else would tell that the rows are others than those of the fit.
+        profiler.value()
     for _ in range(_MOST_TRIALS):
         if all(side.is_done for side in sides.values()):
             break
@@ -266,9 +269,19 @@ def profile_intervals(profiler: Profiler, level: float) -> pd.DataFrame:
                 if side.is_done:
                     endless = math.inf if is_upper else -math.inf
                     ends[k, int(is_upper)] = endless if side.is_endless else value
-                if side.is_done or side.is_doubted:
+                if side.is_done or side.is_doubted or side.is_careful:
                     # What came after this trial was not meant.
                     break
+    unfound = sorted({k for (k, _, _), side in sides.items() if not side.is_done})
+    if unfound:
+        shown = ", ".join(repr(names[k]) for k in unfound)
+        warnings.warn(
+            f"The profile of {shown} has no end that could be found: the objective "
+            "jumps there, or rounding hides how it rises. It is NaN; `profile` shows "
+            "the curve.",
+            UndeterminedWarning,
+            stacklevel=3,
+        )
     if lower_found:
         warnings.warn(
             "The profile has met a lower objective than the fit: the fit is not at the "
@@ -287,7 +300,8 @@ def _aims(sides: dict[tuple[int, int, int], Side]) -> Aim:
         hold = np.zeros(len(side.direction), bool)
         hold[side.place] = True
         # What is made again is decided upon before there is more.
-        most = 0 if side.is_done else 1 if side.is_doubted else AT_ONCE
+        is_alone = side.is_doubted or side.is_careful
+        most = 0 if side.is_done else 1 if is_alone else AT_ONCE
         rows.append(
             Aim(
                 side.reach,
@@ -297,6 +311,8 @@ def _aims(sides: dict[tuple[int, int, int], Side]) -> Aim:
                 hold,
                 side.direction,
                 side.closest(),
+                side.low,
+                side.high,
                 np.int32(most),
             )
         )

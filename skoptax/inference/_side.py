@@ -22,6 +22,15 @@ _DOUBTFUL = 3.0
 # Unless a trial misses the aim by no more than this share of what the one before it
 # did, or on the other side, the next one does without a cubic.
 _CLOSER = 0.5
+# In so many trials, a bracket is half as wide, or is halved.
+_PATIENCE = 4
+# A bracket that closes on so much more than is looked for has closed on a jump, to the
+# fit of another optimum perhaps. So often the one below is followed instead, in steps
+# of no more than this.
+_JUMP, _OFTEN, _NEXT = 1e-3, 8, 1.25
+# A trial that is so much of the aim away from where its slope says that it comes from
+# is made again, too.
+_ROUGH = 0.05
 
 
 @dataclass
@@ -60,16 +69,20 @@ class Side:
     is_done: bool = False
     is_endless: bool = False  # the statistic never gets so large
     kept: str = ""  # which end the last trials have left in place
-    # Whether the last trial is made again, from the fit before as it is: one far along
-    # a line may begin where another optimum is, or nothing is finite.
-    is_doubted: bool = False
+    # The last trial, if it is made again, from the fit before as it is: one far along a
+    # line may begin where another optimum is, or nothing is finite.
+    doubted: Known | None = None
+    # Whether a jump is looked at: from the fit below it, once more above.
+    is_rejoining: bool = False
+    rejoined: int = 0  # so often the fit below went on, and the jump was another's
     made: list[Known] = field(default_factory=list)
+    widths: list[float] = field(default_factory=list)  # of the bracket so far
 
     def start(self) -> np.ndarray:
         """Return where the next fit is to begin, from the solution."""
         at = self.trial
         below = [known for known in self.made if known.at == self.low]
-        if self.is_doubted:
+        if self.is_doubted or self.is_careful:
             return below[-1].offset if below else np.zeros_like(self.direction)
         near = [known for known in self.made if known.tau <= TRUSTED * self.reach]
         near = sorted(near, key=lambda known: abs(known.at - at))[:2]
@@ -84,6 +97,16 @@ class Side:
         offset: np.ndarray = bent(at, self.direction, near[0], change)
         return offset
 
+    @property
+    def is_careful(self) -> bool:
+        """Whether fits begin at the one below, and are decided upon one by one."""
+        return self.is_rejoining or self.rejoined > 0
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether the last trial is made again."""
+        return self.doubted is not None
+
     def closest(self) -> Known:
         """Return what is known nearest to the end: a trial, or the fit itself."""
         fit = Known(0.0, 0.0, self.slope, np.zeros_like(self.direction))
@@ -92,10 +115,16 @@ class Side:
     def narrow(self, found: Known) -> None:
         """Take in what a trial has found."""
         at, tau = found.at, found.tau
-        self.is_doubted = not self.is_doubted and tau > _DOUBTFUL * self.reach
-        if self.is_doubted:
-            self.trial = at
+        if self.is_rejoining:
+            self._rejoin(found)
             return
+        if self.doubted is None:
+            if tau > _DOUBTFUL * self.reach or self._is_rough(found):
+                self.trial, self.doubted = at, found
+                return
+        elif self.doubted.tau < tau:
+            found, tau = self.doubted, self.doubted.tau
+        self.doubted = None
         if abs(tau - self.reach) <= self.digits * self.reach:
             self.trial, self.is_done = at, True
             return
@@ -113,16 +142,44 @@ class Side:
             self.trial = ahead if at < ahead <= 2 * at else self._beyond(found, twice)
             self.is_done = self.is_endless = self.trial > _FARTHEST
         elif self.high - self.low <= self.narrow_enough * self.high:
-            self.trial, self.is_done = self.high, True
+            self.trial = self.high
+            is_jump = self.high_tau > (1 + _JUMP) * self.reach
+            self.is_rejoining = is_jump and self.rejoined < _OFTEN
+            self.is_done = not self.is_rejoining
         else:
             self.trial = self._between(ahead, twice)
+
+    def _is_rough(self, found: Known) -> bool:
+        """
+        Tell whether a trial may be on another curve than the one below it.
+
+        On one, it is higher by about the mean of both slopes times the step.
+        """
+        fit = Known(0.0, 0.0, self.slope, 0 * self.direction)
+        below = [known for known in self.made if known.at < found.at]
+        other = max([fit, *below], key=lambda known: known.at)
+        step = (found.slope + other.slope) / 2 * (found.at - other.at)
+        return abs(found.tau - other.tau - step) > _ROUGH * self.reach
+
+    def _rejoin(self, found: Known) -> None:
+        """Go on where the fit below a jump does; else that is the end."""
+        self.is_rejoining = False
+        if not found.tau < self.reach:
+            self.is_done = True
+            return
+        self.rejoined += 1
+        self.low, self.low_tau = found.at, found.tau
+        self.high = self.high_tau = math.inf
+        self.made = [known for known in self.made if known.at < found.at] + [found]
+        self.kept, self.widths = "", []
+        self.trial = min(self._beyond(found, False), _NEXT * found.at)
 
     def _by_cubic(self, found: Known) -> float:
         """Return where the statistic is as large as wanted; NaN if no cubic tells."""
         other = self.closest()
         last = self.made[-1].tau if self.made else 0.0
         miss, before = found.tau - self.reach, last - self.reach
-        is_no_closer = _CLOSER * before < miss < 0 or miss > _CLOSER * before > 0
+        is_no_closer = miss < _CLOSER * before < 0 or miss > _CLOSER * before > 0
         width = other.tau - found.tau
         is_known = found.slope > 0 and other.slope > 0 and math.isfinite(width)
         if is_no_closer or not is_known or width == 0:
@@ -141,6 +198,10 @@ class Side:
         width = self.high - self.low
         middle = self.low + 0.5 * width
         is_inside = self.low < ahead < self.high
+        self.widths.append(width)
+        if len(self.widths) > _PATIENCE and width > 0.5 * self.widths[-1 - _PATIENCE]:
+            # Where the statistic has waves, or is rounded, nothing else gets there.
+            return middle
         if self.high_tau > _DOUBTFUL * self.reach:
             # Another optimum, perhaps: it says nothing of where this one rises.
             return min(ahead, middle) if is_inside else middle

@@ -779,3 +779,72 @@ def test_what_a_penalty_alone_determines_has_an_error_of_0():
     assert_allclose(intervals.loc["b"], [0, 0], atol=1e-8)
     with pytest.raises(InvalidParameterError, match="the penalty alone"):
         found.profile(*rows, "b")
+
+
+def test_two_decays_that_are_nearly_one():
+    # Fits that begin far along the line end at another optimum, which is higher: there
+    # the search met a jump, and took it for the end (0.41 instead of 0.474).
+    t = np.linspace(0, 3, 25)
+    noise = np.random.default_rng(14).normal(size=25)
+    y = 2 * np.exp(-t) + np.exp(-1.5 * t) + 0.01 * noise
+
+    def residuals(q, b):
+        a, r, s = q
+        return a * np.exp(-r * t) + b * np.exp(-s * t) - y
+
+    def lowest(b):
+        starts = [(a, 1.0, s) for a in (2.5, 2.8) for s in (1.9, 3.0, 8.0)]
+        fits = [
+            optimize.least_squares(residuals, q, args=(b,), xtol=1e-14) for q in starts
+        ]
+        return min(2 * fit.cost for fit in fits)
+
+    fit = OptaxEstimator(
+        lambda t, a, b, r, s: a * jnp.exp(-r * t) + b * jnp.exp(-s * t),
+        {"a": 1.5, "b": 1.4, "r": 0.9, "s": 1.7},
+    ).fit(t[:, None], y)
+    found = fit.confidence_intervals(t[:, None], y, method="profile")
+    rss = 2 * 25 * fit.loss_
+    quantile = stats.t.ppf(0.975, 21)
+    for end in found.loc["b"]:
+        tau = np.sqrt((lowest(end) - rss) / (rss / 21))
+        assert tau == pytest.approx(quantile, rel=1e-4)
+
+
+def test_an_offset_that_takes_the_digits():
+    t = np.linspace(0, 3, 200)
+    noise = np.random.default_rng(1).normal(size=200)
+
+    def ends(offset):
+        y = offset + 2.5 * np.exp(-1.3 * t) + 0.3 * noise
+        fit = OptaxEstimator(
+            lambda t, a, r, c: a * jnp.exp(-r * t) + c,
+            {"a": 1.0, "r": 0.5, "c": offset},
+        ).fit(t[:, None], y)
+        return fit.confidence_intervals(t[:, None], y, method="profile").loc["r"]
+
+    # Of 1e9, seven digits are left of the noise.
+    assert_allclose(ends(1e9), ends(0.0), rtol=1e-5)
+
+
+def test_other_rows_are_refused_where_nothing_is_looked_for():
+    x = np.linspace(1, 2, 12)
+    y = 3 * x + 0.1 * np.random.default_rng(0).normal(size=12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = OptaxEstimator(lambda x, a=1.0, b=2.0: a * b * x).fit(x[:, None], y)
+        with pytest.raises(InvalidParameterError, match="those of the fit"):
+            fit.confidence_intervals(x[:, None], y + 5, method="profile")
+
+
+def test_a_trial_on_another_curve_is_not_taken_for_the_end():
+    # tau is 2.639 at the bound, and 2.776 is looked for; from where the line leads to,
+    # fits end at an optimum that is as high as that at h = 5.25 already.
+    x = np.linspace(0.5, 5, 7)
+    y = x**2 / (4 + x**2) + 0.08 * np.random.default_rng(21).normal(size=7)
+    fit = OptaxEstimator(
+        lambda x, V, K, h: V * x**h / (K**h + x**h),
+        {"V": 1.0, "K": 2.0, "h": Parameter(value=2.0, lower=0.05, upper=40.0)},
+    ).fit(x[:, None], y)
+    found = fit.confidence_intervals(x[:, None], y, method="profile")
+    assert found.loc["h", "ci_upper"] == 40.0

@@ -106,3 +106,36 @@ def test_a_trial_far_too_high_is_made_again():
     side.narrow(Known(at, 50.0, 0.1, np.array([at, 9.0])))
     assert not side.is_doubted
     assert 1.0 < side.trial < at
+
+
+@given(
+    sizes=st.lists(st.floats(-0.5, 0.5), min_size=3, max_size=3),
+    rates=st.lists(st.floats(0.2, 5), min_size=3, max_size=3),
+    reach=st.floats(0.5, 4),
+)
+def test_waves(sizes, rates, reach):
+    a, w = np.array(sizes), np.array(rates)
+
+    def tau(x):
+        return float(x + np.sum(a * np.sin(w * x)))
+
+    def slope(x):
+        return float(1 + np.sum(a * w * np.cos(w * x)))
+
+    side, trials = searched(tau, slope, reach, reach, max(slope(0), 0.1))
+    assert len(trials) <= 60
+    assert tau(side.trial) == pytest.approx(reach, rel=1e-6)
+
+
+def test_a_jump_to_another_optimum_is_followed_below():
+    # Fits that begin far away end on a branch that is higher from 1 on.
+    side = Side(0, 2.0, 1e-7, 1e-12, 1.5, np.array([1.0, 0.0]), 1.0)
+    for _ in range(120):
+        at, start = side.trial, side.start()
+        as_below = side.is_careful or side.is_doubted
+        is_near = as_below and abs(at - start[0]) < 0.6 * at
+        tau = 0.9 * at if is_near or at < 1 else 2.2
+        side.narrow(Known(at, tau, 0.9, np.array([at, 0.0])))
+        if side.is_done:
+            break
+    assert side.trial == pytest.approx(2 / 0.9, rel=1e-7)
