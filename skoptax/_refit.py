@@ -62,7 +62,8 @@ class Refit:
 
     Notes
     -----
-    Whatever is asked of it raises an error if they are not the rows of the fit.
+    `value`, `search`, `resampler` and what `profiler` returns raise an error if they
+    are not the rows of the fit.
     """
 
     def __init__(
@@ -232,8 +233,13 @@ class Refit:
         -------
         Resampler
             The weights must have been given.
+
+        Raises
+        ------
+        InvalidParameterError
+            If the rows are not those of the fit.
         """
-        self._check(self.value)
+        _ = self.value  # which checks the rows
         responses, weights = self._rows
         assert weights is not None
         with precision(self._double):

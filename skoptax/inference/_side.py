@@ -118,13 +118,12 @@ class Side:
         if self.is_rejoining:
             self._rejoin(found)
             return
-        if self.doubted is None:
-            if tau > _DOUBTFUL * self.reach or self._is_rough(found):
-                self.trial, self.doubted = at, found
-                return
-        elif self.doubted.tau < tau:
-            found, tau = self.doubted, self.doubted.tau
-        self.doubted = None
+        if self.doubted is not None:
+            found = min(self.doubted, found, key=lambda known: known.tau)
+            tau, self.doubted = found.tau, None
+        elif not self.is_careful and self._is_doubtful(found):
+            self.trial, self.doubted = at, found
+            return
         if abs(tau - self.reach) <= self.digits * self.reach:
             self.trial, self.is_done = at, True
             return
@@ -149,12 +148,14 @@ class Side:
         else:
             self.trial = self._between(ahead, twice)
 
-    def _is_rough(self, found: Known) -> bool:
+    def _is_doubtful(self, found: Known) -> bool:
         """
         Tell whether a trial may be on another curve than the one below it.
 
         On one, it is higher by about the mean of both slopes times the step.
         """
+        if found.tau > _DOUBTFUL * self.reach:
+            return True
         fit = Known(0.0, 0.0, self.slope, 0 * self.direction)
         below = [known for known in self.made if known.at < found.at]
         other = max([fit, *below], key=lambda known: known.at)
