@@ -329,11 +329,9 @@ def _known(
     derivative = float(found.held.gradient[i, trial, side.place])
     slope = profiler.slope(tau, derivative * side.direction[side.place])
     offset = np.asarray(found.held.offset[i, trial], float)
-    at = float(found.at[i, trial])
-    if found.held.stopped[i, trial]:
-        # On a bound, which is nearer.
-        at = float(offset[side.place] / side.direction[side.place])
-    return Known(at, tau, slope, offset)
+    # (One that a bound has stopped is nearer. Made again from there, it would not be
+    # known to be on the bound.)
+    return Known(float(found.at[i, trial]), tau, slope, offset)
 
 
 def _user_sign(value: Any, place: int, sign: int, profiler: Profiler) -> int:

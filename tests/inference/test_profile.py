@@ -837,14 +837,16 @@ def test_other_rows_are_refused_where_nothing_is_looked_for():
             fit.confidence_intervals(x[:, None], y + 5, method="profile")
 
 
-def test_a_trial_on_another_curve_is_not_taken_for_the_end():
+@pytest.mark.parametrize("k", [2.0, Parameter(value=1.5, lower=1e-3)])
+def test_a_trial_on_another_curve_is_not_taken_for_the_end(k):
     # tau is 2.639 at the bound, and 2.776 is looked for; from where the line leads to,
-    # fits end at an optimum that is as high as that at h = 5.25 already.
+    # fits end at an optimum that is as high as that at h = 5.25 already. A trial that the
+    # bound has stopped may be on that curve, too, and is made again.
     x = np.linspace(0.5, 5, 7)
     y = x**2 / (4 + x**2) + 0.08 * np.random.default_rng(21).normal(size=7)
     fit = OptaxEstimator(
         lambda x, V, K, h: V * x**h / (K**h + x**h),
-        {"V": 1.0, "K": 2.0, "h": Parameter(value=2.0, lower=0.05, upper=40.0)},
+        {"V": 1.0, "K": k, "h": Parameter(value=2.0, lower=0.05, upper=40.0)},
     ).fit(x[:, None], y)
     found = fit.confidence_intervals(x[:, None], y, method="profile")
     assert found.loc["h", "ci_upper"] == 40.0
