@@ -840,8 +840,8 @@ def test_other_rows_are_refused_where_nothing_is_looked_for():
 @pytest.mark.parametrize("k", [2.0, Parameter(value=1.5, lower=1e-3)])
 def test_a_trial_on_another_curve_is_not_taken_for_the_end(k):
     # tau is 2.639 at the bound, and 2.776 is looked for; from where the line leads to,
-    # fits end at an optimum that is as high as that at h = 5.25 already. A trial that the
-    # bound has stopped may be on that curve, too, and is made again.
+    # fits end at an optimum that is as high as that at h = 5.25 already. A trial that
+    # the bound has stopped may be on that curve, too, and is made again.
     x = np.linspace(0.5, 5, 7)
     y = x**2 / (4 + x**2) + 0.08 * np.random.default_rng(21).normal(size=7)
     fit = OptaxEstimator(
