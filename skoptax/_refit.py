@@ -239,7 +239,6 @@ class Refit:
         InvalidParameterError
             If the rows are not those of the fit.
         """
-        _ = self.value  # which checks the rows
         responses, weights = self._rows
         assert weights is not None
         with precision(self._double):
@@ -247,6 +246,11 @@ class Refit:
             values = (self._task.numbers["values"],)
             found = self._task.call(make, values, "derivatives", False)
         derivatives: Derivatives = jax.tree.map(np.asarray, found)
+        if derivatives.rest is None:
+            # Of losses and nothing else, the objective is known with them.
+            self._check(float(derivatives.loss))
+        else:
+            _ = self.value  # which checks the rows
         fits = partial(self._fitted, bool(covariance.table.at_bound.any()))
         return Resampler(record, covariance, derivatives, responses, weights, fits)
 

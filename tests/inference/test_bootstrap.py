@@ -13,7 +13,7 @@ from scipy import stats
 from scipy.optimize import curve_fit, lsq_linear
 from scipy.special import ndtr, ndtri
 
-from skoptax import OptaxEstimator, Parameter, cache_info, clear_cache
+from skoptax import OptaxEstimator, Parameter, cache_info, clear_cache, priors
 from skoptax.exceptions import InvalidParameterError, UndeterminedWarning
 from skoptax.inference._bootstrap import Cases
 
@@ -381,9 +381,13 @@ def test_what_the_data_do_not_determine_is_nan(decaying):
 
 def test_another_call_compiles_nothing(decaying):
     X, y, _ = decaying
+    clear_cache()
     fit = OptaxEstimator(decay, {"a": 1.0, "k": 1.0, "c": 1.0}).fit(X, y)
+    fitted = cache_info().compilations
     first = fit.bootstrap(X, y, n_resamples=300, random_state=0)
     before = cache_info().compilations
+    # The derivatives, which say whether the rows are those of the fit, and the fits.
+    assert before == fitted + 2
     again = fit.bootstrap(X, y, n_resamples=700, random_state=0)
     assert cache_info().compilations == before
     np.testing.assert_array_equal(first, again[:300])
@@ -447,9 +451,11 @@ def test_wrong_arguments(decaying, arguments, match):
         fit.confidence_intervals(given.pop("X"), given.pop("y"), **given)
 
 
-def test_other_rows_than_those_of_the_fit_are_refused(decaying):
+@pytest.mark.parametrize("prior", [None, priors.Normal(1.0, 1.0)])
+def test_other_rows_than_those_of_the_fit_are_refused(decaying, prior):
     X, y, weights = decaying
-    fit = OptaxEstimator(decay, {"a": 1.0, "k": 1.0, "c": 1.0}).fit(X, y)
+    spec = {"a": Parameter(value=1.0, prior=prior), "k": 1.0, "c": 1.0}
+    fit = OptaxEstimator(decay, spec).fit(X, y)
     with pytest.raises(InvalidParameterError, match="must be those of the fit"):
         fit.bootstrap(X, y, weights)
 
