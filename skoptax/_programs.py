@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +37,14 @@ _TRACE_SETTINGS = (
     "jax_default_prng_impl",
     "jax_threefry_partitionable",
 )
+
+# So few programs are kept however many of the process's memory maps are taken.
+_ALWAYS_KEPT = 16
+# Of these maps Linux gives a process so many. Without one, XLA's compiler crashes it.
+_MOST_MAPS = Path("/proc/sys/vm/max_map_count")
+_MAPS = Path("/proc/self/maps")
+# Above this share of them, programs are released.
+_CROWDED = 0.6
 
 
 class CacheInfo(NamedTuple):
@@ -84,7 +93,8 @@ class ProgramCache:
     Parameters
     ----------
     maxsize : int
-        How many programs are kept; the one not used for longest goes first.
+        How many programs are kept; the one not used for longest goes first. Fewer
+        where they leave the process too few memory maps.
     """
 
     def __init__(self, maxsize: int = 256) -> None:
@@ -157,6 +167,8 @@ class ProgramCache:
                 self._drop_forgotten()
                 self._programs[key] = program
                 self.shrink(self.maxsize)
+                if len(self) > _ALWAYS_KEPT and maps_are_scarce():
+                    self.shrink(max(len(self) // 2, _ALWAYS_KEPT))
             else:
                 self._hits += 1
             program.function, program.captured = function, walk.arrays()
@@ -218,6 +230,31 @@ class ProgramCache:
             self.shrink(0)
             self._hits = self._misses = self._compilations = 0
             self._seconds = 0.0
+
+
+def maps_are_scarce(maps: Path = _MAPS, most: Path = _MOST_MAPS) -> bool:
+    """
+    Tell whether a process on Linux has most of the memory maps that it may have.
+
+    Each kernel of a program takes some, with JAX 0.12 all in all about 330 for a fit by
+    Levenberg and Marquardt's method.
+
+    Parameters
+    ----------
+    maps : Path, default=/proc/self/maps
+        A line for each.
+    most : Path, default=/proc/sys/vm/max_map_count
+        How many there may be.
+
+    Returns
+    -------
+    bool
+        False where the system doesn't tell.
+    """
+    try:
+        return maps.read_bytes().count(b"\n") > _CROWDED * int(most.read_text())
+    except (OSError, ValueError):
+        return False
 
 
 def _configuration() -> tuple[Any, ...]:
@@ -330,7 +367,8 @@ def clear_cache(keep: int = 0) -> None:
 
     Notes
     -----
-    At most 256 programs are kept in any case; the one not used for longest goes first.
+    At most 256 programs are kept in any case, and fewer where the process has taken
+    most of the memory maps that Linux gives it; the ones not used for longest go first.
     Fits that are under way in other threads finish; later ones compile anew.
 
     Examples

@@ -20,7 +20,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import skoptax
 from skoptax import OptaxEstimator, OptaxOptimizer, Parameter, curve_fit
 from skoptax._program import Program
-from skoptax._programs import PROGRAMS, ProgramCache, abstract
+from skoptax._programs import PROGRAMS, ProgramCache, abstract, maps_are_scarce
 from skoptax.exceptions import InvalidParameterError, UncachedWarning
 from skoptax.losses import LOSSES, SquaredError
 
@@ -47,6 +47,37 @@ def test_the_program_not_used_for_longest_goes_first():
     assert len(cache) == 3
     cache.clear()
     assert len(cache) == 0
+
+
+def test_half_go_where_memory_maps_are_scarce(monkeypatch):
+    cache, built = ProgramCache(maxsize=100), []
+    keys = list(range(21))
+    for k in keys[:20]:
+        get(cache, k, built=built)
+    assert len(cache) == 20
+    taken = iter([True, False])
+    monkeypatch.setattr("skoptax._programs.maps_are_scarce", lambda: next(taken, False))
+    get(cache, keys[20], built=built)
+    # Half of 21, but never fewer than 16: those used last.
+    assert len(cache) == 16
+    for k in keys[5:]:
+        get(cache, k, built=built)
+    assert built == keys
+    get(cache, keys[4], built=built)
+    assert built == [*keys, keys[4]]
+
+
+@pytest.mark.parametrize(
+    ("lines", "most", "scarce"),
+    [(61, "100\n", True), (60, "100\n", False), (61, "", False), (61, None, False)],
+)
+def test_memory_maps_are_counted(tmp_path, lines, most, scarce):
+    maps, limit = tmp_path / "maps", tmp_path / "max_map_count"
+    maps.write_text("7f00-7f01 r--p 0 fe:00 1 /lib/a.so\n" * lines)
+    if most is not None:
+        limit.write_text(most)
+    assert maps_are_scarce(maps, limit) is scarce
+    assert not maps_are_scarce(tmp_path / "none", limit)
 
 
 ARGUMENTS = [
