@@ -11,7 +11,7 @@ values of a search.
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,13 @@ class Component(BaseEstimator):
     >>> clone(Scaled(factor=2.0)).set_params(factor=3.0)
     Scaled(factor=3.0)
     """
+
+    def __copy__(self) -> Self:
+        # Without this it would be written and read as for pickle: ten times the work,
+        # and each fit copies its loss.
+        new = object.__new__(type(self))
+        vars(new).update(vars(self))
+        return new
 
     def validate(self) -> None:
         """

@@ -31,11 +31,12 @@ class Visitor(Protocol):
     def by_reference(self, function: types.FunctionType) -> None:
         """Note a function that goes by its name alone."""
 
-    def once(self, key: int, make: Callable[[], bytes]) -> bytes:
+    def once(self, key: int, make: Callable[..., bytes], *arguments: Any) -> bytes:
         """Return what is made for a key, made once; a cycle if it is being made."""
 
 
-_ATOMS = frozenset({bool, int, str, type(None)})
+# Whose text tells all of them.
+ATOMS = frozenset({bool, int, str, type(None)})
 _PLAIN_TYPES = frozenset({dict, list, tuple, type(None)})
 
 
@@ -55,12 +56,12 @@ def is_plain(obj: Any, depth: int = 4) -> bool:
     lists and dicts; of a limited depth, as a list may hold itself.
     """
     kind = type(obj)
-    if kind in _ATOMS:
+    if kind in ATOMS:
         return True
     if kind is tuple or kind is list:
         # Most hold atoms alone, which is seen at once.
         return depth > 0 and (
-            _ATOMS.issuperset(map(type, obj))
+            ATOMS.issuperset(map(type, obj))
             or all(map(is_plain, obj, repeat(depth - 1)))
         )
     if kind is dict:

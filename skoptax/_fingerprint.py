@@ -26,12 +26,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._digests import NotWalkable, hash_parts, is_plain, plain_text
+from ._digests import ATOMS, NotWalkable, hash_parts, is_plain, plain_text
 from ._function_digests import code_digest, function_digest, module_digest
 from ._named_arrays import arrays_named_by
 from ._object_digests import array_digest, class_digest, object_digest
 from ._origin import is_installed
 
+_SCALARS = frozenset(
+    {float, complex, bytes, bytearray, type(Ellipsis), type(NotImplemented)}
+)
 # Behind what has no content there may be anything: so many objects are looked at.
 _MOST_VISITED = 10_000
 
@@ -80,7 +83,7 @@ class Walk:
     def fingerprint(self, *objects: Any) -> bytes:
         """Return a digest of the content of ``objects``, as `fingerprint` does."""
         try:
-            return self.digest(objects)
+            return self.all("fingerprint", *objects)
         except NotWalkable:
             rest = _around(objects)
             self._alive += rest._alive
@@ -103,6 +106,10 @@ class Walk:
             found += arrays_named_by(function)
         return found
 
+    def visited(self) -> list[Any]:
+        """Return all that was visited so far, but for what is plain and modules."""
+        return list(self._alive)
+
     def reached(self) -> list[Any]:
         """Return the functions and instances of the user's that were visited so far."""
         return [obj for obj in self._alive if _is_of_the_user(obj)]
@@ -111,7 +118,7 @@ class Walk:
         """Note a function that goes by its name alone."""
         self._by_reference.append(function)
 
-    def once(self, key: int, make: Callable[[], bytes]) -> bytes:
+    def once(self, key: int, make: Callable[..., bytes], *arguments: Any) -> bytes:
         """Return what is made for a key, made once; a cycle if it is being made."""
         if key in self._done:
             return self._done[key]
@@ -121,7 +128,7 @@ class Walk:
             raise NotWalkable("the object is nested too deeply")
         self._path[key] = len(self._path)
         try:
-            result = make()
+            result = make(*arguments)
         finally:
             del self._path[key]
         self._done[key] = result
@@ -133,7 +140,8 @@ class Walk:
 
     def _part(self, obj: Any) -> bytes:
         """Return the text of what is plain, the digest of what is not."""
-        if is_plain(obj):
+        # (Most parts are a name or a flag, of which this tells sooner.)
+        if type(obj) in ATOMS or is_plain(obj):
             return b"=" + plain_text(obj)
         return b"#" + self._visited(obj)
 
@@ -145,7 +153,7 @@ class Walk:
         if known is not None:
             return known
         self._alive.append(obj)
-        return self.once(id(obj), functools.partial(self._structured, obj))
+        return self.once(id(obj), self._structured, obj)
 
     def _structured(self, obj: Any) -> bytes:
         kind = type(obj)
@@ -197,7 +205,7 @@ def _around(objects: tuple[Any, ...]) -> _Rest:
     """Visit what can be visited of objects that cannot all be."""
     rest = _Rest()
     with suppress(RecursionError):
-        rest.digest(objects)
+        rest.all("fingerprint", *objects)
     return rest
 
 
@@ -213,12 +221,12 @@ def _is_of_the_user(obj: Any) -> bool:
 def _scalar(obj: Any) -> bytes | None:
     """Return the digest of what is no container and whose text may hide something."""
     kind = type(obj)
-    if kind in (type(Ellipsis), type(NotImplemented)):
-        return hash_parts(kind.__name__)
+    if kind not in _SCALARS:
+        return None
     if kind is float:
         return hash_parts("float", struct.pack("<d", obj))
     if kind is complex:
         return hash_parts("complex", struct.pack("<dd", obj.real, obj.imag))
     if kind in (bytes, bytearray):
         return hash_parts(kind.__name__, bytes(obj))
-    return None
+    return hash_parts(kind.__name__)

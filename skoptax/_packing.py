@@ -179,11 +179,12 @@ def start_value(parameter: Parameter, owner: str) -> Any:
         If the value is not real and finite.
     """
     value = parameter._array()
-    if isinstance(value, jax.core.Tracer):
-        raise invalid("value", owner, "a real number or an array of them", value)
-    if not isinstance(value, jax.Array):
-        value = np.asarray(value)
-    # (The question of JAX knows more types, and takes longer.)
+    # (JAX's questions know more types, and take longer.)
+    if type(value) is not np.ndarray:
+        if isinstance(value, jax.core.Tracer):
+            raise invalid("value", owner, "a real number or an array of them", value)
+        if not isinstance(value, jax.Array):
+            value = np.asarray(value)
     is_real = value.dtype.kind == "f" or jnp.issubdtype(value.dtype, jnp.floating)
     if not is_real and not jnp.issubdtype(value.dtype, jnp.integer):
         raise invalid("value", owner, "a real number or an array of them", value)

@@ -35,6 +35,8 @@ MOST_ENTRIES = 100
 MOST_DERIVATIVES = 2**28
 # Losses whose sums are known from the objective alone.
 _LIKELIHOODS = (Poisson, LogLoss)
+# Whose losses are summed in double precision.
+_SUMMED = (*_LIKELIHOODS, Gamma)
 # A log-likelihood may be off by so much, of which differences of one are spoken of.
 _ROUNDED = 0.1
 
@@ -322,7 +324,7 @@ def _summed_losses(
     In single precision a sum over very many rows is known to no better than a number
     of units, and the log-likelihoods of two models differ by few.
     """
-    if not is_own(loss):
+    if type(loss) not in _SUMMED or not is_own(loss):
         return math.nan
     y, mean = y.astype(float), np.asarray(predictions, float)[: len(y)]
     with np.errstate(all="ignore"):
@@ -330,10 +332,8 @@ def _summed_losses(
             each = kl_div(y, mean)
         elif type(loss) is LogLoss:
             each = -xlogy(y, mean) - xlog1py(1 - y, -mean)
-        elif type(loss) is Gamma:
-            each = np.log(mean / y) + (y - mean) / mean
         else:
-            return math.nan
+            each = np.log(mean / y) + (y - mean) / mean
         return _sum_of_rows(each, weights)
 
 
@@ -344,7 +344,10 @@ def _sum_of_rows(each: np.ndarray, weights: np.ndarray | None) -> float:
 
 def _spread(y: np.ndarray, weights: np.ndarray | None) -> float:
     y = y.astype(float)
-    mean = np.average(y, axis=0, weights=weights)
+    if weights is None:
+        mean = y.sum(axis=0) / len(y)
+    else:
+        mean = np.average(y, axis=0, weights=weights)
     return _sum_of_rows((y - mean) ** 2, weights)
 
 

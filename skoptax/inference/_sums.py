@@ -115,10 +115,9 @@ def summed_up(
         In double precision.
     """
     m, n = len(y), y.size
-    columns = np.asarray(found.columns, float)[:, :n]
+    columns, bend = _unpadded(found, m, n)
     slope = np.asarray(found.slope, float)[:n]
-    bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
-    rows = weighted_rows(found, m, n)
+    rows = _times(_bend_root(bend), columns)
     root = triangle(rows)
     eps = float(np.finfo(np.asarray(found.slope).dtype).eps)
     dent = _dent(columns, bend, eps)
@@ -232,9 +231,14 @@ def weighted_rows(found: Derivatives, m: int, n: int) -> np.ndarray:
         Their products are the losses' curvature, without its negative part: it is what
         an optimiser's steps are made of.
     """
-    columns = np.asarray(found.columns, float)[:, :n]
-    bend = np.asarray(found.bend, float)[: n if np.ndim(found.bend) == 1 else m]
+    columns, bend = _unpadded(found, m, n)
     return _times(_bend_root(bend), columns)
+
+
+def _unpadded(found: Derivatives, m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the Jacobian's columns and the losses' curvature, without added rows."""
+    columns, bend = np.asarray(found.columns, float), np.asarray(found.bend, float)
+    return columns[:, :n], bend[: n if bend.ndim == 1 else m]
 
 
 def _bend_root(bend: np.ndarray, least: float = 0.0) -> np.ndarray:
@@ -297,10 +301,11 @@ def _sums(
         counts = each > 0
         bent &= counts
         slopes, errors = squares / np.where(counts, each, 1), each * errors
+    shares = squares / bend if bent.all() else squares[bent] / bend[bent]
     return Sums(
         loss=loss,
-        slopes=float(total * np.sum(slopes)),
-        scaled=float(np.sum(squares[bent] / bend[bent])),
+        slopes=float(total * slopes.sum()),
+        scaled=float(shares.sum()),
         bends=float(bend.sum() * total),
-        squares=float(np.sum(errors)),
+        squares=float(errors.sum()),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -31,16 +31,33 @@ DEFAULT_LEARNING_RATES = {
 WITHOUT_LEARNING_RATE = frozenset({"lbfgs"})
 
 
-def _arguments(factory: Factory) -> Mapping[str, inspect.Parameter]:
-    """Return a factory's arguments by name."""
-    if factory in factories().values():
+class _Arguments(NamedTuple):
+    """What a factory takes."""
+
+    accepted: Mapping[str, inspect.Parameter]
+    numbers: dict[str, Any]  # those whose default is one
+
+    @classmethod
+    def of(cls, factory: Factory) -> _Arguments:
+        """Read its signature."""
+        accepted = inspect.signature(factory).parameters
+        numbers = {k: p.default for k, p in accepted.items() if is_number(p.default)}
+        return cls(accepted, numbers)
+
+
+def _arguments(factory: Factory) -> _Arguments:
+    """Return what a factory takes; of those with a name it is known."""
+    if factory in _named():
         return _known_arguments(factory)
-    return inspect.signature(factory).parameters
+    return _Arguments.of(factory)
 
 
 @functools.cache
-def _known_arguments(factory: Factory) -> Mapping[str, inspect.Parameter]:
-    return inspect.signature(factory).parameters
+def _named() -> frozenset[Factory]:
+    return frozenset(factories().values())
+
+
+_known_arguments = functools.cache(_Arguments.of)
 
 
 def resolve_optimizer(
@@ -110,7 +127,7 @@ def resolve_optimizer(
                 learning_rate,
             )
         learning_rate = float(learning_rate)
-    accepted = _arguments(factory)
+    accepted, numbers = _arguments(factory)
     if "learning_rate" in given:
         raise InvalidParameterError(
             f"The learning rate of {owner} is its 'learning_rate' parameter. Got it in "
@@ -129,10 +146,9 @@ def resolve_optimizer(
     _check_hyperparameters(factory, name, given, accepted, owner)
     # With its numeric defaults written out, a spec that names one and a spec that
     # does not share a program.
-    defaults = {k: p.default for k, p in accepted.items() if is_number(p.default)}
     if name in WITHOUT_LEARNING_RATE:
-        defaults.pop("learning_rate", None)
-    return make_spec(factory, defaults | given)
+        numbers = {k: v for k, v in numbers.items() if k != "learning_rate"}
+    return make_spec(factory, numbers | given)
 
 
 def spec(

@@ -7,6 +7,7 @@ arguments of the compiled program.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from dataclasses import dataclass, field
 from typing import Any
@@ -198,9 +199,7 @@ class OptimizerSpec:
         """
         if "learning_rate" not in self.numbers or self.numbers.keys() & _OTHER_RATES:
             return False
-        # What the user's own do with it is not known.
-        names = [name for name, known in factories().items() if known is self.factory]
-        return bool(names) and NOT_SCALED_BY_RATE.isdisjoint(names)
+        return self.factory in _scaled_by_rate()
 
     @property
     def is_entrywise(self) -> bool:
@@ -376,6 +375,14 @@ def with_extra_args(transformation: Any) -> optax.GradientTransformationExtraArg
     if any(argument.kind is argument.VAR_KEYWORD for argument in arguments):
         return optax.GradientTransformationExtraArgs(transformation.init, update)
     return optax.with_extra_args_support(transformation)
+
+
+@functools.cache
+def _scaled_by_rate() -> frozenset[Factory]:
+    """Return whose steps it is that scales; of the user's own it is not known."""
+    known = factories()
+    others = [known[name] for name in NOT_SCALED_BY_RATE if name in known]
+    return frozenset(known.values()).difference(others)
 
 
 def make_spec(factory: Factory, hyperparameters: dict[str, Any]) -> OptimizerSpec:
