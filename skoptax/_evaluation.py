@@ -46,7 +46,8 @@ class Box(NamedTuple):
     upper: PyTree
 
 
-@dataclass(frozen=True)
+# (Equal ones would be one to JAX, which keeps traces by a method of theirs.)
+@dataclass(frozen=True, eq=False)
 class Evaluator:
     """
     The objective of one structure of the state.

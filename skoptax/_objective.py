@@ -35,7 +35,8 @@ from .losses._resolve import information_of, is_own
 from .penalties import Penalty
 
 
-@dataclass(frozen=True)
+# (Equal ones would be one to JAX, which keeps traces by a method of theirs.)
+@dataclass(frozen=True, eq=False)
 class Objective:
     """
     The scalar loss of an estimator; everything it holds is part of its key.

@@ -53,6 +53,11 @@ def _is_installed(module_name: str, file: str | None) -> bool:
     )
 
 
+def is_own_module(module_name: str | None) -> bool:
+    """Tell whether a module is this package's own."""
+    return (module_name or "").partition(".")[0] == _OWN_PACKAGE
+
+
 def is_of_python(package: str) -> bool:
     """Tell whether a package is one of Python's own."""
     return package in sys.stdlib_module_names

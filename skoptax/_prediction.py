@@ -15,6 +15,7 @@ from ._model import ModelCall
 from ._objective import predictions
 from ._programs import PROGRAMS, described_shapes
 from ._rows import bucket, pad_rows, row_use
+from ._shared_traces import common_label
 from ._typing import PyTree
 
 
@@ -116,13 +117,21 @@ def _of_padded(
         return predictions(call, values, rows[0], None)[0]
 
     use = row_use(
-        of_rows, key, lambda: arguments[0], (X,), row_independent, walk.arrays
+        of_rows,
+        key,
+        lambda: arguments[0],
+        (X,),
+        row_independent,
+        walk.arrays,
+        lambda: common_label(walk.visited(), call.model),
     )
     padded = pad_rows(X, bucket(len(X))) if use.is_independent else X
     # The content again, if it has no key: that raises, and is dealt with there.
     known = content if key is None else key
     inputs = (*arguments, padded)
-    program = PROGRAMS.get((what, known), inputs, function, walk=walk)
+    program = PROGRAMS.get(
+        (what, known), inputs, function, walk=walk, called=call.model
+    )
     with explained("The model"):
         results = [np.asarray(x) for x in jax.tree.leaves(program(*inputs))]
     if len(padded) == len(X):

@@ -7,7 +7,6 @@ functions of the arguments and the data.
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
@@ -26,6 +25,7 @@ from ._packing import tie_arguments
 from ._parameter import is_parameter
 from ._programs import described_shapes
 from ._rows import MAX_PADDED, RowUse, bucket, pad_rows, row_use
+from ._shared_traces import common_label
 from ._spec import fill_spec, implied_spec, read_spec
 from ._structure import treedef_content
 from ._task import Task
@@ -173,8 +173,7 @@ def make_problem(
     penalty = resolve_penalty(estimator.penalty, OWNER)
     if penalty is not None and hasattr(penalty, "check_names"):
         penalty.check_names(list(spec))
-    # Made when it is first asked for, which most fits never do.
-    rng = functools.cache(functools.partial(np.random.default_rng, seed))
+    rng = _drawn_from(seed)
     spec = fill_spec(spec, X, y, rng)
     loss_numbers, loss = _split(loss)
     penalty_numbers, penalty = _split(penalty)
@@ -380,7 +379,13 @@ def _arrange_rows(
         # Their places stay: a model may number its rows.
         present = tuple(_without_absent(array, weights > 0) for array in rows)
     use = row_use(
-        objective.row_losses, key, shared, present, row_independent, walk.arrays
+        objective.row_losses,
+        key,
+        shared,
+        present,
+        row_independent,
+        walk.arrays,
+        lambda: common_label(walk.visited(), objective.call.model),
     )
     if not use.is_independent:
         return (*rows, weights, None), use
@@ -403,6 +408,18 @@ def _without_absent(array: np.ndarray, is_present: np.ndarray) -> np.ndarray:
     replaced = array.copy()
     replaced[~is_present] = array[np.argmax(is_present)]
     return replaced
+
+
+def _drawn_from(seed: int) -> Callable[[], np.random.Generator]:
+    """Return what makes a generator when it is first asked for; most fits never do."""
+    made: list[np.random.Generator] = []
+
+    def rng() -> np.random.Generator:
+        if not made:
+            made.append(np.random.default_rng(seed))
+        return made[0]
+
+    return rng
 
 
 def _split(component: Any) -> tuple[dict[str, Any], Any]:

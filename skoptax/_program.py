@@ -89,7 +89,7 @@ def sums_are_short(data: Any) -> bool:
     bool
         False if there are no arrays, which says nothing of what is summed.
     """
-    arrays = [x for x in jax.tree.leaves(data) if np.ndim(x) > 0]
+    arrays = [x for x in jax.tree.leaves(data) if getattr(x, "shape", ())]
     return len(arrays) > 0 and all(
         len(x) <= _SHORT and x.dtype == np.float64 for x in arrays
     )
@@ -111,6 +111,8 @@ class Program:
         How it is compiled.
     reached : sequence of object, optional
         The user's functions and instances in the content.
+    label : str, optional
+        Under which JAX traces it; default: one for this program alone.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Program:
         on_compiled: Callable[[float], None] | None = None,
         code: Code = Code(),  # noqa: B008 (immutable)
         reached: Sequence[Any] = (),
+        label: str | None = None,
     ) -> None:
         # Replaced by each caller's own: should JAX trace anew, it must not see what
         # an earlier caller has changed since.
@@ -127,7 +130,8 @@ class Program:
         self.captured: list[np.ndarray] = []
         self.about: Any = None
         self.is_shared = digest is not None
-        self.label = digest.hex() if digest is not None else f"uncached-{next(_labels)}"
+        own = digest.hex() if digest is not None else f"uncached-{next(_labels)}"
+        self.label = label or own
         # Kept until it is known that the program calls none of them while it runs.
         self._reached = reached
         self._on_compiled = on_compiled
@@ -147,7 +151,7 @@ class Program:
         self._run = _jit(traced, self._options)
 
     def tracing(self) -> AbstractContextManager[None]:
-        """Return a context in which JAX traces for this program alone."""
+        """Return a context in which JAX traces for this program."""
         return labelled(self.label)
 
     def serves(self, reached: Callable[[], Sequence[Any]]) -> bool:

@@ -21,6 +21,7 @@ from ._captured import forget_other_precision, times_forgotten
 from ._fingerprint import NotWalkable, Walk
 from ._program import Code, Program
 from ._rows import forget as forget_rows
+from ._shared_traces import common_label
 from ._validation import check_integer
 from .exceptions import UncachedWarning
 
@@ -114,6 +115,7 @@ class ProgramCache:
         walk: Walk | None = None,
         code: Code = Code(),  # noqa: B008 (immutable)
         warns: bool = True,
+        called: Any = None,
     ) -> Program:
         """
         Return the program of this content for arguments of these shapes.
@@ -134,6 +136,8 @@ class ProgramCache:
             As for `Program`; follows from the content.
         warns : bool, default=True
             Whether to say so if the content cannot be walked.
+        called : object, optional
+            As for `common_label`: what of the content the function itself calls.
 
         Returns
         -------
@@ -142,7 +146,7 @@ class ProgramCache:
         """
         walk = walk or Walk()
         try:
-            digest = walk.fingerprint(content, _configuration())
+            digest = walk.fingerprint(*content, _configuration())
         except NotWalkable as reason:
             if warns:
                 warnings.warn(
@@ -154,7 +158,7 @@ class ProgramCache:
                 )
             with self._lock:
                 self._misses += 1
-            return self._new(function, None, about, walk, code)
+            return self._new(function, None, about, walk, code, None)
         key = (digest, abstract(arguments))
         # One lock for finding and building: two threads never build one twice.
         # Compilation happens later, at the first call.
@@ -163,7 +167,8 @@ class ProgramCache:
             program = self._programs.get(key)
             if program is None or not program.serves(walk.reached):
                 self._misses += 1
-                program = self._new(function, digest, about, walk, code)
+                label = common_label(walk.visited(), called)
+                program = self._new(function, digest, about, walk, code, label)
                 self._drop_forgotten()
                 self._programs[key] = program
                 self.shrink(self.maxsize)
@@ -189,10 +194,12 @@ class ProgramCache:
         about: Callable[[], Any] | None,
         walk: Walk,
         code: Code,
+        label: str | None,
     ) -> Program:
         captured = walk.arrays()
         forget_other_precision(captured)
-        program = Program(function, digest, self._count, code, walk.reached())
+        reached = walk.reached()
+        program = Program(function, digest, self._count, code, reached, label)
         program.captured = captured
         if about is not None:
             with program.tracing():

@@ -99,6 +99,7 @@ def row_use(
     rows: Any,
     row_independent: Any,
     captured: Callable[[], Sequence[np.ndarray]] = tuple,
+    label: Callable[[], str | None] = lambda: None,
 ) -> RowUse:
     """
     Find out what a function makes of a row's neighbours, and of its place.
@@ -119,6 +120,8 @@ def row_use(
         Whether rows do not interact; "auto" finds out.
     captured : callable, optional
         Returns the arrays that the function refers to.
+    label : callable, optional
+        Returns the label under which to trace it, if there is one for several.
 
     Returns
     -------
@@ -136,9 +139,10 @@ def row_use(
     if known is None:
         # JAX keeps the traces of inner functions by their identity, and would reuse
         # one that has gone stale; the metadata is part of the key it uses.
-        label = f"rows-{key.hex() if key is not None else next(_labels)}"
+        own = f"rows-{key.hex() if key is not None else next(_labels)}"
+        common = label() if key is not None else None
         forget_other_precision(captured())
-        with labelled(label):
+        with labelled(common or own):
             known = _row_use(function, shared(), rows, (n, length))
         if key is not None:
             with _lock:

@@ -182,6 +182,12 @@ class Task:
         return self.numbers, data, hyper
 
     @property
+    def _called(self) -> Any:
+        """The function of the user's that is called while the loss is traced."""
+        # That of an estimator's objective, or the loss itself.
+        return getattr(getattr(self._loss, "call", None), "model", self._loss)
+
+    @property
     def domain(self) -> str:
         """Where predictions must be for the loss to be finite; empty if not known."""
         # Of an estimator's objective, or of a `SampleLoss`.
@@ -299,7 +305,7 @@ class Task:
             wide=block.side_by_side or not self.optimizer.descends,
         )
         program = PROGRAMS.get(
-            content, inputs, block.run, blank, walk, code, self._warns
+            content, inputs, block.run, blank, walk, code, self._warns, self._called
         )
         # Of one loss, once is enough.
         self._warns &= program.is_shared

@@ -5,7 +5,8 @@ functions) by the function's identity, and would reuse one that has gone stale a
 something that the function refers to changed. What it keeps is also keyed by the
 metadata of the moment. So a program is traced under a label of its own, its content
 key, and only what is certain to be this package's own code under one label for all
-programs: of such code no trace goes stale, and it is half of a program.
+programs: of such code no trace goes stale, and it is half of a program. Whose programs
+need no label of their own at all is told in `_shared_traces`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import jax
 from jax.experimental.xla_metadata import set_xla_metadata
+
+#: The label of what is certain to be this package's own.
+OWN = "own"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -54,7 +58,7 @@ def own(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def shared(*args: P.args, **kwargs: P.kwargs) -> T:
-        with labelled("own"):
+        with labelled(OWN):
             return function(*args, **kwargs)
 
     return shared

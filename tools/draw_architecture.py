@@ -67,8 +67,8 @@ ROWS = [
         Box(
             "Programs",
             "found by a key of all that a trace can see, or compiled",
-            "_programs _program _fingerprint _function_digests _object_digests"
-            " _table_digests _bytecode _digests _named_arrays _origin",
+            "_programs _program _shared_traces _fingerprint _function_digests"
+            " _object_digests _table_digests _bytecode _digests _named_arrays _origin",
         ),
         Box(
             "The loop",
