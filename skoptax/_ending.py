@@ -214,7 +214,7 @@ def _undetermined_ending(run: Run, status: str) -> Ending | None:
     if what is None:
         return None
     if what == "diverging":
-        names = _named(run, found.run_away)
+        names = named_entries(run, found.run_away)
         get = "gets" if len(found.run_away) == 1 else "get"
         return Ending(
             "diverging",
@@ -223,13 +223,13 @@ def _undetermined_ending(run: Run, status: str) -> Ending | None:
             "infinity.",
         )
     if what == "plateau":
-        names = _named(run, found.without_influence)
+        names = named_entries(run, found.without_influence)
         return Ending(
             "plateau",
             f"Stopped after {run.step} steps on a plateau: the predictions do not "
             f"depend on {names} there.",
         )
-    names = _named(run, found.confounded)
+    names = named_entries(run, found.confounded)
     return Ending(
         "singular",
         f"Stopped after {run.step} steps, where the gradient vanishes, but the "
@@ -237,7 +237,22 @@ def _undetermined_ending(run: Run, status: str) -> Ending | None:
     )
 
 
-def _named(run: Run, which: np.ndarray) -> str:
+def named_entries(run: Run, which: np.ndarray) -> str:
+    """
+    Return the names of some entries, for a sentence.
+
+    Parameters
+    ----------
+    run : Run
+        Of a fit.
+    which : ndarray of int
+        The positions of the entries.
+
+    Returns
+    -------
+    str
+        In the order in which the user wrote them; the first five.
+    """
     task = run.task
     names = entry_names(task.structure, task.start)
     ordered = np.array(written_order(task.structure, task.state), int)

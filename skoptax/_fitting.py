@@ -33,6 +33,7 @@ from ._problem import (
 )
 from ._reporting import ProgressBar
 from ._results import bound_flags, plain_values, selected_state
+from ._separation import separated
 from ._settings import Settings, read_settings, refuse_batches
 from ._sklearn_callbacks import FitTask
 from ._snapshot import seed_of
@@ -305,6 +306,10 @@ def gather(
     history, status = found.pop("history"), found.pop("status")
     message, n_steps = found.pop("message"), found.pop("n_steps")
     status, message = ending or (status, message)
+    is_whole = not is_part and ending is None
+    if is_whole and status in ("converged", "stalled", "max_steps"):
+        no_optimum = separated(run, problem, *responses, value)
+        status, message = no_optimum or (status, message)
     terms = moving_terms(problem.objective, problem.spec)
     # Of a function nothing is known: there a warning is better than none.
     smooth = getattr(problem.objective.loss, "has_curvature", True) and all(

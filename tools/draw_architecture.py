@@ -44,7 +44,7 @@ ROWS = [
             "How certain it is",
             "standard errors, intervals, profiles, bootstrap, predictions",
             "_intervals _uncertainty _refit inference _prediction _information"
-            " _resampled _constrained _searched _extrapolation _kinks",
+            " _resampled _constrained _searched _extrapolation _kinks _separation",
         )
     ],
     [

@@ -1,0 +1,126 @@
+"""Whether labels are separated, so that their likelihood has no optimum.
+
+Where a model can be as certain of each label as it likes, the log loss falls towards 0
+as parameters grow without end, and a fit stops where it no longer notices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from ._auto import moving_terms
+from ._driver import Run
+from ._ending import Ending, named_entries
+from ._entries import read_entries, stacked_values
+from ._evaluation import Evaluator
+from ._problem import Problem
+from ._structure import Numbers
+from ._typing import Array, Block, PyTree
+from ._unpacking import internal_start
+from .losses import LogLoss
+from .losses._resolve import is_own
+
+# A sum of losses below this leaves no label in doubt: one that were predicted with a
+# probability of 1/2 would add 0.69.
+_CERTAIN = 1e-3
+
+
+def make_values(at_state: Evaluator) -> Block[Array, None]:
+    """
+    Build the function that evaluates an objective at several points.
+
+    Parameters
+    ----------
+    at_state : Evaluator
+        The objective.
+
+    Returns
+    -------
+    Block
+        ``run(numbers, data, points)``, to be compiled; points as of `stacked_values`.
+    """
+    structure = at_state.structure
+
+    def run(numbers: Numbers, data: Any, points: PyTree) -> Array:
+        def value(values: PyTree) -> Any:
+            start = internal_start(structure, numbers | {"values": values})
+            return at_state.objective(start, numbers, data)[0]
+
+        found: Array = jax.lax.map(value, points)
+        return found
+
+    return Block(run, lambda *_: None, for_loss_alone=True)
+
+
+def separated(
+    run: Run, problem: Problem, y: np.ndarray, weights: np.ndarray | None, value: float
+) -> Ending | None:
+    """
+    Return another ending for a run that has ended where labels are separated.
+
+    Parameters
+    ----------
+    run : Run
+        At its end, which was not because of other parameters without end.
+    problem : Problem
+        What was minimised.
+    y : ndarray of shape (n,) or (n, k)
+        The responses.
+    weights : ndarray of shape (n,) or None
+        Their weights.
+    value : float
+        The objective there.
+
+    Returns
+    -------
+    Ending or None
+        ``None`` with another loss, with a penalty or a prior, or with a label in doubt;
+        and where the loss rises if parameters that are not on a bound are doubled,
+        whether each alone or all of them.
+    """
+    loss = problem.objective.loss
+    if type(loss) is not LogLoss or not is_own(loss):
+        return None
+    is_counted = np.full(len(y), True) if weights is None else weights > 0
+    total = len(y) if weights is None else weights.sum()
+    terms = moving_terms(problem.objective, problem.spec)
+    if (
+        value * total > _CERTAIN
+        or any(term is not None for term in terms)
+        or not np.isin(y[is_counted], (0, 1)).all()
+    ):
+        return None
+    endless = _endless(run)
+    if not len(endless):
+        return None
+    get = "gets" if len(endless) == 1 else "get"
+    return Ending(
+        "diverging",
+        f"Stopped after {run.step} steps, where each label is predicted with "
+        "certainty: the model separates them, and the loss falls towards 0 however "
+        f"large {named_entries(run, endless)} {get}. A penalty keeps them finite.",
+    )
+
+
+def _endless(run: Run) -> np.ndarray:
+    """Return which entries can be doubled without the loss rising."""
+    task = run.task
+    structure, numbers = task.structure, task.numbers
+    here = read_entries(structure, numbers, run.carry.selected.free)
+    free = np.flatnonzero(~here.fixed & ~here.at_bound)
+    sets = [free, *(free[i : i + 1] for i in range(len(free)))]
+    points = np.tile(here.values, (1 + len(sets), 1))
+    for point, changed in zip(points[1:], sets, strict=True):
+        point[changed] *= 2
+    points = np.clip(points, here.lower, here.upper)
+    stacked = stacked_values(structure, numbers, points)
+    found = np.asarray(task.call(make_values, (stacked,), "values"))
+    endless = [
+        entries
+        for entries, other in zip(sets, found[1:], strict=True)
+        if other <= found[0]
+    ]
+    return np.unique(np.concatenate([np.zeros(0, int), *endless]))

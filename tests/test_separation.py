@@ -1,0 +1,121 @@
+"""Labels that a model can be certain of have no likelihood with an optimum."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from skoptax import OptaxEstimator, Parameter
+from skoptax.exceptions import ConvergenceWarning
+from skoptax.penalties import L2
+from skoptax.priors import Normal
+
+X = np.linspace(-2.0, 2.0, 40)[:, None]
+APART = (X[:, 0] > 0.3).astype(float)
+START = {"slope": 1.0, "shift": 0.0}
+
+
+def logistic(x, slope, shift):
+    return jax.nn.sigmoid(slope * x + shift)
+
+
+def make(optimizer="lm", model=logistic, params=None, **settings):
+    params = START if params is None else params
+    return OptaxEstimator(
+        model, params, loss="log_loss", optimizer=optimizer, max_steps=2000, **settings
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+@pytest.mark.parametrize("cov_type", ["nonrobust", "HC0", "hessian"])
+def test_separated_labels(optimizer, cov_type):
+    with pytest.warns(ConvergenceWarning, match="certainty.*'slope', 'shift'.*penalty"):
+        estimator = make(optimizer, cov_type=cov_type).fit(X, APART)
+    assert estimator.status_ == "diverging"
+    assert not estimator.converged_
+    assert "'slope', 'shift' get" in estimator.message_
+    # It is as good as it says: no label is in doubt.
+    assert_allclose(estimator.predict(X), APART, atol=1e-3)
+
+
+def test_in_single_precision():
+    with pytest.warns(ConvergenceWarning, match="certainty"):
+        make(dtype="float32").fit(X, APART)
+
+
+def test_weights_say_which_labels_count():
+    mixed = APART.copy()
+    mixed[[3, 35]] = 1.0, 0.0
+    weights = np.ones(40)
+    assert make().fit(X, mixed, sample_weight=weights).converged_
+    weights[[3, 35]] = 0.0
+    with pytest.warns(ConvergenceWarning, match="certainty"):
+        make().fit(X, mixed, sample_weight=weights)
+
+
+def test_only_one_parameter_without_end():
+    params = START | {"shift": Parameter(value=0.0, free=False)}
+    with pytest.warns(ConvergenceWarning, match="however large 'slope' gets"):
+        make(params=params).fit(X, (X[:, 0] > 0.0).astype(float))
+
+
+def test_separated_exactly_where_no_threshold_is_crossed():
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(30):
+        x = rng.normal(size=8)
+        y = (x + rng.normal(0.0, 0.5, 8) > 0).astype(float)
+        if len(set(y)) < 2:
+            continue
+        low, high = x[y == 0], x[y == 1]
+        is_apart = low.max() < high.min() or high.max() < low.min()
+        estimator = make()
+        if is_apart:
+            # Of a parameter that is much larger than at its start it is seen sooner.
+            with pytest.warns(ConvergenceWarning, match="certainty|limit at infinity"):
+                estimator.fit(x[:, None], y)
+        else:
+            estimator.fit(x[:, None], y)
+        assert estimator.status_ == ("diverging" if is_apart else "converged")
+        seen.add(is_apart)
+    assert seen == {True, False}
+
+
+# What has an optimum.
+
+
+def test_one_label_in_doubt():
+    mixed = APART.copy()
+    mixed[5] = 1.0
+    assert make().fit(X, mixed).converged_
+
+
+@pytest.mark.parametrize("settings", [{"penalty": L2(1e-3)}, {"penalty": L2(1e-9)}])
+def test_a_penalty_gives_an_optimum(settings):
+    assert make(**settings).fit(X, APART).converged_
+
+
+def test_a_prior_gives_an_optimum():
+    params = {
+        name: Parameter(value=v, prior=Normal(0.0, 5.0)) for name, v in START.items()
+    }
+    assert make(params=params).fit(X, APART).converged_
+
+
+def test_a_bound_is_an_optimum():
+    params = {"p": Parameter(value=0.5, lower=0.0, upper=1.0)}
+    estimator = make(model=lambda X, p: p + 0.0 * X[:, 0], params=params)
+    estimator.fit(X, np.ones(40))
+    assert estimator.status_ == "converged"
+    assert estimator.params_["p"] == 1.0
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_certainty_at_a_finite_value(optimizer):
+    def wave(x, a):
+        return jnp.sin(a + 0.0 * x) ** 2
+
+    estimator = make(optimizer, wave, {"a": 1.0}).fit(X, np.ones(40))
+    assert estimator.status_ != "diverging"
+    assert_allclose(estimator.params_["a"], np.pi / 2, atol=1e-4)
