@@ -173,7 +173,8 @@ class Walk:
         if isinstance(obj, (np.ndarray, np.generic, jax.Array)):
             return array_digest(self, obj)
         if isinstance(obj, np.dtype):
-            return hash_parts("dtype", obj.str.encode(), repr(obj).encode())
+            more = self.digest(dict(obj.metadata or {}))
+            return hash_parts("dtype", obj.str.encode(), repr(obj).encode(), more)
         if isinstance(obj, types.CodeType):
             return code_digest(self, obj)
         if isinstance(obj, type):

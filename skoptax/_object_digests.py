@@ -94,7 +94,7 @@ def array_digest(walk: Visitor, obj: Any) -> bytes:
         mask = walk.digest(np.ma.getmaskarray(obj))
         hidden = walk.all("", obj.fill_value, obj.hardmask)
         result = hash_parts("masked", result, mask, hidden)
-    elif isinstance(obj, np.ndarray) and type(obj) is not np.ndarray:
+    elif not immutable and type(obj).__module__ != "numpy":
         # A subclass may hold more, such as a unit.
         result = hash_parts("own", result, walk.all("", type(obj), _state(obj)))
     if immutable:

@@ -11,6 +11,7 @@ are. Programs of such functions have one label.
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -19,13 +20,13 @@ import jax
 import numpy as np
 
 from ._bytecode import names_used
-from ._digests import is_plain
+from ._digests import ATOMS
 from ._origin import is_importable, is_installed, is_own_module
 from ._tracing import OWN
 
 _CONTAINERS = (tuple, list, dict, set, frozenset)
-_SCALARS = (float, complex, bytes, types.EllipsisType)
-_ARRAYS = (np.ndarray, np.generic, np.dtype, jax.Array)
+_SCALARS = (*ATOMS, float, complex, bytes, types.EllipsisType)
+_FIXED = (np.number, np.bool_, jax.Array)
 
 
 def common_label(visited: Iterable[Any], called: Any) -> str | None:
@@ -52,9 +53,7 @@ def common_label(visited: Iterable[Any], called: Any) -> str | None:
         if values is None:
             return None
         for value in values:
-            # (A container may hold the function itself.)
-            hides = type(value) in _CONTAINERS and not is_plain(value)
-            if hides or value is called or not _is_inert(value):
+            if not _is_fixed(value) or value is called:
                 return None
             told.update(_ambiguous(value))
     if all(obj is called or _is_inert(obj) for obj in visited):
@@ -80,23 +79,36 @@ def _values(function: Any) -> list[Any] | None:
     return found + [there[name] for name in uses.variables if name in there]
 
 
+def _is_fixed(value: Any) -> bool:
+    """
+    Tell whether a value stays as it is, with all that is in it.
+
+    A method of an array is one to JAX whatever has been written into the array since.
+    """
+    if type(value) is tuple:
+        return all(map(_is_fixed, value))
+    if isinstance(value, (float, complex, np.number)) and value == 0:
+        # By -0.0 JAX finds what it kept by 0.0, and one can be made of the other.
+        return False
+    if isinstance(value, types.ModuleType):
+        name = value.__name__
+        return is_installed(name) and sys.modules.get(name) is value
+    if isinstance(value, _FIXED):
+        return is_installed(type(value).__module__)
+    return type(value) in _SCALARS or _is_by_name(value)
+
+
 def _is_inert(obj: Any) -> bool:
-    """Tell whether JAX can keep nothing by an object that would change later."""
-    if isinstance(obj, types.ModuleType):
-        return is_installed(obj.__name__)
-    if isinstance(obj, type):
-        return is_installed(obj.__module__)
-    if isinstance(obj, _ARRAYS) or type(obj) in _SCALARS:
-        return True
+    """Tell whether an object that was visited is one that JAX can keep nothing by."""
     # (What is in a container is visited as well.)
-    if type(obj) in _CONTAINERS or is_plain(obj):
+    if type(obj) in _CONTAINERS or isinstance(obj, np.dtype):
         return True
-    return _is_by_name(obj) or is_own_module(type(obj).__module__)
+    return _is_fixed(obj) or is_own_module(type(obj).__module__)
 
 
 def _is_by_name(obj: Any) -> bool:
-    """Tell whether an object is an installed function, found by its name."""
-    if type(obj) is not types.FunctionType:
+    """Tell whether an object is an installed function or class, found by its name."""
+    if type(obj) is not types.FunctionType and not isinstance(obj, type):
         return False
     module, qualname = obj.__module__, obj.__qualname__
     return is_installed(module) and is_importable(obj, module, qualname)
@@ -109,11 +121,8 @@ def _ambiguous(value: Any) -> Iterator[str]:
     JAX keeps traces by such numbers, too, where they are no arrays: by ``axis=True`` it
     finds what it kept by ``axis=1``.
     """
-    if isinstance(value, (tuple, list, set, frozenset)):
+    if isinstance(value, tuple):
         for part in value:
-            yield from _ambiguous(part)
-    elif isinstance(value, dict):
-        for part in (*value, *value.values()):
             yield from _ambiguous(part)
     elif isinstance(value, (np.generic, bool, complex)) or (
         isinstance(value, float) and value.is_integer()
