@@ -106,11 +106,11 @@ def separated(
 
 
 def _endless(run: Run) -> np.ndarray:
-    """Return which entries can be doubled without the loss rising."""
+    """Return which entries, but zeros, can be doubled without the loss rising."""
     task = run.task
     structure, numbers = task.structure, task.numbers
     here = read_entries(structure, numbers, run.carry.selected.free)
-    free = np.flatnonzero(~here.fixed & ~here.at_bound)
+    free = np.flatnonzero(~here.fixed & ~here.at_bound & (here.values != 0))
     sets = [free, *(free[i : i + 1] for i in range(len(free)))]
     points = np.tile(here.values, (1 + len(sets), 1))
     for point, changed in zip(points[1:], sets, strict=True):

@@ -1,5 +1,7 @@
 """Labels that a model can be certain of have no likelihood with an optimum."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,3 +121,16 @@ def test_certainty_at_a_finite_value(optimizer):
     estimator = make(optimizer, wave, {"a": 1.0}).fit(X, np.ones(40))
     assert estimator.status_ != "diverging"
     assert_allclose(estimator.params_["a"], np.pi / 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_a_zero_is_not_without_end(optimizer):
+    def wave(x, a, b):
+        return jnp.sin(a + b**2 * x) ** 2
+
+    params = {"a": np.pi / 2 - 1e-3, "b": 0.0}  # where b has no slope
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = make(optimizer, wave, params).fit(X, np.ones(40))
+    assert estimator.params_["b"] == 0.0
+    assert estimator.status_ != "diverging"
