@@ -306,8 +306,9 @@ def gather(
     history, status = found.pop("history"), found.pop("status")
     message, n_steps = found.pop("message"), found.pop("n_steps")
     status, message = ending or (status, message)
-    is_whole = not is_part and ending is None
-    if is_whole and status in ("converged", "stalled", "max_steps"):
+    # One without a tolerance does not look for an optimum.
+    looked_for = ("converged", "stalled", *(["max_steps"] if run.tol > 0 else []))
+    if status in looked_for and ending is None and not is_part:
         no_optimum = separated(run, problem, *responses, value)
         status, message = no_optimum or (status, message)
     terms = moving_terms(problem.objective, problem.spec)

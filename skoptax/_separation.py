@@ -26,6 +26,11 @@ from .losses._resolve import is_own
 # A sum of losses below this leaves no label in doubt: one that were predicted with a
 # probability of 1/2 would add 0.69.
 _CERTAIN = 1e-3
+# With more entries nothing is looked at: each is a point, and a network separates what
+# it is trained with in any case.
+MOST_ENTRIES = 100
+# What parameters are multiplied by. (A wave may come back to where it was by one.)
+_FACTORS = (1.5, 2.0, 3.0)
 
 
 def make_values(at_state: Evaluator) -> Block[Array, None]:
@@ -77,9 +82,10 @@ def separated(
     Returns
     -------
     Ending or None
-        ``None`` with another loss, with a penalty or a prior, or with a label in doubt;
-        and where the loss rises if parameters that are not on a bound are doubled,
-        whether each alone or all of them.
+        ``None`` with another loss, with a penalty or a prior, with more than 100 free
+        entries, or with a label in doubt; and where the loss rises if parameters that
+        have no bound on their way are 1.5, 2 or 3 times as large, whether each alone or
+        all of them.
     """
     loss = problem.objective.loss
     if type(loss) is not LogLoss or not is_own(loss):
@@ -106,21 +112,24 @@ def separated(
 
 
 def _endless(run: Run) -> np.ndarray:
-    """Return which entries, but zeros, can be doubled without the loss rising."""
+    """Return which entries, but zeros, can be larger without the loss rising."""
     task = run.task
     structure, numbers = task.structure, task.numbers
     here = read_entries(structure, numbers, run.carry.selected.free)
-    free = np.flatnonzero(~here.fixed & ~here.at_bound & (here.values != 0))
+    if len(here.values) > MOST_ENTRIES:
+        return np.zeros(0, int)
+    # With a bound on its way, that is where the optimum may be.
+    is_open = np.isinf(np.where(here.values > 0, here.upper, here.lower))
+    free = np.flatnonzero(~here.fixed & is_open & (here.values != 0))
     sets = [free, *(free[i : i + 1] for i in range(len(free)))]
-    points = np.tile(here.values, (1 + len(sets), 1))
-    for point, changed in zip(points[1:], sets, strict=True):
-        point[changed] *= 2
-    points = np.clip(points, here.lower, here.upper)
-    stacked = stacked_values(structure, numbers, points)
-    found = np.asarray(task.call(make_values, (stacked,), "values"))
-    endless = [
-        entries
-        for entries, other in zip(sets, found[1:], strict=True)
-        if other <= found[0]
-    ]
+    points = [here.values]
+    for changed in sets:
+        for factor in _FACTORS:
+            point = here.values.copy()
+            point[changed] *= factor
+            points.append(point)
+    stacked = stacked_values(structure, numbers, np.stack(points))
+    first, *others = np.asarray(task.call(make_values, (stacked,), "values"))
+    goes_on = np.reshape(others, (len(sets), -1)) <= first
+    endless = [s for s, each in zip(sets, goes_on, strict=True) if each.all()]
     return np.unique(np.concatenate([np.zeros(0, int), *endless]))

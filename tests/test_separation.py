@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from skoptax import OptaxEstimator, Parameter
+from skoptax import OptaxEstimator, Parameter, _separation
 from skoptax.exceptions import ConvergenceWarning
 from skoptax.penalties import L2
 from skoptax.priors import Normal
@@ -134,3 +134,45 @@ def test_a_zero_is_not_without_end(optimizer):
         estimator = make(optimizer, wave, params).fit(X, np.ones(40))
     assert estimator.params_["b"] == 0.0
     assert estimator.status_ != "diverging"
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+@pytest.mark.parametrize("start", [2.0, 2.9])
+def test_a_wave_comes_back(optimizer, start):
+    def wave(x, a):
+        return jnp.cos(a) ** 2 + 0.0 * x
+
+    estimator = make(optimizer, wave, {"a": start}).fit(X, np.ones(40))
+    assert estimator.status_ != "diverging"
+    assert_allclose(estimator.params_["a"], np.pi, atol=1e-4)
+
+
+def test_a_bound_on_the_way():
+    params = START | {"slope": Parameter(value=1.0, lower=0.0, upper=1e5)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = make(params=params).fit(X, APART)
+    assert "'slope'" not in estimator.message_
+
+
+@pytest.mark.parametrize(("size", "is_seen"), [(33, True), (34, False)])
+def test_of_many_parameters_nothing_is_looked_at(size, is_seen, monkeypatch):
+    def net(X, a, b, c):
+        return jax.nn.sigmoid(jnp.tanh(X @ a[None] + b) @ c)
+
+    looked = []
+    values = _separation.make_values
+    monkeypatch.setattr(
+        _separation, "make_values", lambda s: looked.append(s) or values(s)
+    )
+    rng = np.random.default_rng(0)
+    params = {name: rng.normal(size=size) for name in "abc"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        make("lbfgs", net, params, cov_type=None).fit(X, APART)
+    assert bool(looked) == is_seen
+
+
+def test_adam_is_not_asked_for_an_optimum():
+    estimator = make("adam", learning_rate=20.0).fit(X, APART)
+    assert estimator.status_ == "max_steps"
