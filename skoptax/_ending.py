@@ -331,7 +331,7 @@ def _sentence(status: str, run: Run) -> str:
     if now.looks:
         share, gain = now.left
         left = (
-            f"the gradient's terms cancel but for {share:.2g} of their size, "
+            f"the gradient is {share:.2g} relative to its terms, "
             if share >= gain
             else f"a step would still lower the objective by {gain:.2g} of it, "
         )

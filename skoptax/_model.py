@@ -88,7 +88,18 @@ class ModelCall:
                 keyword[argument.name] = value
             else:
                 positional.append(value)
-        return self.model(*positional, **keyword)
+        try:
+            return self.model(*positional, **keyword)
+        except KeyError as error:
+            asked = error.args[0] if error.args else None
+            takes_all = any(a.kind == "all_parameters" for a in self.arguments)
+            if takes_all and isinstance(asked, str) and asked not in params:
+                known = ", ".join(map(repr, params))
+                error.add_note(
+                    f"The model's params are {known}.{did_you_mean(asked, params)} "
+                    "Give each that the model reads a start value in params."
+                )
+            raise
 
 
 def linear_model(X: Any, coef: Any, intercept: Any) -> Any:
@@ -327,9 +338,16 @@ def _check_names_accepted(
 ) -> None:
     for name in names:
         if name not in accepted:
+            remedy = did_you_mean(name, accepted)
+            others = ", ".join(repr(each) for each in accepted if each not in names)
+            if not remedy and others:
+                remedy = (
+                    f" Of its arguments, these are not in params: {others}. Rename the "
+                    "parameter to the one that is meant, or leave it out."
+                )
             raise ModelError(
                 f"The parameter {name!r} is in params but is no argument of the model "
-                f"{shown}.{did_you_mean(name, accepted)}"
+                f"{shown}.{remedy}"
             )
 
 

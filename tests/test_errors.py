@@ -216,6 +216,12 @@ SETTINGS = [
         "'rat' is in params but.*Did you mean 'rate'",
     ),
     (
+        "a parameter by another name",
+        make(params={"amplitude": 1.0, "k": 1.0}),
+        ModelError,
+        "'k' is in params but.*not in params: 't', 'rate'. Rename",
+    ),
+    (
         "an argument that is no parameter",
         make(params={"amplitude": 1.0}),
         ModelError,

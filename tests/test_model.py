@@ -8,6 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
+from skoptax import OptaxEstimator
 from skoptax._model import (
     ModelCall,
     bind_model,
@@ -274,3 +275,24 @@ def test_a_model_that_is_gone_is_forgotten():
     del model
     gc.collect()
     assert alive() is None
+
+
+def test_a_model_that_reads_a_name_that_params_lack_is_told_which_there_are():
+    def model(x, params):
+        return params["amplitude"] * x
+
+    with pytest.raises(KeyError, match="amplitude") as caught:
+        OptaxEstimator(model, {"amplitud": 1.0}).fit(np.ones((3, 1)), np.ones(3))
+    (note,) = [n for n in caught.value.__notes__ if "params are" in n]
+    assert "'amplitud'. Did you mean 'amplitud'?" in note
+
+
+def test_a_key_that_a_model_looks_up_elsewhere_is_no_parameter():
+    table = {}
+
+    def model(x, params):
+        return params["amplitude"] * x * table["amplitude"]
+
+    with pytest.raises(KeyError, match="amplitude") as caught:
+        OptaxEstimator(model, {"amplitude": 1.0}).fit(np.ones((3, 1)), np.ones(3))
+    assert not any("params are" in n for n in getattr(caught.value, "__notes__", []))
