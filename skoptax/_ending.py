@@ -330,11 +330,12 @@ def _sentence(status: str, run: Run) -> str:
         )
     if now.looks:
         share, gain = now.left
-        left = (
-            f"the gradient is {share:.2g} relative to its terms, "
-            if share >= gain
-            else f"a step would still lower the objective by {gain:.2g} of it, "
-        )
+        if share < gain:
+            left = f"a step would still lower the objective by {gain:.2g} of it, "
+        elif share > 0:
+            left = f"the gradient is {share:.2g} relative to its terms, "
+        else:
+            left = "the gradient is zero up to rounding error, "
         if status == "converged":
             return f"Converged after {step} steps: {left}the tolerance {tol:.2g}."
         side = "below" if max(now.left) <= tol else "above"

@@ -94,10 +94,10 @@ class ModelCall:
             asked = error.args[0] if error.args else None
             takes_all = any(a.kind == "all_parameters" for a in self.arguments)
             if takes_all and isinstance(asked, str) and asked not in params:
-                known = ", ".join(map(repr, params))
                 error.add_note(
-                    f"The model's params are {known}.{did_you_mean(asked, params)} "
-                    "Give each that the model reads a start value in params."
+                    "If the model has looked this up in its params: these hold "
+                    f"{', '.join(map(repr, params))}. Each name that it reads needs a "
+                    "start value in the params of the estimator."
                 )
             raise
 
@@ -285,11 +285,14 @@ def bind_model(
     """
     accepted = signature.parameters
     shown: Any = _Description(model)
-    takes_all = "params" in accepted and "params" not in names
     rest = next((p for p in accepted.values() if p.kind is p.VAR_KEYWORD), None)
+    takes_all = (
+        "params" in accepted and accepted["params"] is not rest
+    ) and "params" not in names
     if not takes_all and rest is None:
         asked = [name for name in names if name not in elsewhere]
-        _check_names_accepted(asked, list(accepted), shown)
+        known = {"X", *names, *elsewhere, *(columns or ()), *(inputs or ())}
+        _check_names_accepted(asked, list(accepted), known, shown)
     wanted = [
         name
         for name, p in accepted.items()
@@ -334,16 +337,17 @@ def bind_model(
 
 
 def _check_names_accepted(
-    names: Sequence[str], accepted: list[str], shown: str
+    names: Sequence[str], accepted: list[str], known: Collection[str], shown: str
 ) -> None:
     for name in names:
         if name not in accepted:
             remedy = did_you_mean(name, accepted)
-            others = ", ".join(repr(each) for each in accepted if each not in names)
+            others = ", ".join(repr(each) for each in accepted if each not in known)
             if not remedy and others:
                 remedy = (
-                    f" Of its arguments, these are not in params: {others}. Rename the "
-                    "parameter to the one that is meant, or leave it out."
+                    f" Of its arguments, these are neither parameters nor named "
+                    f"columns: {others}. Rename the parameter to the one that is "
+                    "meant, or leave it out."
                 )
             raise ModelError(
                 f"The parameter {name!r} is in params but is no argument of the model "

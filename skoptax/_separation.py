@@ -29,8 +29,12 @@ _CERTAIN = 1e-3
 # With more entries nothing is looked at: each is a point, and a network separates what
 # it is trained with in any case.
 MOST_ENTRIES = 100
-# What parameters are multiplied by. (A wave may come back to where it was by one.)
-_FACTORS = (1.5, 2.0, 3.0)
+# What parameters are multiplied by. A wave comes back to where it was by whole numbers
+# and halves; what is past all labels by the smaller ones is not so by the larger ones.
+_FARTHER = (1.37, 2.23, 3.71, 31.3, 977.0)
+_NEARER = (1 / 3.71, 1 / 31.3, 1 / 977.0)
+# So many times as large is the loss there, where parameters have grown because of it.
+_RISE = 2.0
 
 
 def make_values(at_state: Evaluator) -> Block[Array, None]:
@@ -82,19 +86,20 @@ def separated(
     Returns
     -------
     Ending or None
-        ``None`` with another loss, with a penalty or a prior, with more than 100 free
+        ``None`` with another loss, with a penalty or a prior, with more than 100
         entries, or with a label in doubt; and where the loss rises if parameters that
-        have no bound on their way are 1.5, 2 or 3 times as large, whether each alone or
-        all of them.
+        have no bound on their way are larger, by factors from 1.37 to 977, whether each
+        alone or all of them, or does not rise if they are as much smaller: one that
+        labels hardly depend on has not grown because of them.
     """
     loss = problem.objective.loss
     if type(loss) is not LogLoss or not is_own(loss):
         return None
     is_counted = np.full(len(y), True) if weights is None else weights > 0
-    total = len(y) if weights is None else weights.sum()
     terms = moving_terms(problem.objective, problem.spec)
     if (
-        value * total > _CERTAIN
+        # Weights may be in any unit.
+        value * is_counted.sum() > _CERTAIN
         or any(term is not None for term in terms)
         or not np.isin(y[is_counted], (0, 1)).all()
     ):
@@ -122,14 +127,25 @@ def _endless(run: Run) -> np.ndarray:
     is_open = np.isinf(np.where(here.values > 0, here.upper, here.lower))
     free = np.flatnonzero(~here.fixed & is_open & (here.values != 0))
     sets = [free, *(free[i : i + 1] for i in range(len(free)))]
+    factors = (*_FARTHER, *_NEARER)
     points = [here.values]
     for changed in sets:
-        for factor in _FACTORS:
+        for factor in factors:
             point = here.values.copy()
             point[changed] *= factor
             points.append(point)
     stacked = stacked_values(structure, numbers, np.stack(points))
-    first, *others = np.asarray(task.call(make_values, (stacked,), "values"))
-    goes_on = np.reshape(others, (len(sets), -1)) <= first
-    endless = [s for s, each in zip(sets, goes_on, strict=True) if each.all()]
+    try:
+        found = np.asarray(task.call(make_values, (stacked,), "values"))
+    except jax.errors.JaxRuntimeError:
+        # A model may refuse values that no step has led to. The fit has ended without.
+        return np.zeros(0, int)
+    first = found[0]
+    farther, nearer = np.split(
+        found[1:].reshape(len(sets), len(factors)), [len(_FARTHER)], axis=1
+    )
+    # What is not finite compares as false.
+    goes_on = (farther <= first).all(axis=1)
+    rises = (nearer > _RISE * first).any(axis=1)
+    endless = [sets[i] for i in np.flatnonzero(goes_on & rises)]
     return np.unique(np.concatenate([np.zeros(0, int), *endless]))

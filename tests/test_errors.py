@@ -219,7 +219,7 @@ SETTINGS = [
         "a parameter by another name",
         make(params={"amplitude": 1.0, "k": 1.0}),
         ModelError,
-        "'k' is in params but.*not in params: 't', 'rate'. Rename",
+        "'k' is in params but.*neither parameters nor.*: 't', 'rate'. Rename",
     ),
     (
         "an argument that is no parameter",

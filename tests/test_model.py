@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import pytest
 
-from skoptax import OptaxEstimator
+from skoptax import OptaxEstimator, Parameter
 from skoptax._model import (
     ModelCall,
     bind_model,
@@ -283,8 +283,8 @@ def test_a_model_that_reads_a_name_that_params_lack_is_told_which_there_are():
 
     with pytest.raises(KeyError, match="amplitude") as caught:
         OptaxEstimator(model, {"amplitud": 1.0}).fit(np.ones((3, 1)), np.ones(3))
-    (note,) = [n for n in caught.value.__notes__ if "params are" in n]
-    assert "'amplitud'. Did you mean 'amplitud'?" in note
+    (note,) = [n for n in caught.value.__notes__ if "in its params" in n]
+    assert "these hold 'amplitud'. Each" in note
 
 
 def test_a_key_that_a_model_looks_up_elsewhere_is_no_parameter():
@@ -295,4 +295,22 @@ def test_a_key_that_a_model_looks_up_elsewhere_is_no_parameter():
 
     with pytest.raises(KeyError, match="amplitude") as caught:
         OptaxEstimator(model, {"amplitude": 1.0}).fit(np.ones((3, 1)), np.ones(3))
-    assert not any("params are" in n for n in getattr(caught.value, "__notes__", []))
+    assert not any("in its params" in n for n in getattr(caught.value, "__notes__", []))
+
+
+def test_a_tied_parameter_and_its_arguments_are_not_offered_as_a_new_name():
+    def model(t, a, b, c):
+        return a * t + b + c
+
+    params = {"a": 1.0, "b": Parameter(tie=lambda a: a / 2), "kk": 1.0}
+    with pytest.raises(ModelError, match=r"columns: 't', 'c'\. Rename"):
+        OptaxEstimator(model, params).fit(np.ones((3, 1)), np.ones(3))
+
+
+def test_keywords_that_are_called_params_get_the_parameters():
+    def model(t, **params):
+        return params["a"] * t
+
+    t = np.arange(1.0, 4.0)
+    fitted = OptaxEstimator(model, {"a": 1.0}).fit(t[:, None], 3.0 * t)
+    np.testing.assert_allclose(fitted.params_["a"], 3.0)

@@ -137,14 +137,16 @@ def test_a_zero_is_not_without_end(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
-@pytest.mark.parametrize("start", [2.0, 2.9])
-def test_a_wave_comes_back(optimizer, start):
+@pytest.mark.parametrize(("start", "end"), [(2.0, 1), (2.9, 1), (6.0, 2)])
+def test_a_wave_comes_back(optimizer, start, end):
     def wave(x, a):
         return jnp.cos(a) ** 2 + 0.0 * x
 
-    estimator = make(optimizer, wave, {"a": start}).fit(X, np.ones(40))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = make(optimizer, wave, {"a": start}).fit(X, np.ones(40))
     assert estimator.status_ != "diverging"
-    assert_allclose(estimator.params_["a"], np.pi, atol=1e-4)
+    assert_allclose(estimator.params_["a"], end * np.pi, atol=1e-4)
 
 
 def test_a_bound_on_the_way():
@@ -176,3 +178,82 @@ def test_of_many_parameters_nothing_is_looked_at(size, is_seen, monkeypatch):
 def test_adam_is_not_asked_for_an_optimum():
     estimator = make("adam", learning_rate=20.0).fit(X, APART)
     assert estimator.status_ == "max_steps"
+
+
+# What labels hardly depend on has not grown because of them.
+
+
+def threshold(slope):
+    return lambda x, x0: jax.nn.sigmoid(slope * (x - x0))
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+@pytest.mark.parametrize("start", [0.3, -0.7])
+@pytest.mark.parametrize("slope", [20.0, 300.0])
+def test_a_threshold_between_labels(optimizer, start, slope):
+    x = np.concatenate([np.linspace(-3.0, -0.9, 20), np.linspace(0.9, 3.0, 20)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = make(optimizer, threshold(slope), {"x0": start})
+        estimator.fit(x[:, None], (x > 0.0).astype(float))
+    assert estimator.status_ != "diverging"
+    assert -0.9 < estimator.params_["x0"] < 0.9
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+@pytest.mark.parametrize("start", [1.0, 2.2])
+def test_a_threshold_in_a_wide_gap(optimizer, start):
+    x = np.concatenate([np.linspace(-5.0, 0.0, 20), np.linspace(8.0, 12.0, 20)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = make(optimizer, threshold(20.0), {"x0": start})
+        estimator.fit(x[:, None], (x > 4.0).astype(float))
+    assert estimator.status_ != "diverging"
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_a_shift_beside_a_slope_on_its_bound(optimizer):
+    x = np.concatenate([np.linspace(-12.0, -8.0, 20), np.linspace(8.0, 12.0, 20)])
+    params = {"slope": Parameter(value=1.0, lower=0.0, upper=5.0), "shift": -0.3}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = make(optimizer, params=params)
+        estimator.fit(x[:, None], (x > 0.0).astype(float))
+    assert estimator.status_ != "diverging"
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_the_unit_of_the_weights_does_not_matter(optimizer):
+    mixed = (X[:, 0] > 0.0).astype(float)
+    mixed[[3, 36]] = 1.0, 0.0
+    for weight in (1.0, 1e-6):
+        estimator = make(optimizer, params={"slope": 1.0, "shift": 0.2})
+        estimator.fit(X, mixed, sample_weight=np.full(40, weight))
+        assert estimator.status_ == "converged"
+    with pytest.warns(ConvergenceWarning, match="certainty"):
+        make(optimizer).fit(X, APART, sample_weight=np.full(40, 1e-6))
+
+
+def test_a_model_that_refuses_values_far_out_keeps_its_fit():
+    def check(a):
+        if np.any(np.abs(a) > 100.0):
+            raise ValueError("the table ends at 100")
+        return np.asarray(a)
+
+    @jax.custom_jvp
+    def looked_up(a):
+        return jax.pure_callback(check, jax.ShapeDtypeStruct(a.shape, a.dtype), a)
+
+    looked_up.defjvp(lambda primals, tangents: (looked_up(*primals), *tangents))
+
+    def model(x, slope):
+        return jax.nn.sigmoid(looked_up(slope) * x)
+
+    settings = {"optimizer": "adam", "tol": 1e-3, "dtype": "float32", "cov_type": None}
+    estimator = OptaxEstimator(
+        model, {"slope": 50.0}, loss="log_loss", max_steps=20, **settings
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator.fit(4.0 * X, (X[:, 0] > 0.0).astype(float))
+    assert 40.0 < estimator.params_["slope"] < 100.0

@@ -351,7 +351,7 @@ def _spread(y: np.ndarray, weights: np.ndarray | None) -> float:
     else:
         mean = np.average(y, axis=0, weights=weights)
     some = [slice(first, first + _SOME_ROWS) for first in range(0, len(y), _SOME_ROWS)]
-    return math.fsum(
+    return sum(
         _sum_of_rows((y[k] - mean) ** 2, None if weights is None else weights[k])
         for k in some
     )
