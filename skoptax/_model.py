@@ -286,13 +286,14 @@ def bind_model(
     accepted = signature.parameters
     shown: Any = _Description(model)
     rest = next((p for p in accepted.values() if p.kind is p.VAR_KEYWORD), None)
-    takes_all = (
-        "params" in accepted and accepted["params"] is not rest
-    ) and "params" not in names
+    # Keywords may be called params, too: these get each parameter by its name.
+    has_params = "params" in accepted and accepted["params"] is not rest
+    takes_all = has_params and "params" not in names
     if not takes_all and rest is None:
-        asked = [name for name in names if name not in elsewhere]
-        known = {"X", *names, *elsewhere, *(columns or ()), *(inputs or ())}
-        _check_names_accepted(asked, list(accepted), known, shown)
+        for name in names:
+            if name not in accepted and name not in elsewhere:
+                known = {"X", *names, *elsewhere, *(columns or ()), *(inputs or ())}
+                raise _no_argument(name, list(accepted), known, shown)
     wanted = [
         name
         for name, p in accepted.items()
@@ -336,23 +337,21 @@ def bind_model(
     return ModelCall(model, tuple(arguments), has_aux)
 
 
-def _check_names_accepted(
-    names: Sequence[str], accepted: list[str], known: Collection[str], shown: str
-) -> None:
-    for name in names:
-        if name not in accepted:
-            remedy = did_you_mean(name, accepted)
-            others = ", ".join(repr(each) for each in accepted if each not in known)
-            if not remedy and others:
-                remedy = (
-                    f" Of its arguments, these are neither parameters nor named "
-                    f"columns: {others}. Rename the parameter to the one that is "
-                    "meant, or leave it out."
-                )
-            raise ModelError(
-                f"The parameter {name!r} is in params but is no argument of the model "
-                f"{shown}.{remedy}"
-            )
+def _no_argument(
+    name: str, accepted: list[str], known: Collection[str], shown: str
+) -> ModelError:
+    """Return the error for a parameter that the model does not take."""
+    remedy = did_you_mean(name, accepted)
+    others = ", ".join(repr(each) for each in accepted if each not in known)
+    if not remedy and others:
+        remedy = (
+            " Of its arguments, these are neither parameters nor named columns: "
+            f"{others}. Rename the parameter to the one that is meant, or leave it out."
+        )
+    return ModelError(
+        f"The parameter {name!r} is in params but is no argument of the model "
+        f"{shown}.{remedy}"
+    )
 
 
 def _find_columns(

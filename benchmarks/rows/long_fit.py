@@ -33,6 +33,10 @@ SIZES = (
 )
 # Of which what is done once for each row is a larger part.
 SHORT = ((1_000_000, 100, 5), (10_000_000, 30, 3))
+SHORT_NOTE = (
+    "So few steps that checks, transfer and standard errors count: above the 1.05 of "
+    "long fits."
+)
 SMOKE_SIZES = ((500, 20, 1),)
 MEMORY = (10_000_000, 5)
 SMOKE_MEMORY = (1_000, 5)
@@ -52,31 +56,28 @@ def measure(row: Row, smoke: bool) -> None:
     """
     per_step: dict[str, list[float]] = {"rows": [], "skoptax": [], "by hand": []}
     for rows, steps, rounds in SMOKE_SIZES if smoke else SIZES:
-        X, y = decay_data(rows)
-        found = _compare(row, decay, START, X, X[:, 0], y, steps, rounds)
-        row.figure(
-            f"{rows:,} rows, {steps:,} steps / by hand",
-            ratio(found["skoptax"], found["by hand"]),
-            "x",
-            at_most=1.2 if rows == 500 else 1.05,
-        )
+        bar = {"at_most": 1.2 if rows == 500 else 1.05}
+        found = _decay_fit(row, rows, steps, rounds, bar)
         per_step["rows"].append(rows)
         for side, times in found.items():
             per_step[side].append(float(np.median(times)) / steps)
     for rows, steps, rounds in () if smoke else SHORT:
-        X, y = decay_data(rows)
-        found = _compare(row, decay, START, X, X[:, 0], y, steps, rounds)
-        row.figure(
-            f"{rows:,} rows, {steps:,} steps / by hand",
-            ratio(found["skoptax"], found["by hand"]),
-            "x",
-            note="So few steps that checks, transfer and standard errors count: above "
-            "the 1.05 of long fits.",
-        )
+        _decay_fit(row, rows, steps, rounds, {"note": SHORT_NOTE})
     row.series["per_step"] = per_step
     _linear(row, per_step)
     _many_parameters(row, smoke)
     _memory(row, smoke)
+
+
+def _decay_fit(
+    row: Row, rows: int, steps: int, rounds: int, about: dict[str, Any]
+) -> dict[str, list[float]]:
+    """Time a fit of so many rows, and note the figure with what there is about it."""
+    X, y = decay_data(rows)
+    found = _compare(row, decay, START, X, X[:, 0], y, steps, rounds)
+    quotient = ratio(found["skoptax"], found["by hand"])
+    row.figure(f"{rows:,} rows, {steps:,} steps / by hand", quotient, "x", **about)
+    return found
 
 
 def _rate(steps: int) -> float:
