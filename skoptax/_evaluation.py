@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from ._objective import part_of_rows
 from ._structure import Structure
 from ._typing import Array, PyTree
 from ._unpacking import build_state, hold_fixed_entries, user_values
 from .exceptions import InvalidParameterError
+from .optimizers._by_rows import Part, linearise_by_rows, rows_at_a_time
 from .optimizers._jacobian import jacobian
 from .optimizers._linearisation import Linearisation, flat_bound, quadratic_model
 
@@ -192,23 +194,45 @@ class Evaluator:
         parts, forward = self.parts, self.mode == "fwd"
         flat, unravel = ravel_pytree(internal)
         here = self._state(internal, internal, numbers)
-        losses = parts.losses_at(here, *data)
 
-        def summed(predictions: Any) -> Any:
-            return jnp.sum(losses(predictions))
+        def state(x: Any) -> Any:
+            return self._state(unravel(x), internal, numbers)
 
-        def predict(x: Any) -> Any:
-            state = self._state(unravel(x), internal, numbers)
-            return parts.predict(state, *data)
+        def part(rows: tuple[Any, ...]) -> Part:
+            return Part(
+                lambda x: parts.predict(state(x), *rows),
+                parts.losses_at(here, *rows),
+                parts.information_at(here, *rows),
+            )
 
         def rest(x: Any) -> Any:
-            return parts.others(self._state(unravel(x), internal, numbers), *data)
+            return parts.others(state(x), *data)
 
-        predictions, columns = jacobian(predict, flat, forward)
+        lower, upper = (flat_bound(bound, internal) for bound in box)
         others, known = None, parts.others(here, *data)
         if known is not None:
             slope = jax.jacfwd(rest) if forward else jax.grad(rest)
-            others = (slope(flat), jax.jacfwd(slope)(flat))
+            others = (known, slope(flat), jax.jacfwd(slope)(flat))
+        size = None if self.has_aux else self._rows_at_a_time(data, flat.size)
+        if size is not None:
+            value, gradient, found = linearise_by_rows(
+                lambda number: part(part_of_rows(data, number, size)),
+                -(-len(data[0]) // size),
+                flat,
+                forward=forward,
+                is_coupled=parts.couples_outputs,
+                others=others,
+                lower=lower,
+                upper=upper,
+            )
+            values = self._shown(user_values(self.structure, numbers, internal))
+            return Evaluated(value, (), unravel(gradient), values, found)
+        rows = part(data)
+
+        def summed(predictions: Any) -> Any:
+            return jnp.sum(rows.losses(predictions))
+
+        predictions, columns = jacobian(rows.predict, flat, forward)
         if self.has_aux:
             value, (aux, values) = self.objective(internal, numbers, data)
         else:
@@ -221,16 +245,23 @@ class Evaluator:
             columns,
             summed,
             flat,
-            others=others,
-            information=parts.information_at(here, *data),
+            others=None if others is None else others[1:],
+            information=rows.information,
             value=value,
-            lower=flat_bound(box.lower, internal),
-            upper=flat_bound(box.upper, internal),
+            lower=lower,
+            upper=upper,
             is_coupled=parts.couples_outputs,
             # The package's own have derivatives in both modes.
-            each=None if parts.couples_outputs else losses,
+            each=None if parts.couples_outputs else rows.losses,
         )
         return Evaluated(value, aux, unravel(gradient), values, found)
+
+    def _rows_at_a_time(self, data: Any, p: int) -> int | None:
+        """Return how many rows are linearised at a time; ``None`` is all of them."""
+        if not getattr(self.parts, "is_by_row", False):
+            return None
+        y = data[1]
+        return rows_at_a_time(len(y), y.size // len(y), p)
 
 
 def value_and_grad(objective: Callable[..., Any], mode: str) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from ._evaluation import Evaluator
+from ._objective import some_rows
 from ._rows import row_use
 from ._structure import Numbers, Structure, separate
 from ._typing import Block, PyTree
@@ -236,13 +237,8 @@ def make_piece(
         first: Array,
         total: Array,
     ) -> Derivatives:
-        X, y, weights, _, *others = data
-        rows = [jax.lax.dynamic_slice_in_dim(a, start, size) for a in (X, y)]
-        counts = start + jnp.arange(size, dtype=jnp.int32) >= first
-        share = counts.astype(total.dtype)
-        if weights is not None:
-            share = share * jax.lax.dynamic_slice_in_dim(weights, start, size)
-        return block.run(numbers, (*rows, share, total, *others), values)
+        rows = some_rows(data, start, size, first, total)
+        return block.run(numbers, rows, values)
 
     return Block(run, block.blank)
 

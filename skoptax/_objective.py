@@ -49,11 +49,15 @@ class Objective:
         The per-sample loss, without its numbers.
     penalty : Penalty, callable or None
         The penalty, without its numbers.
+    is_by_row : bool, default=False
+        Whether the loss of a row is known to follow from that row alone, wherever it
+        stands.
     """
 
     call: ModelCall
     loss: Any
     penalty: Any
+    is_by_row: bool = False
 
     #: What comes after the state.
     data_names = (
@@ -77,7 +81,7 @@ class Objective:
 
     def content(self) -> tuple[Any, ...]:
         """Return what a content key must hold of it."""
-        return (self.call.content(), self.loss, self.penalty)
+        return (self.call.content(), self.loss, self.penalty, self.is_by_row)
 
     def __call__(
         self,
@@ -300,6 +304,73 @@ def _counted(losses: Any, sample_weight: Any, n_rows: Any) -> tuple[Any, Any]:
         counts = jax.lax.iota(n_rows.dtype, total) < n_rows
         return jax.lax.select(counts, losses, jnp.zeros_like(losses)), n_rows
     return losses, total
+
+
+@own
+def some_rows(
+    data: tuple[Any, ...], start: Any, size: int, first: Any, total: Any
+) -> tuple[Any, ...]:
+    """
+    Return an objective's arguments for some of its rows, each with its share.
+
+    Parameters
+    ----------
+    data : tuple
+        Its arguments after the state.
+    start : int
+        The number of the first row.
+    size : int
+        How many rows.
+    first : int
+        The number of the first one that counts.
+    total : scalar
+        The sum of the weights of all rows.
+
+    Returns
+    -------
+    tuple
+        With weights in any case.
+    """
+    X, y, sample_weight, n_rows, *others = data
+    rows = [jax.lax.dynamic_slice_in_dim(a, start, size) for a in (X, y)]
+    numbers = start + jnp.arange(size, dtype=jnp.int32)
+    counts = numbers >= first
+    if sample_weight is not None:
+        share = jax.lax.dynamic_slice_in_dim(sample_weight, start, size)
+        share = jnp.where(counts, share, 0)
+    else:
+        if n_rows is not None:
+            counts &= numbers < n_rows
+        share = counts.astype(X.dtype)
+    return (*rows, share, total, *others)
+
+
+@own
+def part_of_rows(data: tuple[Any, ...], number: Any, size: int) -> tuple[Any, ...]:
+    """
+    Return an objective's arguments for one of the parts into which its rows fall.
+
+    Parameters
+    ----------
+    data : tuple
+        Its arguments after the state.
+    number : int
+        Of the part.
+    size : int
+        How many rows a part has. The last one begins with rows of the one before it,
+        of weight 0, if there are no more.
+
+    Returns
+    -------
+    tuple
+        As of `some_rows`.
+    """
+    X, _, sample_weight, n_rows, *_ = data
+    n = len(X)
+    _, total = _counted(jnp.zeros(n, X.dtype), sample_weight, n_rows)
+    first = number * size
+    total = jnp.asarray(total, X.dtype)
+    return some_rows(data, jnp.minimum(first, n - size), size, first, total)
 
 
 @own

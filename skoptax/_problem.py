@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -182,10 +182,14 @@ def make_problem(
     rows, use = _arrange_rows(
         objective, content, spec, loss_numbers, (X, y), sample_weight, independent, walk
     )
+    # Of a model that is only said to treat each row by itself, nobody has found out
+    # whether it numbers them.
+    is_known = independent == "auto" and use.is_independent and not use.numbers_rows
+    objective = replace(objective, is_by_row=is_known)
     data = (*rows, loss_numbers, penalty_numbers)
     return Problem(
         objective,
-        content,
+        objective.content(),
         spec,
         data,
         rng,

@@ -13,6 +13,9 @@ FEW_COLUMNS, VERY_FEW_COLUMNS = 16, 4
 MANY_ROWS = 4096
 # So many rows of a few columns stay in a processor's cache.
 _BLOCK = 1024
+# Up to so many columns, XLA's products of a matrix and a vector are faster than its
+# product of two matrices: three times with 3 columns.
+_BY_VECTORS = 8
 # A smaller pivot says that the columns, of norm 1, are close to dependent.
 _SAFE = 1e-3
 
@@ -33,7 +36,7 @@ def curvature_root(bend: Array) -> Array:
     """
     if bend.ndim == 1:
         return jnp.sqrt(jnp.maximum(bend, 0))
-    return jax.vmap(_positive_root)(bend)
+    return jax.vmap(positive_root)(bend)
 
 
 def times(root: Array, values: Array) -> Array:
@@ -77,7 +80,7 @@ def triangle(columns: Array, root: Array, others: Array | None = None) -> Array:
         As of a QR factorisation.
     """
     p, n = columns.shape
-    extra = [] if others is None else [_positive_root(others)]
+    extra = [] if others is None else [positive_root(others)]
 
     def factorised() -> Array:
         rows = jnp.concatenate([times(root, columns), *(x.T for x in extra)], axis=1)
@@ -87,17 +90,73 @@ def triangle(columns: Array, root: Array, others: Array | None = None) -> Array:
     few = p <= (FEW_COLUMNS if n < MANY_ROWS else VERY_FEW_COLUMNS)
     if few or n < p:
         return factorised()
-    # Of columns of norm 1 that are far from dependent, a Cholesky factorisation of
-    # their products has ten digits at least, and is faster.
     products = _products(root, columns)
     for more in extra:
         products = products + more.T @ more
+    found, is_safe = cholesky(products)
+    return jax.lax.cond(is_safe, lambda: found, factorised)
+
+
+def refactorised(root: Array, columns: Array) -> Array:
+    """
+    Return the triangle of a factorisation to which rows are added.
+
+    Parameters
+    ----------
+    root : array of shape (p, p)
+        The triangle so far; zeros, if there is none.
+    columns : array of shape (p, n)
+        The rows to be added, as columns.
+
+    Returns
+    -------
+    array of shape (p, p)
+        Of all rows.
+    """
+    return jnp.linalg.qr(jnp.concatenate([root, columns.T]), mode="r")
+
+
+def pairs(columns: Array) -> Array:
+    """
+    Return the products of all pairs of columns.
+
+    Parameters
+    ----------
+    columns : array of shape (p, n)
+        Few enough to stay in a cache.
+
+    Returns
+    -------
+    array of shape (p, p)
+        Symmetric.
+    """
+    if len(columns) > _BY_VECTORS:
+        return columns @ columns.T
+    return jnp.stack([columns @ column for column in columns])
+
+
+def cholesky(products: Array) -> tuple[Array, Array]:
+    """
+    Return a root of products of columns, and whether it has enough digits.
+
+    Parameters
+    ----------
+    products : array of shape (p, p)
+        Of all pairs of columns.
+
+    Returns
+    -------
+    root : array of shape (p, p)
+        A triangle.
+    is_safe : bool
+        Whether the columns, at norm 1, are far from dependent. Then it has ten digits
+        at least, and is faster than an orthogonal factorisation of the columns.
+    """
     norms = jnp.sqrt(jnp.diagonal(products))
     norms = jnp.where(norms > 0, norms, 1)
     factor = jnp.linalg.cholesky(products / norms / norms[:, None])
     # What is not finite compares as false.
-    is_safe = jnp.min(jnp.diagonal(factor)) > _SAFE
-    return jax.lax.cond(is_safe, lambda: factor.T * norms, factorised)
+    return factor.T * norms, jnp.min(jnp.diagonal(factor)) > _SAFE
 
 
 def _products(bend: Array, columns: Array) -> Array:
@@ -120,8 +179,20 @@ def _products(bend: Array, columns: Array) -> Array:
     )
 
 
-def _positive_root(curvature: Array) -> Array:
-    """Return a root of the nearest matrix without negative curvature."""
+def positive_root(curvature: Array) -> Array:
+    """
+    Return a root of the nearest matrix without negative curvature.
+
+    Parameters
+    ----------
+    curvature : array of shape (k, k)
+        Symmetric.
+
+    Returns
+    -------
+    array of shape (k, k)
+        Its products with itself are that matrix.
+    """
     # Parameters may be of very different size.
     size = jnp.sqrt(jnp.abs(jnp.diagonal(curvature)))
     size = jnp.where(size > 0, size, 1)
