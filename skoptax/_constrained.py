@@ -21,7 +21,7 @@ from ._structure import Numbers, Structure
 from ._typing import Block, PyTree
 from ._unpacking import internal_bounds, internal_start, user_values
 from .optimizers._levenberg_marquardt import levenberg_marquardt
-from .optimizers._linearisation import Linearisation, flat_bound
+from .optimizers._linearisation import Linearisation, blank_linearisation, flat_bound
 
 # So many steps are more than a neighbour's optimum is ever away.
 MOST_STEPS = 200
@@ -205,8 +205,8 @@ def constrained_fit(
             unravel(jnp.where(hold, start, bounds[1])),
         )
 
-        def evaluated(x: Array) -> tuple[Any, ...]:
-            here = at_state.at(unravel(x), numbers, data, box, True)
+        def evaluated(x: Array, before: Linearisation) -> tuple[Any, ...]:
+            here = at_state.at(unravel(x), numbers, data, box, before)
             found = here.linearisation
             assert found is not None
             return here.value, ravel_pytree(here.gradient)[0], found
@@ -233,7 +233,7 @@ def constrained_fit(
             near = jnp.abs(x - ahead) <= _ULPS * eps * jnp.abs(start - ahead)
             near &= (x != state.x) & ~hold & state.snaps
             x = jnp.where(near, ahead, x)
-            found = evaluated(x)
+            found = evaluated(x, state.linearisation)
             after = _after(
                 x,
                 memory,
@@ -283,7 +283,7 @@ def constrained_fit(
         begin = _after(
             start,
             method.init(unravel(start)),
-            evaluated(start),
+            evaluated(start, blank_linearisation(start.size, start.dtype)),
             jnp.asarray(True),
             zero,
             zero,

@@ -109,7 +109,12 @@ class Evaluator:
         return Values(self.structure.join(values), tied)
 
     def at(
-        self, internal: PyTree, numbers: Any, data: Any, box: Box, looks: bool
+        self,
+        internal: PyTree,
+        numbers: Any,
+        data: Any,
+        box: Box,
+        before: Linearisation | None,
     ) -> Evaluated:
         """
         Evaluate a state.
@@ -124,16 +129,16 @@ class Evaluator:
             Further arguments of the loss.
         box : Box
             The bounds.
-        looks : bool
-            Whether the optimiser looks at each prediction.
+        before : Linearisation or None
+            That of the state before, of an optimiser that looks at each prediction.
 
         Returns
         -------
         Evaluated
             The gradient is 0 for fixed entries of free arrays.
         """
-        if looks:
-            return self._linearised(internal, numbers, data, box)
+        if before is not None:
+            return self._linearised(internal, numbers, data, box, before)
         (value, (aux, values)), gradient = value_and_grad(self.objective, self.mode)(
             internal, numbers, data
         )
@@ -189,7 +194,12 @@ class Evaluator:
         return build_state(self.structure, numbers, values)
 
     def _linearised(
-        self, internal: PyTree, numbers: Any, data: Any, box: Box
+        self,
+        internal: PyTree,
+        numbers: Any,
+        data: Any,
+        box: Box,
+        before: Linearisation,
     ) -> Evaluated:
         parts, forward = self.parts, self.mode == "fwd"
         flat, unravel = ravel_pytree(internal)
@@ -221,6 +231,7 @@ class Evaluator:
                 flat,
                 forward=forward,
                 is_coupled=parts.couples_outputs,
+                before=before,
                 others=others,
                 lower=lower,
                 upper=upper,

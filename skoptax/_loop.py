@@ -323,7 +323,8 @@ def make_block(
             internal = where(advance, moved, carry.internal)
             opt_state = where(advance, opt_state, carry.opt_state)
             step = counts.step + advance
-            here = at_state.at(internal, numbers, seen(step), box, sees)
+            before = carry.linearisation if sees else None
+            here = at_state.at(internal, numbers, seen(step), box, before)
             value, values = here.value, here.values
             judged, score = None, None
             if feed is not None:
@@ -360,7 +361,7 @@ def make_block(
                 carry,
                 control,
                 optimizer.descends,
-                _look(here, carry.linearisation, opt_state, advance) if sees else None,
+                None if before is None else _look(here, before, opt_state, advance),
                 score,
             )
             return Carry(

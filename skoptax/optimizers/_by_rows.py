@@ -43,6 +43,9 @@ _CACHED = 2**16
 _MOST_ROWS = 4096
 # From so many on, a loop is faster than all rows at once, and not compiled sooner.
 _MANY = 4 * _MOST_ROWS
+# After a state of which less of the gradient is left, an optimum is expected: what is
+# needed near one is summed up right away, not in going through the rows once more.
+_SOON = 0.03
 # Elsewhere than on a CPU, all at once are faster as long as they fit into memory.
 _FITTING = 2**27
 
@@ -66,21 +69,28 @@ class _Rows(NamedTuple):
 
 
 class _Sums(NamedTuple):
-    """What every step needs."""
+    """What is added up of all rows."""
 
     gradient: Any  # of shape (p,)
     products: Any  # of shape (p, p): of the columns times the losses' curvature
     lean: Leanings
-    noise: Any
-    squares: Any
+    terms: Terms  # the first two only near an optimum
+    root: Any  # of shape (p, p): only where the products have lost digits
 
 
-class _Late(NamedTuple):
-    """What is needed near an optimum, or where the products have lost digits."""
+# How the rows are gone through: for what every step needs; for what is needed near an
+# optimum, too; and for a factorisation besides.
+_SOME, _MORE, _ALL, _DONE = range(4)
 
+
+class _Pass(NamedTuple):
+    """All rows, gone through once."""
+
+    kind: Any  # of the next time
+    sums: _Sums
+    losses: Any  # of shape (parts,)
     root: Any  # of shape (p, p)
-    terms: Any  # of shape (p,)
-    rounding: Any  # of shape (p,)
+    at_least: Any  # how much of the gradient is left; negative where that is known
 
 
 def rows_at_a_time(rows: int, outputs: int, p: int) -> int | None:
@@ -123,6 +133,7 @@ def linearise_by_rows(
     *,
     forward: bool,
     is_coupled: bool,
+    before: Linearisation,
     others: tuple[Array, Array, Array] | None = None,
     lower: Array | None = None,
     upper: Array | None = None,
@@ -142,6 +153,8 @@ def linearise_by_rows(
         As for `jacobian`.
     is_coupled : bool
         As for `quadratic_model`.
+    before : Linearisation
+        At the state before; a blank one, if there is none.
     others : tuple of array or None
         Value, gradient and Hessian of what else there is in the objective.
     lower, upper : array of shape (p,), optional
@@ -173,116 +186,142 @@ def linearise_by_rows(
         bend, flat = curvature_root(bend), jnp.ravel(predictions)
         return _Rows(summed(predictions), flat, columns, slope, bend)
 
-    def add(sums: _Sums, number: Array) -> tuple[_Sums, Array]:
-        rows = rows_of(number)
-        return _added(sums, rows), rows.loss
-
-    def look(late: _Late, number: Array) -> tuple[_Late, None]:
-        return _looked(late, rows_of(number), point, is_safe), None
-
     numbers = jnp.arange(parts, dtype=jnp.int32)
-    sums, losses = jax.lax.scan(add, _nothing(point), numbers)
+    rest = None if others is None else others[1:]
+
+    def through(kind: Array) -> tuple[_Sums, Array]:
+        def some(sums: _Sums, number: Array) -> tuple[_Sums, Array]:
+            rows = rows_of(number)
+            return _added(sums, rows), rows.loss
+
+        def more(sums: _Sums, number: Array) -> tuple[_Sums, Array]:
+            rows = rows_of(number)
+            return _looked(_added(sums, rows), rows, point, kind == _ALL), rows.loss
+
+        def scanned(add: Callable[..., Any]) -> Callable[[], tuple[_Sums, Array]]:
+            return lambda: jax.lax.scan(add, _nothing(point), numbers)
+
+        return jax.lax.cond(kind == _SOME, scanned(some), scanned(more))
+
+    def once_more(last: _Pass) -> _Pass:
+        sums, losses = through(last.kind)
+        return _judged(last.kind, sums, losses, point, rest, lower, upper)
+
+    last = jax.lax.while_loop(
+        lambda last: last.kind != _DONE, once_more, _before_any(before, point, parts)
+    )
     # A sum of sums loses fewer digits than one that goes on and on: by this value the
     # steps are judged.
-    value, rest = jnp.sum(losses), None
+    value = jnp.sum(last.losses)
     if others is not None:
-        value, rest = value + others[0], others[1:]
-    first, is_safe, at_least = _far(sums, point, rest, lower, upper)
-    late = jax.lax.cond(
-        is_safe & (at_least > FAR),
-        lambda: first,
-        lambda: jax.lax.scan(look, _before(first, is_safe), numbers)[0],
-    )
-    gradient, model = _concluded(
-        sums, late, is_safe, at_least, point, rest, value, lower, upper
-    )
-    return value, gradient, model
+        value = value + others[0]
+    return value, *_concluded(last, point, rest, value, lower, upper)
 
 
 @own
 def _nothing(point: Array) -> _Sums:
-    zero, none = jnp.zeros((), point.dtype), jnp.zeros((), jnp.int32)
+    zeros, zero = jnp.zeros_like(point), jnp.zeros((), point.dtype)
     square = jnp.zeros((point.size, point.size), point.dtype)
-    return _Sums(jnp.zeros_like(point), square, Leanings(zero, none), zero, zero)
+    lean = Leanings(zero, jnp.zeros((), jnp.int32))
+    return _Sums(zeros, square, lean, Terms(zeros, zeros, zero, zero), square)
+
+
+@own
+def _before_any(before: Linearisation, point: Array, parts: int) -> _Pass:
+    sums = _nothing(point)
+    is_soon = (before.optimality < _SOON) & (before.noise > 0)
+    kind = jnp.where(is_soon, _MORE, _SOME)
+    losses = jnp.zeros(parts, point.dtype)
+    return _Pass(kind, sums, losses, sums.root, jnp.zeros((), point.dtype))
 
 
 @own
 def _added(sums: _Sums, rows: _Rows) -> _Sums:
-    if rows.bend.ndim > 1:
-        # Of outputs that a loss couples there is no bound: as if none had curvature.
-        lean = Leanings(jnp.zeros_like(sums.noise), jnp.ones_like(sums.lean.unseen))
-    else:
-        lean = leanings(rows.slope, rows.bend)
-    more = _Sums(
-        rows.columns @ rows.slope,
-        pairs(times(rows.bend, rows.columns)),
-        lean,
-        *sizes_of_losses(rows.predictions, rows.slope, rows.bend),
+    """Add what every step needs."""
+    _, predictions, columns, slope, bend = rows
+    # Of outputs that a loss couples there is no bound: as if none had curvature.
+    lean = Leanings(0, 1) if bend.ndim > 1 else leanings(slope, bend)
+    noise, squares = sizes_of_losses(predictions, slope, bend)
+    terms = sums.terms
+    return _Sums(
+        sums.gradient + columns @ slope,
+        sums.products + pairs(times(bend, columns)),
+        Leanings(
+            sums.lean.squares + lean.squares,
+            sums.lean.unseen + jnp.asarray(lean.unseen, jnp.int32),
+        ),
+        terms._replace(noise=terms.noise + noise, squares=terms.squares + squares),
+        sums.root,
     )
-    return jax.tree.map(lambda a, b: a + b.astype(a.dtype), sums, more)
 
 
 @own
-def _far(
+def _looked(sums: _Sums, rows: _Rows, point: Array, factorises: Array) -> _Sums:
+    """Add what is needed near an optimum, and a factorisation if it is wanted."""
+    _, predictions, columns, slope, bend = rows
+    gradient, rounding = sizes_of_gradient(predictions, columns, slope, bend, point)
+    root = jax.lax.cond(
+        factorises,
+        lambda: refactorised(sums.root, times(bend, columns)),
+        lambda: sums.root,
+    )
+    terms = sums.terms._replace(
+        gradient=sums.terms.gradient + gradient,
+        rounding=sums.terms.rounding + rounding,
+    )
+    return sums._replace(terms=terms, root=root)
+
+
+@own
+def _judged(
+    kind: Array,
     sums: _Sums,
+    losses: Array,
     point: Array,
     others: tuple[Array, Array] | None,
     lower: Array | None,
     upper: Array | None,
-) -> tuple[_Late, Array, Array]:
-    """Return what is known far from an optimum, whether it is safe, and how far."""
-    products, extra = sums.products, jnp.zeros_like(point)
+) -> _Pass:
+    """Tell whether the rows have to be gone through once more, and for what."""
+    products, extra, found = sums.products, jnp.zeros_like(point), sums.root
     if others is not None:
-        root, extra = positive_root(others[1]), others[0]
-        products = products + root.T @ root
+        rest, extra = positive_root(others[1]), others[0]
+        products = products + rest.T @ rest
+        found = jax.lax.cond(
+            kind == _ALL, lambda: refactorised(found, rest.T), lambda: found
+        )
     root, is_safe = cholesky(products)
     gradient = sums.gradient + extra
     held = held_at(point, gradient, lower, upper)
-    norms = jnp.sqrt(jnp.diagonal(products))
-    scale = jnp.sqrt(sums.squares)
+    norms, scale = jnp.sqrt(jnp.diagonal(products)), jnp.sqrt(sums.terms.squares)
     at_least = least_share(sums.lean, norms, gradient, extra, point, held, scale)
-    return _Late(root, jnp.zeros_like(point), jnp.zeros_like(point)), is_safe, at_least
-
-
-@own
-def _before(first: _Late, is_safe: Array) -> _Late:
-    return first._replace(root=jnp.where(is_safe, first.root, 0))
-
-
-@own
-def _looked(late: _Late, rows: _Rows, point: Array, is_safe: Array) -> _Late:
-    predictions, columns, slope, bend = rows[1:]
-    terms, rounding = sizes_of_gradient(predictions, columns, slope, bend, point)
-    root = jax.lax.cond(
-        is_safe,
-        lambda: late.root,
-        lambda: refactorised(late.root, times(bend, columns)),
+    is_far = is_safe & (at_least > FAR)
+    following = jnp.where(is_far | (kind != _SOME), _DONE, _MORE)
+    following = jnp.where(is_safe | (kind == _ALL), following, _ALL)
+    return _Pass(
+        following,
+        sums,
+        losses,
+        jnp.where(kind == _ALL, found, root),
+        jnp.where(kind == _SOME, at_least, -1),
     )
-    return _Late(root, late.terms + terms, late.rounding + rounding)
 
 
 @own
 def _concluded(
-    sums: _Sums,
-    late: _Late,
-    is_safe: Array,
-    at_least: Array,
+    last: _Pass,
     point: Array,
     others: tuple[Array, Array] | None,
     value: Array,
     lower: Array | None,
     upper: Array | None,
 ) -> tuple[Array, Linearisation]:
-    """Return gradient and model, of the sums over all rows."""
-    gradient, root = sums.gradient, late.root
-    if others is not None:
-        gradient = gradient + others[0]
-        rest = positive_root(others[1])
-        root = jax.lax.cond(is_safe, lambda: root, lambda: refactorised(root, rest.T))
+    """Return gradient and model."""
+    sums, root, at_least = last.sums, last.root, last.at_least
+    gradient = sums.gradient if others is None else sums.gradient + others[0]
     held = held_at(point, gradient, lower, upper)
-    terms = Terms(late.terms, late.rounding, sums.noise, sums.squares)
-    near = remaining(terms, gradient, root, point, held, others, value)
-    is_far = is_safe & (at_least > FAR)
-    share, gain = jnp.where(is_far, jnp.stack([at_least, jnp.zeros_like(value)]), near)
-    sizes = jnp.stack([share, sums.noise, jnp.sqrt(sums.squares), gain])
-    return gradient, Linearisation(root, sizes)
+    near = remaining(sums.terms, gradient, root, point, held, others, value)
+    far = jnp.stack([at_least, jnp.zeros_like(at_least)])
+    share, gain = jnp.where(at_least >= 0, far, near)
+    sizes = [share, sums.terms.noise, jnp.sqrt(sums.terms.squares), gain]
+    return gradient, Linearisation(root, jnp.stack(sizes))
