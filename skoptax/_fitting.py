@@ -306,8 +306,11 @@ def gather(
     history, status = found.pop("history"), found.pop("status")
     message, n_steps = found.pop("message"), found.pop("n_steps")
     status, message = ending or (status, message)
-    # One without a tolerance does not look for an optimum.
-    looked_for = ("converged", "stalled", *(["max_steps"] if run.tol > 0 else []))
+    # Where each label is certain, nothing depends on the parameters any more: to an
+    # optimiser, they are not determined. One without a tolerance does not look for an
+    # optimum.
+    looked_for = ["converged", "stalled", "plateau", "singular"]
+    looked_for += ["max_steps"] if run.tol > 0 else []
     if status in looked_for and ending is None and not is_part:
         no_optimum = separated(run, problem, *responses, value)
         status, message = no_optimum or (status, message)

@@ -92,10 +92,14 @@ class ModelCall:
             return self.model(*positional, **keyword)
         except KeyError as error:
             asked = error.args[0] if error.args else None
-            takes_all = any(a.kind == "all_parameters" for a in self.arguments)
-            if takes_all and isinstance(asked, str) and asked not in params:
+            # As one dict, or as keywords that it may have gathered in one.
+            has_dict = any(
+                a.kind == "all_parameters" or (a.kind == "parameter" and a.by_keyword)
+                for a in self.arguments
+            )
+            if has_dict and isinstance(asked, str) and asked not in params:
                 error.add_note(
-                    "If the model has looked this up in its params: these hold "
+                    "If the model has looked this up in its parameters: these are "
                     f"{', '.join(map(repr, params))}. Each name that it reads needs a "
                     "start value in the params of the estimator."
                 )
@@ -292,8 +296,10 @@ def bind_model(
     if not takes_all and rest is None:
         for name in names:
             if name not in accepted and name not in elsewhere:
-                known = {"X", *names, *elsewhere, *(columns or ()), *(inputs or ())}
-                raise _no_argument(name, list(accepted), known, shown)
+                named = {*(columns or ()), *(inputs or ())}
+                known = {"X", *names, *elsewhere, *named}
+                unnamed = 0 if named else n_columns
+                raise _no_argument(name, names, list(accepted), known, unnamed, shown)
     wanted = [
         name
         for name, p in accepted.items()
@@ -338,16 +344,27 @@ def bind_model(
 
 
 def _no_argument(
-    name: str, accepted: list[str], known: Collection[str], shown: str
+    name: str,
+    names: Sequence[str],
+    accepted: list[str],
+    known: Collection[str],
+    unnamed: int,
+    shown: str,
 ) -> ModelError:
     """Return the error for a parameter that the model does not take."""
     remedy = did_you_mean(name, accepted)
-    others = ", ".join(repr(each) for each in accepted if each not in known)
-    if not remedy and others:
+    others = [each for each in accepted if each not in known]
+    if not remedy and len(others) > unnamed:
         remedy = (
             " Of its arguments, these are neither parameters nor named columns: "
-            f"{others}. Rename the parameter to the one that is meant, or leave it out."
+            f"{', '.join(map(repr, others))}. Rename the parameter to the one that is "
+            "meant, or leave it out."
         )
+        if not set(names) & set(accepted):
+            remedy += " An argument called params gets all parameters, as a dict."
+    elif not remedy:
+        # All that it takes besides parameters are columns.
+        remedy = " Leave it out, or have the model take it."
     return ModelError(
         f"The parameter {name!r} is in params but is no argument of the model "
         f"{shown}.{remedy}"

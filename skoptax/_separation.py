@@ -30,9 +30,10 @@ _CERTAIN = 1e-3
 # it is trained with in any case.
 MOST_ENTRIES = 100
 # What parameters are multiplied by. A wave comes back to where it was by whole numbers
-# and halves; what is past all labels by the smaller ones is not so by the larger ones.
-_FARTHER = (1.37, 2.23, 3.71, 31.3, 977.0)
-_NEARER = (1 / 3.71, 1 / 31.3, 1 / 977.0)
+# and simple fractions; what is past all labels by the smaller ones is not so by the
+# larger ones.
+_FARTHER = (1.3710987, 2.2316054, 3.7092113, 31.297451, 977.03319)
+_NEARER = tuple(1 / factor for factor in _FARTHER[2:])
 # So many times as large is the loss there, where parameters have grown because of it.
 _RISE = 2.0
 
@@ -108,10 +109,12 @@ def separated(
     if not len(endless):
         return None
     get = "gets" if len(endless) == 1 else "get"
+    # One that a probability reaches at a finite value, or by rounding.
+    falls = "falls towards 0" if value > 0 else "is 0"
     return Ending(
         "diverging",
         f"Stopped after {run.step} steps, where each label is predicted with "
-        "certainty: the model separates them, and the loss falls towards 0 however "
+        f"certainty: the model separates them, and the loss {falls} however "
         f"large {named_entries(run, endless)} {get}. A penalty keeps them finite.",
     )
 

@@ -5,6 +5,7 @@ import gc
 import inspect
 import weakref
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -283,8 +284,18 @@ def test_a_model_that_reads_a_name_that_params_lack_is_told_which_there_are():
 
     with pytest.raises(KeyError, match="amplitude") as caught:
         OptaxEstimator(model, {"amplitud": 1.0}).fit(np.ones((3, 1)), np.ones(3))
-    (note,) = [n for n in caught.value.__notes__ if "in its params" in n]
-    assert "these hold 'amplitud'. Each" in note
+    (note,) = [n for n in caught.value.__notes__ if "in its parameters" in n]
+    assert "these are 'amplitud'. Each" in note
+
+
+def test_a_name_that_a_model_looks_up_in_its_keywords():
+    def model(x, **given):
+        return given["amplitude"] * x
+
+    with pytest.raises(KeyError, match="amplitude") as caught:
+        OptaxEstimator(model, {"amplitud": 1.0}).fit(np.ones((3, 1)), np.ones(3))
+    (note,) = [n for n in caught.value.__notes__ if "in its parameters" in n]
+    assert "these are 'amplitud'. Each" in note
 
 
 def test_a_key_that_a_model_looks_up_elsewhere_is_no_parameter():
@@ -295,7 +306,26 @@ def test_a_key_that_a_model_looks_up_elsewhere_is_no_parameter():
 
     with pytest.raises(KeyError, match="amplitude") as caught:
         OptaxEstimator(model, {"amplitude": 1.0}).fit(np.ones((3, 1)), np.ones(3))
-    assert not any("in its params" in n for n in getattr(caught.value, "__notes__", []))
+    notes = getattr(caught.value, "__notes__", [])
+    assert not any("in its parameters" in n for n in notes)
+
+
+def test_a_parameter_beside_those_that_a_model_takes():
+    def model(t, a, k):
+        return a * jnp.exp(-k * t)
+
+    params = {"a": 1.0, "k": 1.0, "extra": 1.0}
+    # The one argument that is left is the column.
+    with pytest.raises(ModelError, match=r"\(t, a, k\)\. Leave it out, or have the"):
+        OptaxEstimator(model, params).fit(np.ones((3, 1)), np.ones(3))
+
+
+def test_a_model_that_takes_its_parameters_by_another_name():
+    def model(t, theta):
+        return theta["a"] * t
+
+    with pytest.raises(ModelError, match=r"'theta'.*called params gets all parameters"):
+        OptaxEstimator(model, {"a": 1.0}).fit(np.ones((3, 1)), np.ones(3))
 
 
 def test_a_tied_parameter_and_its_arguments_are_not_offered_as_a_new_name():

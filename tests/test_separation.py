@@ -84,7 +84,56 @@ def test_separated_exactly_where_no_threshold_is_crossed():
     assert seen == {True, False}
 
 
+@pytest.mark.parametrize("seed", [9, 28])
+def test_what_certain_labels_do_not_determine(seed):
+    # Where the last step has left the Jacobian without digits: the columns are far from
+    # dependent.
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(12, 3))
+    y = (X @ [1.0, -1.0, 0.5] + 0.3 > 0).astype(float)
+    assert np.linalg.cond(np.c_[X, np.ones(12)]) < 5
+
+    def model(X, w, b):
+        return jax.nn.sigmoid(X @ w + b)
+
+    estimator = make(model=model, params={"w": np.zeros(3), "b": 0.0})
+    with pytest.warns(ConvergenceWarning, match="certainty"):
+        estimator.fit(X, y)
+    assert estimator.status_ == "diverging"
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs"])
+def test_of_probabilities_that_are_one(optimizer):
+    estimator = make(optimizer, params={"slope": 1.0, "shift": 0.0})
+    with pytest.warns(ConvergenceWarning, match="loss is 0 however large 'slope' gets"):
+        estimator.fit(1e6 * X, (X[:, 0] > 0.0).astype(float))
+    assert estimator.loss_ == 0.0
+
+
 # What has an optimum.
+
+
+def test_two_equal_columns_with_a_label_in_doubt():
+    def model(X, a, b):
+        return jax.nn.sigmoid((a + b) * X[:, 0])
+
+    mixed = APART.copy()
+    mixed[5] = 1.0
+    estimator = make(model=model, params={"a": 0.3, "b": 0.1})
+    with pytest.warns(ConvergenceWarning, match="do not determine 'a', 'b'"):
+        estimator.fit(X, mixed)
+    assert estimator.status_ == "singular"
+
+
+def test_a_wave_of_many_turns_comes_back():
+    def wave(x, f):
+        return jnp.cos(np.pi * f) ** 2 + 0.0 * x
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        estimator = make("lbfgs", wave, {"f": 100.05}).fit(X, np.ones(40))
+    assert estimator.status_ != "diverging"
+    assert_allclose(estimator.params_["f"], 100.0, atol=1e-6)
 
 
 def test_one_label_in_doubt():
