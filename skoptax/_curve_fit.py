@@ -12,6 +12,7 @@ import numpy as np
 from scipy.optimize import Bounds
 from sklearn.utils.validation import check_is_fitted
 
+from ._data_checks import refuse_strings
 from ._estimator import OptaxEstimator
 from ._optimizer import precision
 from ._parameter import Parameter
@@ -27,7 +28,7 @@ from ._scipy_call import (
     weights_of,
 )
 from ._typing import ArrayLike
-from ._validation import invalid, refuse_strings
+from ._validation import invalid
 from .exceptions import ConvergenceWarning, InvalidParameterError, UncachedWarning
 from .losses import Cauchy, Huber, LogCosh, SquaredError, resolve_loss
 

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
+from ._data_checks import check_new_inputs
 from ._diagram import DiagramMixin
 from ._fitting import Fitted, fit_rows, read_given
 from ._intervals import IntervalsMixin
@@ -26,7 +27,7 @@ from ._prediction import predict_rows
 from ._problem import check_row_independent
 from ._sklearn_callbacks import CallbackSupport, follow, with_callbacks
 from ._typing import ArrayLike, CovType, Mode, StepCallback
-from ._validation import check_new_inputs, invalid
+from ._validation import invalid
 from .exceptions import InvalidParameterError
 from .losses import Loss
 from .losses._base import LossFunction

@@ -14,6 +14,7 @@ import numpy as np
 from ._assessment import MOST_SETBACKS
 from ._auto import moving_terms
 from ._curvature import linearised
+from ._data_checks import check_named_inputs
 from ._driver import Run
 from ._ending import Ending, doubt
 from ._entries import start_box
@@ -48,7 +49,7 @@ from ._training import (
     refuse_without_score,
 )
 from ._uncertainty import check_covariance
-from ._validation import check_named_inputs, refuse_tracer
+from ._validation import refuse_tracer
 from ._whole import objective_of_all
 from .callbacks._base import resolve_callbacks
 from .inference._record import FitRecord, record_fit, wanted_at_end

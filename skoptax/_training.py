@@ -12,19 +12,11 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import column_or_1d
 
+from ._data_checks import cast_response, check_data, check_weights, refuse_strings
 from ._driver import Run
 from ._epochs import Fed, Feed, Pace
 from ._problem import OWNER, Problem, arrange_held_out, check_rows
-from ._validation import (
-    cast_response,
-    check_data,
-    check_integer,
-    check_real,
-    check_weights,
-    invalid,
-    refuse_strings,
-    refuse_tracer,
-)
+from ._validation import check_integer, check_real, invalid, refuse_tracer
 from .exceptions import InvalidParameterError, NonFiniteError
 from .losses import resolve_loss
 

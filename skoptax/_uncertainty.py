@@ -13,18 +13,12 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
+from ._data_checks import check_new_inputs, check_weights
 from ._information import COV_TYPES
 from ._optimizer import precision
 from ._problem import OWNER, check_row_independent
 from ._typing import ArrayLike
-from ._validation import (
-    check_choice,
-    check_level,
-    check_new_inputs,
-    check_real,
-    check_weights,
-    invalid,
-)
+from ._validation import check_choice, check_level, check_real, invalid
 from .exceptions import InvalidParameterError, UndeterminedWarning
 from .inference._covariance import Covariance, covariance_of
 from .inference._identifiability import Identifiability, identifiability_of

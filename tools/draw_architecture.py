@@ -89,10 +89,10 @@ ROWS = [
         Box(
             "Helpers",
             "know nothing of a fit: checks, errors, types, optional imports",
-            "_diagnose _html _chunks _misreadings _validation _tracing _reporting"
-            " _archive _segments _files _recorded _sklearn_callbacks _persistence"
-            " _deprecation _transfer _captured _optional exceptions _typing _version"
-            " _scikit_learn",
+            "_diagnose _html _chunks _misreadings _data_checks _validation"
+            " _tracing _reporting _archive _segments _files _recorded"
+            " _sklearn_callbacks _persistence _deprecation _transfer _captured"
+            " _optional exceptions _typing _version _scikit_learn",
         )
     ],
 ]

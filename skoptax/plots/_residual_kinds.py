@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._validation import check_weights
+from .._data_checks import check_weights
 from ..losses import Gamma, LogLoss, Poisson
 from ..losses._resolve import is_own
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .._validation import check_integer, check_weights, invalid
+from .._data_checks import check_weights
+from .._validation import check_integer, invalid
 from ._source import Source, refuse_without_covariance
 
 
