@@ -200,7 +200,9 @@ class UncertaintyMixin:
             ``ci_lower`` and ``ci_upper``; ``start``; ``free``; ``at_bound``. What is
             fixed, held by a bound or not determined has NaN for its errors, and so has
             what is tied to nothing else.
-            ``attrs["notes"]`` says in sentences what the numbers stand for.
+            ``attrs["notes"]`` says in sentences what the numbers stand for. Where
+            pandas leaves out columns that do not fit into a line, ``to_string()``
+            prints all of them.
 
         See Also
         --------
