@@ -120,9 +120,9 @@ def rows_at_a_time(rows: int, outputs: int, p: int) -> int | None:
     if not is_large:
         return None
     size = max(min(most, target // (outputs * p)), -(-p // outputs), 1)
-    parts = -(-rows // size)
-    # Parts of equal size: the last one has rows of the one before it, which do not
-    # count there.
+    parts = rows // size
+    # Parts of equal size, so that one program does: the last one has rows of the one
+    # before it, which do not count there.
     return -(-rows // parts) if parts > 1 else None
 
 

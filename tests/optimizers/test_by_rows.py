@@ -58,11 +58,11 @@ class TestRowsAtATime:
         # The rows that the last part repeats are fewer than there are parts.
         assert parts * size - rows < parts
         # With fewer predictions than parameters, the Jacobian goes by reverse mode.
-        assert (size + 1) * outputs >= p
+        assert size * outputs >= p
 
     def test_few_rows_stay_together(self):
         assert rows_at_a_time(_by_rows._MANY - 1, 1, 3) is None
-        assert rows_at_a_time(_by_rows._MANY, 1, 3) <= MANY_ROWS
+        assert rows_at_a_time(_by_rows._MANY, 1, 3) == MANY_ROWS
 
     def test_parts_of_many_parameters_are_smaller(self):
         few, many = (rows_at_a_time(10**6, 1, p) for p in (3, 100))
@@ -72,7 +72,7 @@ class TestRowsAtATime:
     def test_elsewhere_all_that_fits_into_memory_stays_together(self, monkeypatch):
         monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
         assert rows_at_a_time(10**6, 1, 100) is None
-        assert rows_at_a_time(10**7, 1, 100) == 10**7 // 8
+        assert rows_at_a_time(10**7, 1, 100) == -(-(10**7) // 7)
 
 
 class TestPartOfRows:
@@ -331,11 +331,11 @@ def sizes(monkeypatch):
 
 
 class TestFits:
-    def check(self, fits, rtol=1e-9):
+    def check(self, fits, rtol=1e-10):
         some, every = fits
         for name, value in every.params_.items():
             assert_allclose(some.params_[name], value, rtol=rtol, atol=1e-12)
-        assert_allclose(some.loss_, every.loss_, rtol=1e-12)
+        assert_allclose(some.loss_, every.loss_, rtol=rtol / 10)
         some, every = (fit.summary()["stderr"] for fit in fits)
         assert_allclose(some, every, rtol=100 * rtol)
 
@@ -426,7 +426,7 @@ class TestFits:
             return a + b * X[:, 0]
 
         both(T[:, None], Y, params=start, model=line)
-        assert set(sizes) == {N // PARTS}
+        assert set(sizes) == {N // (N // MANY_ROWS)}
 
     def test_has_a_program_of_its_own(self):
         before = cache_info().compilations
@@ -457,4 +457,5 @@ class TestFits:
             return decay(X, a, k, c) + d * X[:, 0] ** 2
 
         OptaxEstimator(model, START | {"d": 0.1}, optimizer="lm").fit(T[:, None], Y)
-        assert max(np.prod(shape, dtype=int) for shape in shapes) == N
+        # The Jacobian of all rows has 4 N entries.
+        assert N <= max(np.prod(shape, dtype=int) for shape in shapes) < 2 * N
