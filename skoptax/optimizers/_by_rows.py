@@ -16,6 +16,7 @@ from jax import Array
 
 from .._tracing import own
 from ._factorisation import (
+    are_independent,
     cholesky,
     curvature_root,
     pairs,
@@ -41,8 +42,9 @@ from ._linearisation import (
 _CACHED = 2**16
 # And more rows than this are no faster.
 _MOST_ROWS = 4096
-# From so many on, a loop is faster than all rows at once, and not compiled sooner.
-_MANY = 4 * _MOST_ROWS
+# From so many rows and entries on, a loop is so much faster than all rows at once that
+# the time to compile it, which is longer, is soon saved.
+_MANY, _MANY_ENTRIES = 4 * _MOST_ROWS, 2**18
 # After a state of which less of the gradient is left, an optimum is expected: what is
 # needed near one is summed up right away, not in going through the rows once more.
 _SOON = 0.03
@@ -78,9 +80,9 @@ class _Sums(NamedTuple):
     root: Any  # of shape (p, p): only where the products have lost digits
 
 
-# How the rows are gone through: for what every step needs; for what is needed near an
-# optimum, too; and for a factorisation besides.
-_SOME, _MORE, _ALL, _DONE = range(4)
+# What the rows are gone through for: what every step needs; what is needed near an
+# optimum, too; and a factorisation besides.
+_STEP, _OPTIMUM, _FACTORS, _NOTHING = range(4)
 
 
 class _Pass(NamedTuple):
@@ -114,9 +116,11 @@ def rows_at_a_time(rows: int, outputs: int, p: int) -> int | None:
     """
     entries = rows * outputs * p
     if jax.default_backend() == "cpu":
-        is_large, most, target = rows >= _MANY, _MOST_ROWS, _CACHED
+        is_large = rows >= _MANY and entries >= _MANY_ENTRIES
+        most, target = _MOST_ROWS, _CACHED
     else:
-        is_large, most, target = entries > _FITTING, rows, _FITTING
+        is_large = entries > _FITTING
+        most, target = rows, _FITTING
     if not is_large:
         return None
     size = max(min(most, target // (outputs * p)), -(-p // outputs), 1)
@@ -196,19 +200,19 @@ def linearise_by_rows(
 
         def more(sums: _Sums, number: Array) -> tuple[_Sums, Array]:
             rows = rows_of(number)
-            return _looked(_added(sums, rows), rows, point, kind == _ALL), rows.loss
+            return _looked(_added(sums, rows), rows, point, kind == _FACTORS), rows.loss
 
         def scanned(add: Callable[..., Any]) -> Callable[[], tuple[_Sums, Array]]:
             return lambda: jax.lax.scan(add, _nothing(point), numbers)
 
-        return jax.lax.cond(kind == _SOME, scanned(some), scanned(more))
+        return jax.lax.cond(kind == _STEP, scanned(some), scanned(more))
 
     def once_more(last: _Pass) -> _Pass:
         sums, losses = through(last.kind)
         return _judged(last.kind, sums, losses, point, rest, lower, upper)
 
     last = jax.lax.while_loop(
-        lambda last: last.kind != _DONE, once_more, _before_any(before, point, parts)
+        lambda last: last.kind != _NOTHING, once_more, _before_any(before, point, parts)
     )
     # A sum of sums loses fewer digits than one that goes on and on: by this value the
     # steps are judged.
@@ -229,8 +233,10 @@ def _nothing(point: Array) -> _Sums:
 @own
 def _before_any(before: Linearisation, point: Array, parts: int) -> _Pass:
     sums = _nothing(point)
-    is_soon = (before.optimality < _SOON) & (before.noise > 0)
-    kind = jnp.where(is_soon, _MORE, _SOME)
+    is_known = before.noise > 0
+    kind = jnp.where(is_known & (before.optimality < _SOON), _OPTIMUM, _STEP)
+    # What was dependent there will be so here.
+    kind = jnp.where(is_known & ~are_independent(before.root), _FACTORS, kind)
     losses = jnp.zeros(parts, point.dtype)
     return _Pass(kind, sums, losses, sums.root, jnp.zeros((), point.dtype))
 
@@ -288,7 +294,7 @@ def _judged(
         rest, extra = positive_root(others[1]), others[0]
         products = products + rest.T @ rest
         found = jax.lax.cond(
-            kind == _ALL, lambda: refactorised(found, rest.T), lambda: found
+            kind == _FACTORS, lambda: refactorised(found, rest.T), lambda: found
         )
     root, is_safe = cholesky(products)
     gradient = sums.gradient + extra
@@ -296,14 +302,14 @@ def _judged(
     norms, scale = jnp.sqrt(jnp.diagonal(products)), jnp.sqrt(sums.terms.squares)
     at_least = least_share(sums.lean, norms, gradient, extra, point, held, scale)
     is_far = is_safe & (at_least > FAR)
-    following = jnp.where(is_far | (kind != _SOME), _DONE, _MORE)
-    following = jnp.where(is_safe | (kind == _ALL), following, _ALL)
+    following = jnp.where(is_far | (kind != _STEP), _NOTHING, _OPTIMUM)
+    following = jnp.where(is_safe | (kind == _FACTORS), following, _FACTORS)
     return _Pass(
         following,
         sums,
         losses,
-        jnp.where(kind == _ALL, found, root),
-        jnp.where(kind == _SOME, at_least, -1),
+        jnp.where(kind == _FACTORS, found, root),
+        jnp.where(kind == _STEP, at_least, -1),
     )
 
 

@@ -16,8 +16,10 @@ _BLOCK = 1024
 # Up to so many columns, XLA's products of a matrix and a vector are faster than its
 # product of two matrices: three times with 3 columns.
 _BY_VECTORS = 8
-# A smaller pivot says that the columns, of norm 1, are close to dependent.
-_SAFE = 1e-3
+# A smaller pivot says that the columns, of norm 1, are close to dependent: of the
+# digits of their products its square is lost. In single precision, sums over many rows
+# leave five.
+_SAFE, _SAFE_IN_SINGLE = 1e-3, 0.25
 
 
 def curvature_root(bend: Array) -> Array:
@@ -150,13 +152,37 @@ def cholesky(products: Array) -> tuple[Array, Array]:
         A triangle.
     is_safe : bool
         Whether the columns, at norm 1, are far from dependent. Then it has ten digits
-        at least, and is faster than an orthogonal factorisation of the columns.
+        at least (four in single precision), and is faster than an orthogonal
+        factorisation of the columns.
     """
     norms = jnp.sqrt(jnp.diagonal(products))
     norms = jnp.where(norms > 0, norms, 1)
     factor = jnp.linalg.cholesky(products / norms / norms[:, None])
+    return factor.T * norms, _are_safe(jnp.diagonal(factor))
+
+
+def are_independent(root: Array) -> Array:
+    """
+    Tell whether the columns of a triangle are far from dependent.
+
+    Parameters
+    ----------
+    root : array of shape (p, p)
+        A triangle, of any factorisation.
+
+    Returns
+    -------
+    bool
+        As `cholesky` has it.
+    """
+    norms = jnp.linalg.norm(root, axis=0)
+    return _are_safe(jnp.abs(jnp.diagonal(root)) / jnp.where(norms > 0, norms, 1))
+
+
+def _are_safe(pivots: Array) -> Array:
+    is_double = pivots.dtype == jnp.float64
     # What is not finite compares as false.
-    return factor.T * norms, jnp.min(jnp.diagonal(factor)) > _SAFE
+    return jnp.min(pivots) > (_SAFE if is_double else _SAFE_IN_SINGLE)
 
 
 def _products(bend: Array, columns: Array) -> Array:

@@ -19,7 +19,7 @@ from skoptax.optimizers._linearisation import Linearisation, quadratic_model
 from skoptax.penalties import L2
 from skoptax.priors import Normal
 
-N = 20_000
+N = 90_000
 RNG = np.random.default_rng(3)
 T = RNG.uniform(0.0, 3.0, size=N)
 CURVE = 2.5 * np.exp(-1.3 * T) + 0.5
@@ -61,8 +61,10 @@ class TestRowsAtATime:
         assert size * outputs >= p
 
     def test_few_rows_stay_together(self):
-        assert rows_at_a_time(_by_rows._MANY - 1, 1, 3) is None
-        assert rows_at_a_time(_by_rows._MANY, 1, 3) == MANY_ROWS
+        assert rows_at_a_time(_by_rows._MANY - 1, 1, 30) is None
+        assert rows_at_a_time(_by_rows._MANY, 1, 16) == MANY_ROWS
+        assert rows_at_a_time(_by_rows._MANY, 1, 15) is None
+        assert rows_at_a_time(N, 1, 2) is None
 
     def test_parts_of_many_parameters_are_smaller(self):
         few, many = (rows_at_a_time(10**6, 1, p) for p in (3, 100))
@@ -160,7 +162,7 @@ def share_of_all(loss, point, others):
 
 def known(optimality):
     """Return the model at a state of which so much of the gradient is left."""
-    return Linearisation(np.zeros((3, 3)), np.array([optimality, 1.0, 1.0, 0.0]))
+    return Linearisation(np.eye(3), np.array([optimality, 1.0, 1.0, 0.0]))
 
 
 FAR, SOON = known(0.5), known(1e-4)
@@ -388,6 +390,45 @@ class TestFits:
         X, y = T[:, None].astype(np.float32), Y.astype(np.float32)
         self.check(both(X, y, dtype="float32"), rtol=1e-5)
 
+    @pytest.mark.parametrize("offset", [10.0, 300.0])
+    def test_in_single_precision_of_columns_that_are_nearly_dependent(self, offset):
+        def line(X, a, b, c):
+            return a + b * (X[:, 0] + offset) + c * jnp.sin(X[:, 0])
+
+        X, y = T[:, None].astype(np.float32), (offset * Y).astype(np.float32)
+        fit = OptaxEstimator(line, dict.fromkeys("abc", 0.0), optimizer="lm")
+        fit.fit(X, y)
+        design = np.stack([np.ones(N), T + offset, np.sin(T)], axis=1)
+        wanted, squares, *_ = np.linalg.lstsq(design, y.astype(float))
+        covariance = np.linalg.inv(design.T @ design) * squares[0] / (N - 3)
+        found = fit.summary()
+        assert_allclose(found["stderr"], np.sqrt(np.diag(covariance)), rtol=1e-3)
+        errors = (found["value"] - wanted) / np.sqrt(np.diag(covariance))
+        assert np.abs(errors).max() < 0.05
+
+    def test_of_columns_that_stay_nearly_dependent(self, monkeypatch):
+        # Each step factorises, and once: there is nothing to find out any more.
+        found = []
+        original = _by_rows._before_any
+
+        def noted(*arguments):
+            first = original(*arguments)
+            jax.debug.callback(lambda kind: found.append(int(kind)), first.kind)
+            return first
+
+        monkeypatch.setattr(_by_rows, "_before_any", noted)
+
+        def model(X, a, b, k):
+            x = X[:, 0]
+            return a * x + b * (x + 1e-6 * jnp.cos(5 * x)) + jnp.exp(-k * x)
+
+        OptaxEstimator(model, {"a": 0.1, "b": 0.1, "k": 0.5}, optimizer="lm").fit(
+            T[:, None], np.exp(-1.3 * T) + 0.2 * T
+        )
+        jax.effects_barrier()
+        assert found[0] == _by_rows._STEP
+        assert set(found[1:]) == {_by_rows._FACTORS}
+
     def test_from_many_starts(self):
         some, every = both(T[:, None], Y, n_starts=4, random_state=0)
         assert_allclose(some.starts_["loss"], every.starts_["loss"], rtol=1e-9)
@@ -422,11 +463,11 @@ class TestFits:
             assert_allclose([fit.params_["a"], fit.params_["b"]], wanted, rtol=1e-10)
         assert not sizes
 
-        def line(X, a, b):
-            return a + b * X[:, 0]
+        def parabola(X, a, b, c):
+            return a + b * X[:, 0] + c * X[:, 0] ** 2
 
-        both(T[:, None], Y, params=start, model=line)
-        assert set(sizes) == {N // (N // MANY_ROWS)}
+        both(T[:, None], Y, params=start | {"c": 0.0}, model=parabola)
+        assert set(sizes) == {-(-N // (N // MANY_ROWS))}
 
     def test_has_a_program_of_its_own(self):
         before = cache_info().compilations
