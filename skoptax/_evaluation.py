@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ._objective import part_of_rows
+from ._shares import part_of_rows
 from ._structure import Structure
 from ._typing import Array, PyTree
 from ._unpacking import build_state, hold_fixed_entries, user_values

@@ -15,8 +15,8 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from ._evaluation import Evaluator
-from ._objective import some_rows
 from ._rows import row_use
+from ._shares import some_rows
 from ._structure import Numbers, Structure, separate
 from ._typing import Block, PyTree
 from ._unpacking import build_state, internal_start, user_values

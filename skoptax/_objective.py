@@ -25,6 +25,7 @@ from ._component import join_numbers
 from ._model import ModelCall, describe
 from ._packing import pack
 from ._parameter import is_parameter
+from ._shares import counted
 from ._tracing import own
 from ._unpacking import build_state, internal_start, user_values
 from .exceptions import ModelError
@@ -121,7 +122,7 @@ class Objective:
         values = parameter_values(state)
         unit, loss = self._in_units(loss_numbers)
         losses, aux = self._row_losses(loss, values, X, y, sample_weight)
-        losses, total = _counted(losses, sample_weight, n_rows)
+        losses, total = counted(losses, sample_weight, n_rows)
         value = _mean(unit, losses, _log_prior(state), total)
         penalty = self._penalty(values, penalty_numbers)
         if penalty is not None:
@@ -142,7 +143,7 @@ class Objective:
         unit, loss = self._in_units(loss_numbers)
         values = parameter_values(state)
         losses, _ = self._row_losses(loss, values, X, y, sample_weight)
-        losses, total = _counted(losses, sample_weight, n_rows)
+        losses, total = counted(losses, sample_weight, n_rows)
         return _mean(unit, losses, 0, total)
 
     def predict(self, state: Any, X: Any, y: Any, *_: Any) -> Any:
@@ -165,7 +166,7 @@ class Objective:
         def shares(prediction: Any) -> Any:
             prediction = self._admitted(y, prediction, sample_weight)
             losses = _one_for_each(loss(y, prediction), y.shape)
-            losses, total = _counted(losses, sample_weight, n_rows)
+            losses, total = counted(losses, sample_weight, n_rows)
             return unit * losses / total
 
         return shares
@@ -189,10 +190,8 @@ class Objective:
             found = information_of(loss, prediction)
             if found is None:
                 return None
-            counted, total = _counted(
-                jnp.ones(y.shape[:1], X.dtype), sample_weight, n_rows
-            )
-            return found * (counted / total).reshape(-1, *[1] * (y.ndim - 1))
+            each, total = counted(jnp.ones(y.shape[:1], X.dtype), sample_weight, n_rows)
+            return found * (each / total).reshape(-1, *[1] * (y.ndim - 1))
 
         return information
 
@@ -210,7 +209,7 @@ class Objective:
         leaves = jax.tree.leaves(state, is_leaf=is_parameter)
         if self.penalty is None and all(p.prior is None for p in leaves):
             return None
-        _, total = _counted(jnp.zeros(y.shape[:1], X.dtype), sample_weight, n_rows)
+        _, total = counted(jnp.zeros(y.shape[:1], X.dtype), sample_weight, n_rows)
         penalty = self._penalty(parameter_values(state), penalty_numbers)
         return (0.0 if penalty is None else penalty) - _log_prior(state) / total
 
@@ -291,86 +290,6 @@ def _where_counted(prediction: Any, y: Any, sample_weight: Any) -> Any:
     counts = (sample_weight > 0).reshape(-1, *[1] * (y.ndim - 1))
     counts = jnp.broadcast_to(counts, y.shape)
     return jax.lax.select(counts, prediction, y.astype(prediction.dtype))
-
-
-@own
-def _counted(losses: Any, sample_weight: Any, n_rows: Any) -> tuple[Any, Any]:
-    """Return the rows' losses with their weights, 0 where they do not count, and n."""
-    total: Any = losses.shape[0]
-    if sample_weight is not None:
-        counted = jnp.sum(sample_weight) if n_rows is None else n_rows
-        return sample_weight * losses, counted
-    if n_rows is not None:
-        counts = jax.lax.iota(n_rows.dtype, total) < n_rows
-        return jax.lax.select(counts, losses, jnp.zeros_like(losses)), n_rows
-    return losses, total
-
-
-@own
-def some_rows(
-    data: tuple[Any, ...], start: Any, size: int, first: Any, total: Any
-) -> tuple[Any, ...]:
-    """
-    Return an objective's arguments for some of its rows, each with its share.
-
-    Parameters
-    ----------
-    data : tuple
-        Its arguments after the state.
-    start : int
-        The number of the first row.
-    size : int
-        How many rows.
-    first : int
-        The number of the first one that counts.
-    total : scalar
-        The sum of the weights of all rows.
-
-    Returns
-    -------
-    tuple
-        With weights in any case.
-    """
-    X, y, sample_weight, n_rows, *others = data
-    rows = [jax.lax.dynamic_slice_in_dim(a, start, size) for a in (X, y)]
-    numbers = start + jnp.arange(size, dtype=jnp.int32)
-    counts = numbers >= first
-    if sample_weight is not None:
-        share = jax.lax.dynamic_slice_in_dim(sample_weight, start, size)
-        share = jnp.where(counts, share, 0)
-    else:
-        if n_rows is not None:
-            counts &= numbers < n_rows
-        share = counts.astype(X.dtype)
-    return (*rows, share, total, *others)
-
-
-@own
-def part_of_rows(data: tuple[Any, ...], number: Any, size: int) -> tuple[Any, ...]:
-    """
-    Return an objective's arguments for one of the parts into which its rows fall.
-
-    Parameters
-    ----------
-    data : tuple
-        Its arguments after the state.
-    number : int
-        Of the part.
-    size : int
-        How many rows a part has. The last one begins with rows of the one before it,
-        of weight 0, if there are no more.
-
-    Returns
-    -------
-    tuple
-        As of `some_rows`.
-    """
-    X, _, sample_weight, n_rows, *_ = data
-    n = len(X)
-    _, total = _counted(jnp.zeros(n, X.dtype), sample_weight, n_rows)
-    first = number * size
-    total = jnp.asarray(total, X.dtype)
-    return some_rows(data, jnp.minimum(first, n - size), size, first, total)
 
 
 @own

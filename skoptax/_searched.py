@@ -18,7 +18,7 @@ from ._extrapolation import Known, bend, bent, inverse_cubic
 from ._structure import Numbers
 from ._typing import Block
 from ._unpacking import internal_start
-from .optimizers._linearisation import NEAR
+from .optimizers._optimality import NEAR
 
 # A trial that has found no more than so many times the wanted one says where the next
 # one begins.

@@ -80,9 +80,9 @@ ROWS = [
         Box(
             "The vocabulary",
             "parameters, models, losses, priors; a state as structure and numbers",
-            "_objective _unpacking _packing _spec _entries _structure _state _parameter"
-            " _model losses penalties priors _rows _coupling _row_rules _transforms"
-            " _component",
+            "_objective _shares _unpacking _packing _spec _entries _structure _state"
+            " _parameter _model losses penalties priors _rows _coupling _row_rules"
+            " _transforms _component",
         )
     ],
     [

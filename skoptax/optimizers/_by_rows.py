@@ -25,12 +25,11 @@ from ._factorisation import (
     times,
 )
 from ._jacobian import computed_where_used, jacobian, losses_curvature
-from ._linearisation import (
+from ._linearisation import Linearisation, held_at
+from ._optimality import (
     FAR,
     Leanings,
-    Linearisation,
     Terms,
-    held_at,
     leanings,
     least_share,
     remaining,

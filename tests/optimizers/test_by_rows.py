@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from skoptax import OptaxEstimator, Parameter, cache_info, losses
-from skoptax._objective import part_of_rows
+from skoptax._shares import part_of_rows
 from skoptax.optimizers import _by_rows
 from skoptax.optimizers._by_rows import Part, linearise_by_rows, rows_at_a_time
 from skoptax.optimizers._factorisation import MANY_ROWS
